@@ -1,0 +1,50 @@
+"""The exceptions of the pipeline, and what the driver does with each.
+
+    PipelineError
+    ├── UserError (ValueError)        the config, the input or the store is at fault; exit code 2, no traceback
+    │   ├── ConfigError               a mistake in the YAML; carries the place
+    │   ├── InputError                a file, glob or build that is not there or cannot be used
+    │   └── StoreRefused              an output store that cannot commit safely (no conditional put)
+    ├── StoreError (OSError)          infrastructure; the driver retries with backoff
+    │   └── StoreFull                 no room left; the build stops and a rerun goes on
+    └── UnitFailed                    one unit of work could not be done; exit code 3 when others are finished
+
+Whatever else a stage raises on a document is quarantined by the segment; whatever else it raises in `open()` fails
+the unit.
+"""
+
+
+class PipelineError(Exception):
+    """Base of all errors raised by the pipeline on purpose."""
+
+
+class UserError(PipelineError, ValueError):
+    """A mistake that only the user can mend; printed as one message, exit code 2."""
+
+
+class ConfigError(UserError):
+    """A mistake in a config; `place` is `file:line:column`, or empty when the config came from code."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        self.place = place
+        super().__init__(f"{place}: {message}" if place else message)
+
+
+class InputError(UserError):
+    """An input that does not exist, is empty, or cannot be read."""
+
+
+class StoreRefused(UserError):
+    """An output location that cannot commit atomically without overwriting."""
+
+
+class StoreError(PipelineError, OSError):
+    """The store did not do what was asked after its own retries; the driver tries the unit again later."""
+
+
+class StoreFull(StoreError):
+    """No space left on the output (or scratch) device; nothing is lost, the build goes on when there is room."""
+
+
+class UnitFailed(PipelineError):
+    """A unit of work failed for a reason that trying again would not mend."""

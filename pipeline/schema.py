@@ -1,0 +1,51 @@
+"""Arrow schemas of documents, and the check made at every boundary.
+
+A document is a row. From the source on it has the columns of `DOCUMENT`; stages add more. Two reserved columns carry
+decisions out of a source or a map and never travel further: `drop` (a snake_case reason) and `error` (why the row is
+quarantined). The machine removes and counts those rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+DROP = "drop"
+ERROR = "error"
+
+DOCUMENT = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # 32 hex digits: document_id(file, offset)
+        pa.field("url", pa.string()),
+        pa.field("date", pa.timestamp("s", tz="UTC")),
+        pa.field("file", pa.string(), nullable=False),  # name of the input file, relative to its pattern's fixed part
+        pa.field("offset", pa.int64(), nullable=False),  # bytes (WARC: of the record's compressed member) or row number
+        pa.field("length", pa.int64(), nullable=False),  # bytes on disk of the raw record; 0 where it has none
+        pa.field("media", pa.string(), nullable=False),  # what `text` holds: text/html or text/plain
+        pa.field("text", pa.string(), nullable=False),  # valid UTF-8
+    ]
+)
+
+
+def document_id(file: str, offset: int) -> str:
+    """Return the 32 hex digits that name the document at `offset` of input `file`: blake2b-128 of the address."""
+    return hashlib.blake2b(f"{file}\n{offset}".encode(), digest_size=16).hexdigest()
+
+
+def check(table: pa.Table, required: pa.Schema | Mapping[str, pa.DataType], where: str) -> None:
+    """Assert that `table` has every required column with its type, and no null where the schema forbids it.
+
+    Raises:
+        AssertionError: naming `where`, the column, what was found and what was expected. It is a bug of a stage, never
+            of the data.
+    """
+    fields = required if isinstance(required, pa.Schema) else pa.schema(list(required.items()))
+    for field in fields:
+        index = table.schema.get_field_index(field.name)
+        assert index >= 0, f"{where}: no column {field.name!r}; found {table.column_names}"
+        found = table.schema.field(index).type
+        assert found == field.type, f"{where}: column {field.name!r} is {found}, expected {field.type}"
+        nulls = table.column(index).null_count
+        assert field.nullable or nulls == 0, f"{where}: column {field.name!r} has {nulls} nulls"

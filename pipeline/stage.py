@@ -1,0 +1,214 @@
+"""The interfaces between the machine and the work: Source, Map, Filter, the two barriers, and Sink.
+
+A stage is a frozen keyword-only dataclass whose fields are its parameters (they come straight from the YAML, see
+`jobs/config.py`: str, int, float, bool, None, tuples of these, Literal, nested frozen dataclasses, unions). It does
+nothing until `open()`, which loads what the work needs and returns the function that does it. That function is pure:
+tables in, tables out, the same output for any split of the input into tables.
+
+    Source    file                → tables of documents
+    Map       table               → the same rows with columns added or replaced
+    Filter    table               → a reason to drop each row, or null
+    Exchange  rows by key         → verdicts on single documents (deduplication)
+    Fit       rows by key         → one model, then a map with it (n-gram counts)
+    Sink      tables of one shard → files
+
+Mistakes in parameters raise ValueError in `__post_init__` (cheap checks) or `open()` raises UserError (files).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from pipeline.store import InputFile
+
+Transform = Callable[[pa.Table], pa.Table]
+Judge = Callable[[pa.Table], pa.Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What all stages share.
+
+    `version` is raised whenever the output for the same input and parameters changes; it is part of the fingerprint.
+    `actor` asks for a long-lived process that opens the stage once (large models, GPUs).
+    """
+
+    version: ClassVar[int] = 1
+    actor: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the columns beyond `schema.DOCUMENT` that must exist before this stage; checked when planning."""
+        return ()
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        """Return the columns that this stage adds (or whose type it changes)."""
+        return {}
+
+    def measures(self) -> tuple[str, ...]:
+        """Return which of its columns are worth a histogram in the report (numbers, short strings, lists of numbers)."""
+        return ()
+
+    def files(self) -> tuple[str, ...]:
+        """Return paths whose content decides the output (models, tokenizers): hashed into the fingerprint."""
+        return ()
+
+    def check(self) -> None:
+        """Raise UserError when something the parameters name cannot be used; called once by the driver when planning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Stage):
+    """Yields the documents of one input file in tables of bounded size, in file order.
+
+    Tables have the columns of `schema.DOCUMENT`, and may have `drop` and `error`: rows with a reason there are counted
+    as dropped or quarantined with their address. A damaged file never raises: what is readable comes, then one row with
+    `error` stands for the rest. Errors of the store (OSError) propagate.
+    """
+
+    paths: str | tuple[str, ...]
+
+    def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
+        """Return f(file, batch_rows) → tables of at most `batch_rows` rows."""
+        raise NotImplementedError
+
+    def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
+        """Read the one document at this address again (for `explain`): a table of one row."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map(Stage):
+    """Returns the same rows with the columns of `adds()` added or replaced.
+
+    It may also return `drop` and `error` columns (string, null = keep).
+    """
+
+    def open(self) -> Transform:
+        """Load what is needed and return f(docs) → docs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter(Stage):
+    """Names a reason for each row to drop."""
+
+    def open(self) -> Judge:
+        """Return f(docs) → string array of drop reasons, null = keep; length = docs.num_rows."""
+        raise NotImplementedError
+
+    def explain(self) -> Transform | None:
+        """Return f(docs) → one row of the deciding numbers a document (for `explain`), or None when there are none."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Barrier(Stage):
+    """A stage that needs rows of all shards before it can decide on any.
+
+    1. `open()`: on each table of each shard, emit rows with a `key: uint64` (all rows of one key meet) and payload; an
+       Exchange also emits `row: int64`, the index of the document in the given table (the machine turns it into the
+       document's number in its shard).
+    2. `combine()`: optional, on all rows of one shard before they are written (same columns).
+    3. `reduce()`: on all rows of a range of keys, sorted by (key, shard, row); keys are never split between two calls.
+       Exchange rows have `shard: int32` and `row: int64`. How many keys share one call must not change the result.
+    4. `settle()`: once, on the list of all the reduced tables in key order.
+    """
+
+    def open(self) -> Transform:
+        """Return f(docs) → rows."""
+        raise NotImplementedError
+
+    def combine(self) -> Transform | None:
+        """Return f(rows of a shard) → fewer rows, or None."""
+        return None
+
+    def reduce(self) -> Transform:
+        """Return f(rows sorted by key) → rows for `settle`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange(Barrier):
+    """A barrier that ends in verdicts: rows of (shard, row, drop, and the columns of `adds()`).
+
+    A document without a verdict is kept and gets `defaults()`.
+    """
+
+    def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
+        """Return f(reduced tables) → verdicts: `shard: int32`, `row: int64`, `drop: string`, and `adds()`; a row a document."""
+        raise NotImplementedError
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Return the value of each column of `adds()` for documents without a verdict."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Barrier):
+    """A barrier that ends in one model (a table of any columns), applied to every document after it."""
+
+    def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
+        """Return f(reduced tables) → the model as a table."""
+        raise NotImplementedError
+
+    def apply(self, model: pa.Table) -> Transform:
+        """Open the model and return f(docs) → docs with the columns of `adds()`; like a Map."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file that a sink wrote: its kind (`tokens`, `scores-rho1`), its number in the shard, and figures for the manifest."""
+
+    kind: str
+    number: int
+    path: Path
+    rows: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A committed part: where its bytes lie (relative to the output), their sha256 and size, and the shard it came from."""
+
+    shard: int
+    input: str
+    kind: str
+    number: int
+    data: str
+    sha256: str
+    bytes: int
+    rows: int
+    stats: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A finished build: its id, the files to link (name → data path) and to write (name → bytes) in its folder."""
+
+    id: str
+    links: Mapping[str, str]
+    files: Mapping[str, bytes]
+    manifest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sink(Stage):
+    """Writes the documents of one shard to files."""
+
+    def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
+        """Return f(tables of one shard, empty folder) → the parts written there; bytes depend on the documents alone."""
+        raise NotImplementedError
+
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any]) -> Assembly:
+        """Name the files of the build and write its manifest; depends on its arguments alone (same id, same bytes).
+
+        `lineage` holds what the machine knows: `name`, `inputs` [{name, uri, bytes}], `stages` [{stage, version,
+        parameters}].
+        """
+        raise NotImplementedError

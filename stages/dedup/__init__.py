@@ -1,0 +1,1 @@
+"""Global deduplication on the machine's exchange."""

@@ -1,0 +1,1 @@
+"""Which documents stay, and why the others went."""

@@ -1,0 +1,1 @@
+"""Scores for every token from reference models."""

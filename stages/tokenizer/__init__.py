@@ -1,0 +1,1 @@
+"""Tokenizer schemes: training, encoding, measuring."""
