@@ -300,7 +300,7 @@ def _retried(action: Callable[[], T], what: str) -> T:
             raise
         except PermissionError as error:
             raise StoreRefused(f"{what}: access denied ({error}); check the AWS_* credentials") from error
-        except Exception as error:  # noqa: BLE001 - botocore and aiohttp raise unrelated families for the same outage
+        except Exception as error:  # botocore and aiohttp raise unrelated families for the same outage
             if isinstance(error, TypeError | AttributeError | AssertionError):
                 raise
             if _code(error) in {"NoSuchBucket"}:
@@ -359,7 +359,8 @@ def _match(pattern: str) -> list[tuple[str, int, str]]:
     if not any(c in pattern for c in GLOB) and not entries:
         with contextlib.suppress(FileNotFoundError):
             entries = {pattern: _retried(lambda: fs.info(pattern), pattern)}
-    return [(f"s3://{path}", e["size"], str(e.get("ETag", "")).strip('"')) for path, e in sorted(entries.items()) if e["type"] == "file"]
+    files = [(f"s3://{path}", entry) for path, entry in sorted(entries.items()) if entry["type"] == "file"]
+    return [(uri, entry["size"], str(entry.get("ETag", "")).strip('"')) for uri, entry in files]
 
 
 def sha256_file(path: Path) -> str:
