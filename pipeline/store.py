@@ -13,6 +13,7 @@ import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
+
+import pyarrow as pa
 
 from pipeline.errors import InputError, StoreError, StoreFull, StoreRefused
 
@@ -69,12 +72,24 @@ class Store(Protocol):
         """Give a local path to read the content from (a download, where the store is remote)."""
         ...
 
+    def open(self, name: str) -> pa.NativeFile:
+        """Open for random access by Arrow: mapped where local, ranged requests where remote."""
+        ...
+
+    def scratch(self) -> contextlib.AbstractContextManager[Path]:
+        """Give an empty local folder that goes when the context ends; on the store's own disk where it has one."""
+        ...
+
     def link_new(self, source: str, name: str) -> None:
         """Make the content of `source` appear as `name` too, cheaply; no harm if it is there already."""
         ...
 
     def uri(self, name: str) -> str:
         """Return the path or URI that a person can open."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove the scratch folders of processes of this machine that are no more."""
         ...
 
     def probe(self) -> None:
@@ -123,6 +138,11 @@ class LocalStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
         try:
+            if isinstance(data, Path) and data.stat().st_dev == target.parent.stat().st_dev:
+                with data.open("rb") as written:
+                    os.fsync(written.fileno())
+                os.link(data, target)
+                return True
             with temporary.open("wb") as out:
                 if isinstance(data, Path):
                     with data.open("rb") as source:
@@ -160,6 +180,37 @@ class LocalStore:
     def local(self, name: str) -> Iterator[Path]:
         """See `Store.local`: the file itself."""
         yield self._root / name
+
+    def open(self, name: str) -> pa.NativeFile:
+        """See `Store.open`."""
+        path = str(self._root / name)
+        # Arrow cannot map an empty file; it is none of ours then, and reading it says so.
+        return pa.memory_map(path)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See `Store.scratch`: `scratch/<host>-<pid>-…`, so that what a killed process left can be swept."""
+        try:
+            place = self._root / "scratch" / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            place.mkdir(parents=True)
+        except OSError as error:
+            raise _local_error(error, str(self._root / "scratch")) from error
+        try:
+            yield place
+        except OSError as error:
+            raise _local_error(error, str(place)) from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """See `Store.sweep`."""
+        for place in (self._root / "scratch").glob(f"{socket.gethostname()}-*"):
+            try:
+                os.kill(int(place.name.rsplit("-", 2)[1]), 0)
+            except ProcessLookupError:
+                shutil.rmtree(place, ignore_errors=True)
+            except PermissionError:
+                continue
 
     def link_new(self, source: str, name: str) -> None:
         """See `Store.link_new`: a hard link."""
@@ -257,6 +308,19 @@ class S3Store:
             path = Path(folder) / name.rsplit("/", 1)[-1]
             _retried(lambda: self._fs.get_file(self.uri(name), str(path)), self.uri(name))
             yield path
+
+    def open(self, name: str) -> pa.NativeFile:
+        """See `Store.open`."""
+        return pa.PythonFile(_retried(lambda: self._fs.open(self.uri(name), "rb", block_size=4 << 20), self.uri(name)), mode="r")
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See `Store.scratch`."""
+        with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
+            yield Path(folder)
+
+    def sweep(self) -> None:
+        """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
 
     def link_new(self, source: str, name: str) -> None:
         """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless."""

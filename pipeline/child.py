@@ -1,0 +1,182 @@
+"""A unit in a process of its own, so that a document that kills it kills nothing else, and can be found.
+
+The parent (`Child`) sends tasks over a socket; the child (`python -m pipeline.child FD`) runs them and tells, before each piece
+of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
+Only a document that was being worked on at `STRIKES` deaths is quarantined: processes also die for other reasons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pipeline.errors import PipelineError, StoreError, StoreFull, UserError
+from pipeline.segment import Task, run_unit
+
+STRIKES = 3
+DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a unit is not done: `kind` is what the driver acts on, `message` is for people."""
+
+    kind: str  # "failed" (ours or the data's: no retry) | "store" (retry) | "full" (stop) | "user" (stop)
+    message: str
+
+
+def attempt(task: Task, report: Any = None) -> dict[str, Any] | Failure:  # noqa: ANN401
+    """Run a unit; return its manifest or why there is none.
+
+    Nothing is raised, so that whatever a runner sees raised is infrastructure.
+    """
+    limit_memory(task.memory)
+    try:
+        return run_unit(task, report)
+    except StoreFull as error:
+        return Failure("full", str(error))
+    except StoreError as error:
+        return Failure("store", str(error))
+    except UserError as error:
+        return Failure("user", str(error))
+    except PipelineError as error:
+        return Failure("failed", str(error))
+    except Exception as error:  # noqa: BLE001 - what a stage raises outside of documents ends its unit, not the build
+        return Failure("failed", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}")
+
+
+def limit_memory(memory: int | None) -> None:
+    """Bound the private memory of this process to what it has now plus `memory` bytes; beyond, allocation fails.
+
+    A document that allocates without end then raises MemoryError in its own process, before the machine runs out.
+    """
+    if memory is None:
+        return
+    with open("/proc/self/status") as status:
+        used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + memory, hard))
+
+
+class Died(Exception):
+    """The child process ended while it worked."""
+
+
+class Closed(Exception):
+    """The child was closed by its owner."""
+
+
+class Child:
+    """A worker process of this machine, started when needed and again after each death, until it is closed."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Connection | None = None
+        self.at: tuple[int, str, str | None] = (-1, "", None)
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        # The parent's modules must be found there too, whatever put them on its path.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        command = [sys.executable, "-m", "pipeline.child", str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        theirs.close()
+        self._channel = Connection(ours.detach())
+        return self._channel
+
+    def run(self, task: Task) -> dict[str, Any] | Failure:
+        """Run one task there. Raises Died; `at` then tells what it was doing."""
+        if self._closed:
+            raise Closed
+        channel = self._channel or self._start()
+        self.at = (-1, "", None)
+        try:
+            channel.send(task)
+            while True:
+                kind, content = channel.recv()
+                if kind == "done":
+                    result: dict[str, Any] | Failure = content
+                    return result
+                self.at = content
+        except (EOFError, ConnectionError) as error:
+            raise Died(self.stop()) from error
+
+    def close(self) -> None:
+        """Kill the process and start none again."""
+        self._closed = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """Kill the process if it is there; return its exit status (negative: the signal)."""
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            # It may be dying with the channel closed already; its own status tells more than our kill.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.5)
+            self._process.kill()
+        status = self._process.wait()
+        self._process = None
+        return status
+
+
+def run_isolated(child: Child, task: Task) -> dict[str, Any] | Failure:
+    """Run a unit in `child`, as often as it takes to find every document that kills it, and quarantine those.
+
+    Returns the manifest, or a Failure when it dies again and again outside of any document.
+    """
+    strikes: Counter[str] = Counter()
+    elsewhere: Counter[tuple[int, str]] = Counter()
+    while True:
+        try:
+            return child.run(task)
+        except Died as died:
+            number, stage, document = child.at
+            kind = _kind(int(died.args[0]))
+        if document is not None:
+            strikes[document] += 1
+            if strikes[document] >= STRIKES:
+                task = dataclasses.replace(task, poison={**task.poison, document: (stage, kind)})
+            continue
+        elsewhere[number, stage] += 1
+        if elsewhere[number, stage] >= DEATHS_AT_ONE_PLACE:
+            return Failure("failed", f"the process was ended {DEATHS_AT_ONE_PLACE} times in {stage or 'opening'}: {kind}")
+        task = dataclasses.replace(task, careful=task.careful | {number})
+
+
+def _kind(status: int) -> str:
+    return f"killed_by_{signal.Signals(-status).name}" if status < 0 else f"exit_{status}"
+
+
+def main(descriptor: int) -> None:
+    """Serve tasks until the parent goes."""
+    # Interrupts are the parent's to handle; without it we end at the next message.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Connection(descriptor)
+
+    def report(number: int, stage: str, document: str | None) -> None:
+        channel.send(("at", (number, stage, document)))
+
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            channel.send(("done", attempt(channel.recv(), report)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,75 @@
+"""Names for work: a hash over the code version of stages, their parameters, and the fingerprints of the inputs.
+
+Reads stages and the files they name; writes nothing. A fingerprint says what an output will be before it is computed, so
+finding the name in the store means the work is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.stage import Source, Stage
+from pipeline.store import open_read
+
+# Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
+MACHINE = 1
+
+
+def digest(*parts: object) -> str:
+    """Return 32 hex digits over JSON-like parts: sha256 of their canonical form (sorted keys, no spaces)."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def describe(stage: Stage) -> dict[str, Any]:
+    """Return a stage as plain data: class, version, parameters, and the sha256 of the files it names.
+
+    The paths of a source are left out: which files there are is no property of the work on one of them.
+    """
+    described = {"stage": type(stage).__name__, "version": stage.version, "parameters": parameters(stage)}
+    files = {str(number): _content(path) for number, path in enumerate(stage.files())}
+    return {**described, "files": files} if files else described
+
+
+def parameters(stage: Stage) -> dict[str, Any]:
+    """Return the parameters of a stage as plain data, without the paths of a source."""
+    values: dict[str, Any] = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    if isinstance(stage, Source):
+        del values["paths"]
+    return values
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    assert value is None or isinstance(value, str | int | float | bool), f"parameter of type {type(value).__name__}"
+    return value
+
+
+def _content(path: str) -> str:
+    try:
+        status = os.stat(path) if "://" not in path else None
+    except FileNotFoundError as error:
+        raise InputError(f"{path!r} does not exist (looked in {os.getcwd()!r})") from error
+    return _sha256(path, (status.st_size, status.st_mtime_ns) if status else None)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, stamp: tuple[int, int] | None) -> str:
+    hasher = hashlib.sha256()
+    with open_read(path) as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()

@@ -1,0 +1,65 @@
+"""Run the units of a step on this machine: in child processes, or in this very process with `workers=0` (for a debugger).
+
+Reads and writes through the store only. A child that dies is replaced, and the document that killed it is found
+(`pipeline/child.py`).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from pipeline.child import Child, Closed, attempt, run_isolated
+from pipeline.drive import Result
+from pipeline.segment import Task
+
+BACKOFF_S = 1.0
+
+
+class LocalEngine:
+    """Runs tasks on `workers` child processes."""
+
+    def __init__(self, workers: int, retries: int = 4) -> None:
+        self._retries = retries
+        self._children = [Child() for _ in range(workers)]
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+        """Yield each task with its result, in the order they end."""
+        if not self._children:
+            for task in tasks:
+                yield task, self._retried(task, None)
+            return
+        todo: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        for task in tasks:
+            todo.put(task)
+        done: queue.SimpleQueue[tuple[Task, Result]] = queue.SimpleQueue()
+        for child in self._children:
+            threading.Thread(target=self._serve, args=(child, todo, done), daemon=True).start()
+        for _ in tasks:
+            yield done.get()
+
+    def close(self) -> None:
+        """End the children."""
+        for child in self._children:
+            child.close()
+
+    def _serve(self, child: Child, todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[tuple[Task, Result]]) -> None:
+        while True:
+            try:
+                task = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((task, self._retried(task, child)))
+            except Closed:
+                return
+
+    def _retried(self, task: Task, child: Child | None) -> Result:
+        for number in range(self._retries + 1):
+            result = run_isolated(child, task) if child is not None else attempt(task)
+            if isinstance(result, dict) or result.kind != "store":
+                return result
+            time.sleep(BACKOFF_S * 2**number)
+        return result

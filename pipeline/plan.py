@@ -1,0 +1,217 @@
+"""From a list of stages to units of work with names: segments fused between barriers, reduces, settles.
+
+Reads the stages and the list of input files; writes nothing. For every barrier B with documents before and after:
+
+    segment  a unit a shard      … stages …, B.open            → docs, rows (sorted by key)
+    reduce   a unit a key range  B.reduce                      → rows
+    settle   one unit            B.settle                      → verdicts or model
+    segment  a unit a shard      B applied, … stages …, sink   → parts
+
+A unit's fingerprint covers everything its output depends on, so the units can be named before any of them has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import ConfigError
+from pipeline.fingerprint import MACHINE, describe, digest, parameters
+from pipeline.stage import Barrier, Filter, Fit, Map, Sink, Source, Stage
+from pipeline.store import InputFile, Store
+
+SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
+
+Named = tuple[str, Stage]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one step does to each of its units: at most a source or an applied barrier, then stages, then an end."""
+
+    kind: Literal["segment", "reduce", "settle"]
+    stages: tuple[Named, ...]
+    source: Named | None = None
+    before: Named | None = None
+    after: Named | None = None
+    sink: Named | None = None
+    partitions: int = 0  # of a reduce: into how many parts the key space is cut
+
+    def all(self) -> tuple[Named, ...]:
+        """Return its stages in the order documents meet them."""
+        ends = (self.after, self.sink)
+        return tuple(s for s in (self.source, self.before, *self.stages, *ends) if s is not None)
+
+    def title(self) -> str:
+        """Return a name for people and folders: first … last."""
+        names = [name for name, _ in self.all()]
+        if self.kind != "segment":
+            return f"{names[0]}-{self.kind}"
+        return names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
+
+    def actor(self) -> bool:
+        """Tell whether a stage in it wants a long-lived process."""
+        return self.kind == "segment" and any(stage.actor for _, stage in (*self.stages, *([self.before] if self.before else [])))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: its place in the step, its fingerprint, and where its inputs come from.
+
+    `inputs` are the names of unit manifests: of the shard's previous segment and the settle (a segment), of all segments (a
+    reduce), of all reduces (a settle).
+    """
+
+    index: int
+    label: str
+    fingerprint: str
+    manifest: str
+    file: InputFile | None = None
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """All the units that do the same."""
+
+    number: int
+    spec: Spec
+    folder: str
+    units: tuple[Unit, ...]
+
+    @property
+    def name(self) -> str:
+        """Its number and title."""
+        return f"{self.number} {self.spec.title()}"
+
+    def missing(self, store: Store) -> list[Unit]:
+        """Return the units whose manifest is not in the store yet."""
+        there = set(store.list(self.folder))
+        return [unit for unit in self.units if f"{unit.fingerprint}.json" not in there]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a build in order, over the given inputs."""
+
+    name: str
+    inputs: tuple[InputFile, ...]
+    stages: tuple[Named, ...]
+    steps: tuple[Step, ...]
+    fingerprint: str
+
+    def sink(self) -> Sink:
+        """Return the sink that ends it."""
+        sink = self.stages[-1][1]
+        assert isinstance(sink, Sink)
+        return sink
+
+    def lineage(self) -> dict[str, Any]:
+        """Return what the machine knows about the origin of the build, for its manifest."""
+        return {
+            "name": self.name,
+            "inputs": [{"name": file.name, "uri": file.uri, "bytes": file.size} for file in self.inputs],
+            "stages": [{"stage": name, "version": stage.version, "parameters": parameters(stage)} for name, stage in self.stages],
+        }
+
+    def finished(self) -> str:
+        """Return the name of the record that says this very plan is done."""
+        return f"finished/{self.fingerprint}.json"
+
+
+def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], partitions: int | None = None) -> Plan:
+    """Cut the stages at the barriers and name every unit.
+
+    Args:
+        name: of the build; not part of any fingerprint.
+        stages: a Source, then maps, filters and barriers, then a Sink.
+        inputs: the source's files; their order is the order of the documents.
+        partitions: reduces a barrier, a power of two up to 64; the result does not depend on it. By default about one for
+            four inputs.
+    """
+    if partitions is None:
+        partitions = min(SLICES, 1 << max(0, (len(inputs) - 1).bit_length() - 2))
+    if partitions not in {1 << k for k in range(SLICES.bit_length())}:
+        raise ConfigError(f"partitions: {partitions} is not a power of two from 1 to {SLICES}")
+    steps: list[Step] = []
+    previous: Sequence[Unit] = ()
+    settle: Unit | None = None
+    for spec in _segments(stages):
+        segment = _segment(len(steps), spec, inputs, previous, settle)
+        steps.append(segment)
+        previous = segment.units
+        if spec.after is not None:
+            reduce = _reduce(len(steps), spec.after, segment, partitions)
+            final = _settle(len(steps) + 1, spec.after, reduce)
+            steps += [reduce, final]
+            settle = final.units[0]
+    fingerprint = digest("plan", [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
+    return Plan(name, tuple(inputs), tuple(stages), tuple(steps), fingerprint)
+
+
+def _segments(stages: Sequence[Named]) -> Iterator[Spec]:
+    """Cut at barriers."""
+    source: Named | None = stages[0]
+    before: Named | None = None
+    fused: list[Named] = []
+    assert isinstance(stages[0][1], Source) and isinstance(stages[-1][1], Sink), "jobs/config.py lets nothing else through"
+    for named in stages[1:-1]:
+        if isinstance(named[1], Barrier):
+            yield Spec("segment", tuple(fused), source=source, before=before, after=named)
+            source, before, fused = None, named, []
+        else:
+            assert isinstance(named[1], Map | Filter), named
+            fused.append(named)
+    yield Spec("segment", tuple(fused), source=source, before=before, sink=stages[-1])
+
+
+def _folder(spec: Spec) -> str:
+    described = {key: value and describe(value[1]) for key, value in _ends(spec).items()}
+    name = digest(MACHINE, spec.kind, described, [describe(stage) for _, stage in spec.stages], spec.partitions)
+    return f"steps/{spec.title()}-{name[:12]}"
+
+
+def _ends(spec: Spec) -> Mapping[str, Named | None]:
+    return {"source": spec.source, "before": spec.before, "after": spec.after, "sink": spec.sink}
+
+
+def _unit(index: int, label: str, folder: str, parents: object, file: InputFile | None, inputs: tuple[str, ...]) -> Unit:
+    fingerprint = digest(folder.rsplit("-", 1)[-1], parents)
+    return Unit(index, label, fingerprint, f"{folder}/{fingerprint}.json", file, inputs)
+
+
+def _segment(number: int, spec: Spec, inputs: Sequence[InputFile], previous: Sequence[Unit], settle: Unit | None) -> Step:
+    folder = _folder(spec)
+    if spec.source is not None:
+        units = [_unit(i, file.name, folder, [file.name, file.stamp], file, ()) for i, file in enumerate(inputs)]
+    else:
+        assert settle is not None
+        # The shard's place in the order is in the verdicts' addresses, so it is part of what a unit depends on.
+        units = [
+            _unit(i, unit.label, folder, [unit.fingerprint, settle.fingerprint, i], unit.file, (unit.manifest, settle.manifest))
+            for i, unit in enumerate(previous)
+        ]
+    return Step(number, spec, folder, tuple(units))
+
+
+def _reduce(number: int, barrier: Named, segment: Step, partitions: int) -> Step:
+    spec = Spec("reduce", (barrier,), partitions=partitions)
+    folder = _folder(spec)
+    inputs = tuple(unit.manifest for unit in segment.units)
+    parents = digest([unit.fingerprint for unit in segment.units])
+    units = [_unit(p, f"{p + 1}/{partitions}", folder, [parents, p], None, inputs) for p in range(partitions)]
+    return Step(number, spec, folder, tuple(units))
+
+
+def _settle(number: int, barrier: Named, reduce: Step) -> Step:
+    spec = Spec("settle", (barrier,))
+    folder = _folder(spec)
+    inputs = tuple(unit.manifest for unit in reduce.units)
+    unit = _unit(0, "all", folder, [unit.fingerprint for unit in reduce.units], None, inputs)
+    return Step(number, spec, folder, (unit,))
+
+
+def is_fit(barrier: Named) -> bool:
+    """Tell whether a barrier ends in a model (and not in verdicts)."""
+    return isinstance(barrier[1], Fit)

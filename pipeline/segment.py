@@ -1,0 +1,321 @@
+"""Run one unit of work in this process and commit it: a segment on a shard, a reduce on a key range, or a settle.
+
+Reads the unit's input (a source file, or what earlier units committed), writes data files named by their sha256, and last the
+unit's manifest, named by its fingerprint: `{unit, fingerprint, outputs {role: {data, sha256, bytes, rows}}, parts, ledger,
+measures, seconds}`. What is committed already is not computed again. Application errors on a document end in the ledger;
+errors that stop the whole unit are raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import exchange
+from pipeline.fingerprint import describe, digest
+from pipeline.flow import Flow, Room, Watch, lost_table
+from pipeline.ledger import Tally
+from pipeline.plan import Spec, Unit
+from pipeline.schema import DOCUMENT, DROP, ERROR, check
+from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Stage, Transform
+from pipeline.store import Store, open_store, sha256_file
+
+_OPENED: dict[str, Any] = {}  # what stages opened in this process, by fingerprint: models are opened once a worker
+OPENED_LIMIT = 32
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit with all that a process anywhere needs to run it."""
+
+    root: str
+    spec: Spec
+    unit: Unit
+    shards: int
+    batch_rows: int
+    memory: int | None = None  # bytes of private memory the process may take beyond what it has at the start
+    poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # document id → (stage, error kind)
+    careful: frozenset[int] = frozenset()  # numbers of the tables to take one document at a time
+
+
+Report = Callable[[int, str, str | None], None]  # (table number, stage, document id)
+
+
+def run_unit(task: Task, report: Report | None = None) -> dict[str, Any]:
+    """Run a unit unless it is committed already; return its manifest.
+
+    Raises:
+        UnitFailed: a stage that raises on everything.
+        StoreError: the store failed, for a retry.
+        Exception: whatever a stage raises in `open()`, a barrier in `reduce`, `settle`, or a sink.
+    """
+    store = open_store(task.root)
+    committed = read_manifest(store, task.unit.manifest)
+    if committed is not None:
+        return committed
+    started = time.perf_counter()
+    cpu = time.process_time()
+    with store.scratch() as folder:
+        work = {"segment": _segment, "reduce": _reduce, "settle": _settle}[task.spec.kind]
+        manifest = work(task, store, folder, report)
+    manifest |= {"unit": task.unit.label, "index": task.unit.index, "fingerprint": task.unit.fingerprint}
+    manifest["seconds"] = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    store.put_new(task.unit.manifest, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    # Whoever was first decides; the data is the same, the timings are theirs.
+    return read_manifest(store, task.unit.manifest) or manifest
+
+
+def read_manifest(store: Store, name: str) -> dict[str, Any] | None:
+    """Return a unit's manifest, or None when it is not committed."""
+    try:
+        manifest: dict[str, Any] = json.loads(store.read(name))
+    except FileNotFoundError:
+        return None
+    return manifest
+
+
+def _need(store: Store, name: str) -> dict[str, Any]:
+    manifest = read_manifest(store, name)
+    assert manifest is not None, f"{name}: the driver runs steps in order, so this unit is committed"
+    return manifest
+
+
+def opened(stage: Stage, extra: str = "", how: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - what the stage opens
+    """Return `stage.open()` (or `how()`), remembered in this process."""
+    key = digest(type(stage).__module__, describe(stage), extra)
+    if key not in _OPENED:
+        while len(_OPENED) >= OPENED_LIMIT:
+            del _OPENED[next(iter(_OPENED))]
+        _OPENED[key] = how() if how is not None else stage.open()  # type: ignore[attr-defined]
+    return _OPENED[key]
+
+
+@dataclass
+class _Emit:
+    """The last room before a barrier: numbers the documents as they pass and writes the rows they emit."""
+
+    emit: Transform
+    writer: exchange.RunWriter
+    next_row: int = 0
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        self.writer.add(self.emit(table), self.next_row)
+        self.next_row += table.num_rows
+        return table
+
+
+def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+    number = -1
+
+    def at(stage: str, document: str | None) -> None:
+        if report is not None:
+            report(number, stage, document)
+
+    tables, entry = _entry(task, store, at)
+    rooms = _rooms(task, store)
+    runs = None
+    if task.spec.after is not None:
+        name, barrier = task.spec.after
+        assert isinstance(barrier, Barrier)
+        runs = exchange.RunWriter(folder, barrier.combine())
+        rooms.append(Room(name, barrier, _Emit(opened(barrier), runs), "before"))
+    watch: Watch | None = at if report is not None else None
+    flow = Flow(rooms, task.poison, watch)
+
+    def flowing() -> Iterator[pa.Table]:
+        nonlocal number
+        for table in tables:
+            number += 1
+            if number == 0:
+                yield flow.schema(_bare(table.slice(0, 0)))
+            flow.careful = number in task.careful
+            out = flow.run(flow.enter(entry, table) if entry is not None else table)
+            if out.num_rows:
+                yield out
+
+    manifest: dict[str, Any] = {"parts": [], "outputs": {}}
+    accounts = [*([entry] if entry is not None else []), *rooms]
+    if runs is not None:
+        docs = folder / "docs.arrow"
+        manifest["outputs"]["docs"] = _commit(store, docs, _write(docs, flowing(), "zstd"))
+        for index, (path, count) in enumerate(runs.close()):
+            manifest["outputs"][f"rows-{index}"] = _commit(store, path, count)
+    else:
+        assert task.spec.sink is not None, "a segment ends in a barrier or in a sink"
+        sink = Room(*task.spec.sink)
+        accounts.append(sink)
+        manifest["parts"] = [_commit_part(store, part) for part in _parts(sink, flowing(), folder)]
+    flow.finish()
+    manifest["outputs"] |= _lost_outputs(store, folder, flow)
+    assert all(room.tally.balanced() for room in accounts), [room.tally.plain() for room in accounts]
+    manifest["ledger"] = [{**room.tally.plain(), "phase": room.phase} for room in accounts]
+    manifest["measures"] = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
+    return manifest
+
+
+def _bare(table: pa.Table) -> pa.Table:
+    return table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
+
+
+def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Room | None]:
+    """Return the tables that enter the segment, with the decisions of the source or the verdicts, and who answers for them."""
+    spec, unit = task.spec, task.unit
+    if spec.source is not None:
+        room = Room(*spec.source)
+        return _timed(_read_source(task, at), room.tally), room
+    assert spec.before is not None
+    name, barrier = spec.before
+    docs, settled = (_need(store, manifest)["outputs"] for manifest in unit.inputs)
+    tables = _read_docs(store, docs["docs"]["data"], task.batch_rows)
+    if isinstance(barrier, Fit):
+        return tables, None
+    assert isinstance(barrier, Exchange)
+    with store.open(settled["settled"]["data"]) as file:
+        verdicts = pa.Table.from_batches([pa.ipc.open_file(file).get_batch(unit.index)])
+        # A copy: the mapping goes with the file.
+        verdicts = verdicts.take(pa.array(range(verdicts.num_rows), pa.int64()))
+    room = Room(name, barrier, phase="after")
+    return _timed(_judged(tables, verdicts, barrier), room.tally), room
+
+
+def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
+    while True:
+        cpu, wall = time.process_time(), time.perf_counter()
+        table = next(tables, None)
+        tally.cpu_s += time.process_time() - cpu
+        tally.wall_s += time.perf_counter() - wall
+        if table is None:
+            return
+        yield table
+
+
+def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
+    assert task.spec.source is not None and task.unit.file is not None
+    _, source = task.spec.source
+    at("source", None)
+    yield DOCUMENT.empty_table()
+    for table in opened(source)(task.unit.file, task.batch_rows):
+        check(table, DOCUMENT, f"source {type(source).__name__}")
+        yield table
+        at("source", None)
+
+
+def _read_docs(store: Store, data: str, batch_rows: int) -> Iterator[pa.Table]:
+    with store.open(data) as file:
+        reader = pa.ipc.open_file(file)
+        yield reader.schema.empty_table()
+        for index in range(reader.num_record_batches):
+            table = pa.Table.from_batches([reader.get_batch(index)])
+            for start in range(0, table.num_rows, batch_rows):
+                yield table.slice(start, batch_rows)
+
+
+def _judged(tables: Iterator[pa.Table], verdicts: pa.Table, barrier: Exchange) -> Iterator[pa.Table]:
+    row = 0
+    for table in tables:
+        yield exchange.apply_verdicts(table, row, verdicts, barrier.defaults())
+        row += table.num_rows
+
+
+def _rooms(task: Task, store: Store) -> list[Room]:
+    rooms = []
+    if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
+        name, fit = task.spec.before[0], task.spec.before[1]
+        settled = _need(store, task.unit.inputs[1])["outputs"]["settled"]
+
+        def model() -> Transform:
+            with store.open(settled["data"]) as file:
+                return fit.apply(pa.ipc.open_file(file).read_all())
+
+        rooms.append(Room(name, fit, opened(fit, settled["sha256"], model), "after"))
+    return rooms + [Room(name, stage, opened(stage)) for name, stage in task.spec.stages]
+
+
+def _parts(room: Room, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
+    assert isinstance(room.stage, Sink)
+    place = folder / "parts"
+    place.mkdir()
+
+    def counted() -> Iterator[pa.Table]:
+        for table in tables:
+            room.tally.entered += table.num_rows
+            room.tally.kept += table.num_rows
+            yield table
+
+    parts: list[Part] = opened(room.stage)(counted(), place)
+    left = sum(table.num_rows for table in tables)
+    assert not left, f"sink {room.name} left {left} documents unread"
+    return parts
+
+
+def _commit(store: Store, path: Path, rows: int) -> dict[str, Any]:
+    sha256, size = sha256_file(path), os.path.getsize(path)
+    name = f"data/{sha256[:2]}/{sha256}.arrow"
+    store.put_new(name, path)
+    return {"data": name, "sha256": sha256, "bytes": size, "rows": rows}
+
+
+def _commit_part(store: Store, part: Part) -> dict[str, Any]:
+    return {**_commit(store, part.path, part.rows), "kind": part.kind, "number": part.number, "stats": dict(part.stats)}
+
+
+def _lost_outputs(store: Store, folder: Path, flow: Flow) -> dict[str, Any]:
+    outputs = {}
+    for role, tables in (("dropped", flow.dropped), ("quarantined", flow.quarantined)):
+        table = lost_table(tables)
+        if table.num_rows:
+            path = folder / f"{role}.arrow"
+            outputs[role] = _commit(store, path, _write(path, iter([table]), "zstd"))
+    return outputs
+
+
+def _write(path: Path, tables: Iterator[pa.Table], compression: str | None = None) -> int:
+    """Write tables of one schema (that of the first) to an IPC file; return the rows."""
+    first = next(tables)
+    rows = 0
+    with pa.ipc.new_file(path, first.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        for table in itertools.chain([first], tables):
+            # One record batch a table; the cast fails where a shard's documents gave another type.
+            writer.write_table(table.cast(first.schema).combine_chunks())
+            rows += table.num_rows
+    return rows
+
+
+def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+    ((_, barrier),) = task.spec.stages
+    assert isinstance(barrier, Barrier)
+    work = barrier.reduce()
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for shard, name in enumerate(task.unit.inputs):
+            outputs = _need(store, name)["outputs"]
+            for index in range(sum(role.startswith("rows-") for role in outputs)):
+                runs.append((shard, stack.enter_context(store.open(outputs[f"rows-{index}"]["data"]))))
+        path = folder / "reduced.arrow"
+        rows = _write(path, (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions)))
+    return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}}
+
+
+def _settle(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+    ((_, barrier),) = task.spec.stages
+    assert isinstance(barrier, Exchange | Fit)
+    tables = []
+    for name in task.unit.inputs:
+        with store.open(_need(store, name)["outputs"]["reduced"]["data"]) as file:
+            tables.append(pa.ipc.open_file(file).read_all())
+    settled = barrier.settle()(tables)
+    path = folder / "settled.arrow"
+    if isinstance(barrier, Exchange):
+        exchange.write_verdicts(barrier, settled, task.shards, path)
+    else:
+        _write(path, iter([settled]))
+    return {"outputs": {"settled": _commit(store, path, settled.num_rows)}, "parts": [], "ledger": [], "measures": {}}
