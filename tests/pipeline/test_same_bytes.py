@@ -1,0 +1,103 @@
+"""One corpus, every way to run it: the build's id must not move, and every document must be accounted for."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pipeline.drive import Options, Outcome, drive, manifests
+from pipeline.local import LocalEngine
+from pipeline.plan import Plan, make_plan
+from pipeline.store import expand, open_store
+from tests.toy import Files, Lines, Share, Short, Unique, Upper
+
+MEMORY = 300 << 20
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("corpus")
+    chance = random.Random(5)
+    for shard in range(5):
+        lines = ["".join(chance.choices("abcé ", k=chance.choice([2, 4, 6]))) for _ in range(60)]
+        (place / f"{shard}.txt").write_text("\n".join(lines[: 0 if shard == 3 else None]))
+    return place
+
+
+def plan_of(corpus: Path, poison: bool = False, partitions: int | None = None, salt: int = 0) -> Plan:
+    stages = [
+        ("lines", Lines(paths=f"{corpus}/*.txt")),
+        ("upper", Upper(raise_on="aab", segfault_on="bb " if poison else "", grow_on="ccé" if poison else "", salt=salt)),
+        ("short", Short()),
+        ("unique", Unique()),
+        ("share", Share()),
+        ("files", Files()),
+    ]
+    return make_plan("toy", stages, expand(f"{corpus}/*.txt"), partitions)
+
+
+def run(plan: Plan, root: Path, workers: int = 0, batch_rows: int = 7) -> Outcome:
+    outcome = drive(plan, lambda: LocalEngine(workers), Options(str(root), batch_rows, MEMORY if workers else None))
+    assert outcome.build is not None, outcome.failures
+    return outcome
+
+
+def totals(plan: Plan, root: Path) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    store = open_store(str(root))
+    for step in plan.steps:
+        for manifest in manifests(store, step):
+            for account in manifest["ledger"]:
+                counts = found.setdefault(f"{account['stage']}/{account['phase']}", Counter())
+                counts.update({"in": account["in"], "kept": account["kept"]})
+                counts.update({"dropped": sum(account["dropped"].values()), "quarantined": sum(account["quarantined"].values())})
+                assert account["in"] == account["kept"] + sum(account["dropped"].values()) + sum(account["quarantined"].values())
+    return found
+
+
+def test_same_build_for_any_run(corpus: Path, tmp_path: Path) -> None:
+    first = run(plan_of(corpus), tmp_path / "a").build
+    assert run(plan_of(corpus), tmp_path / "b", batch_rows=1000).build == first
+    assert run(plan_of(corpus, partitions=16), tmp_path / "c", workers=2, batch_rows=1).build == first
+
+
+def test_every_document_is_accounted_for(corpus: Path, tmp_path: Path) -> None:
+    plan = plan_of(corpus)
+    run(plan, tmp_path)
+    found = totals(plan, tmp_path)
+    assert found["lines/whole"] == {"in": 240, "kept": 240, "dropped": 0, "quarantined": 0}
+    assert found["upper/whole"]["quarantined"] > 0
+    assert found["short/whole"]["dropped"] > 0
+    assert found["unique/after"]["dropped"] > 0
+    assert found["upper/whole"]["kept"] == found["short/whole"]["in"]
+    assert found["short/whole"]["kept"] == found["unique/before"]["in"]
+    assert found["unique/before"]["kept"] == found["unique/after"]["in"]
+    assert found["unique/after"]["kept"] == found["share/before"]["in"] == found["files/whole"]["kept"]
+
+
+def test_documents_that_kill_are_found_and_quarantined(corpus: Path, tmp_path: Path) -> None:
+    plan = plan_of(corpus, poison=True)
+    first = run(plan, tmp_path / "a", workers=2)
+    kinds: Counter[str] = Counter()
+    for manifest in manifests(open_store(str(tmp_path / "a")), plan.steps[0]):
+        for account in manifest["ledger"]:
+            kinds.update(account["quarantined"])
+    texts = [line for path in sorted(corpus.glob("*.txt")) for line in path.read_text().splitlines()]
+    assert kinds["RuntimeError"] == sum("aab" in text for text in texts)
+    assert kinds["killed_by_SIGSEGV"] == sum("bb " in text and "aab" not in text for text in texts) > 0
+    assert kinds["MemoryError"] > 0
+    assert run(plan, tmp_path / "b", workers=1, batch_rows=50).build == first.build
+
+
+def test_a_finished_build_is_not_touched_and_a_change_recomputes_what_depends_on_it(corpus: Path, tmp_path: Path) -> None:
+    run(plan_of(corpus), tmp_path)
+    again = drive(plan_of(corpus), lambda: pytest.fail("no engine is needed"), Options(str(tmp_path)))
+    assert again.reused
+    changed = plan_of(corpus, salt=1)
+    store = open_store(str(tmp_path))
+    assert [len(step.missing(store)) for step in changed.steps] == [len(step.units) for step in changed.steps]
+    late = make_plan("toy", [*plan_of(corpus).stages[:-2], plan_of(corpus).stages[-1]], expand(f"{corpus}/*.txt"))
+    assert [len(step.missing(store)) for step in late.steps] == [0, 0, 0, 5]
