@@ -1,0 +1,10 @@
+"""The exceptions of the reader.
+
+    FormatError (ValueError)    a build that cannot be read: not a manifest, another version, files missing or damaged
+
+Mistakes in arguments (a negative sample number, a batch that the ranks cannot share) are plain ValueError.
+"""
+
+
+class FormatError(ValueError):
+    """A manifest or shard that is missing, damaged, or of a version that this reader does not know."""

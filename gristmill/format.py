@@ -1,0 +1,306 @@
+"""The shard format, one definition for the writer and the reader; `docs/format.md` describes it for other languages.
+
+A token shard is an uncompressed Arrow IPC file with a row a document. `input_ids` is a list column, so the values of a
+record batch are one contiguous stream of tokens: tools see documents, the reader takes windows of the memory map.
+Per-token scores lie in sidecar files with the same rows and the same list offsets. A corpus of texts is an Arrow IPC file
+with zstd-compressed buffers.
+
+Reads: shards, by memory map. Writes: nothing itself; `exact` and `token_schema` are what the sinks write with.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gristmill.errors import FormatError
+
+VERSION = 1
+
+# One record batch a file up to these bounds; they are part of the format's bytes, not of its meaning.
+BATCH_TOKENS = 1 << 24
+BATCH_ROWS = 1 << 20
+
+TOKENS = "tokens"
+SCORES = "scores"
+DOCUMENTS = "documents"
+
+DOC_ID = "doc_id"
+INPUT_IDS = "input_ids"
+
+# Keys of the metadata of a file's schema.
+VERSION_KEY = "gristmill.version"
+KIND_KEY = "gristmill.kind"
+SCHEME_KEY = "gristmill.scheme"
+TOKENIZER_KEY = "gristmill.tokenizer_sha256"
+VOCABULARY_KEY = "gristmill.vocab_size"
+BOS_KEY = "gristmill.bos_id"
+EOS_KEY = "gristmill.eos_id"
+
+ID_TYPES = {"uint16": pa.uint16(), "uint32": pa.uint32()}
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What the shards know of their tokenizer.
+
+    `sha256` of its file (hex), size of the vocabulary, and the ids put before and after each document, None where none was.
+    """
+
+    sha256: str
+    vocab_size: int
+    bos_id: int | None = None
+    eos_id: int | None = None
+
+
+def file_name(kind: str, number: int) -> str:
+    """Return the name of a build's file, such as `tokens-00000.arrow` or `scores-rho1-00000.arrow`."""
+    return f"{kind}-{number:05d}.arrow"
+
+
+def token_list(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column with one `kind` a token."""
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+def token_schema(ids: pa.DataType, tokenizer: Tokenizer, extra: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Return the schema of token shards.
+
+    Args:
+        ids: pa.uint16() or pa.uint32().
+        tokenizer: what made the ids.
+        extra: columns after the fixed ones, such as `language`.
+    """
+    fields = [
+        pa.field(DOC_ID, pa.string(), nullable=False),
+        pa.field(INPUT_IDS, token_list(ids), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+        pa.field("text_bytes", pa.int32(), nullable=False),
+        pa.field("date", pa.timestamp("s", tz="UTC")),
+    ]
+    metadata = {
+        VERSION_KEY: str(VERSION),
+        KIND_KEY: TOKENS,
+        TOKENIZER_KEY: tokenizer.sha256,
+        VOCABULARY_KEY: str(tokenizer.vocab_size),
+    }
+    special = {BOS_KEY: tokenizer.bos_id, EOS_KEY: tokenizer.eos_id}
+    metadata |= {key: str(value) for key, value in special.items() if value is not None}
+    return pa.schema([*fields, *extra], metadata=metadata)
+
+
+def score_schema(scheme: str, columns: Sequence[pa.Field]) -> pa.Schema:
+    """Return the schema of a sidecar: the document's id and one list of float16 a column, as long as its tokens."""
+    lists = [pa.field(c.name, token_list(pa.float16()), nullable=False, metadata=_sorted(c.metadata)) for c in columns]
+    metadata = {VERSION_KEY: str(VERSION), KIND_KEY: SCORES, SCHEME_KEY: scheme}
+    return pa.schema([pa.field(DOC_ID, pa.string(), nullable=False), *lists], metadata=metadata)
+
+
+def document_schema(columns: Sequence[pa.Field]) -> pa.Schema:
+    """Return the schema of a corpus of texts: the given columns, dictionaries decoded."""
+    fields = [c.with_type(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
+    return pa.schema([f.with_metadata(_sorted(f.metadata)) for f in fields], {VERSION_KEY: str(VERSION), KIND_KEY: DOCUMENTS})
+
+
+def _sorted(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes] | None:
+    return dict(sorted(metadata.items())) if metadata else None
+
+
+# ---- canonical arrays: equal values have equal bytes ----
+
+
+def exact(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return `array` as type `kind`, laid out so that equal values give equal bytes in an IPC file.
+
+    Buffers start at the first value and end with the last, a validity bitmap is there only if there are nulls, and what
+    lies under a null is zero. Slices and builders leave traces in all of these otherwise. Buffers are shared where they can be.
+
+    Raises:
+        ValueError: a type that this format does not hold (maps, unions, views, fixed-size lists).
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    if pa.types.is_null(kind):
+        return pa.nulls(len(array))
+    if pa.types.is_struct(kind):
+        children = [exact(child, kind.field(i).type) for i, child in enumerate(array.flatten())]
+        return pa.Array.from_buffers(kind, len(array), [bitmap], children=children)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        offsets = _offsets(array.value_lengths().fill_null(0), wide=pa.types.is_large_list(kind))
+        return pa.Array.from_buffers(kind, len(array), [bitmap, offsets], children=[exact(array.flatten(), kind.value_type)])
+    assert array.type == kind, f"found {array.type}, expected {kind}"
+    if _is_bytes(kind):
+        return _exact_bytes(array, kind, bitmap)
+    if pa.types.is_boolean(kind):
+        bits = np.packbits(array.fill_null(False).to_numpy(zero_copy_only=False), bitorder="little")
+        return pa.Array.from_buffers(kind, len(array), [bitmap, pa.py_buffer(bits)])
+    if not pa.types.is_primitive(kind):
+        raise ValueError(
+            f"a column of type {kind} cannot be stored; allowed are numbers, times, strings, lists and structs of these"
+        )
+    return _exact_numbers(array, kind, bitmap, valid)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    )
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind))
+
+
+def _offsets(lengths: pa.Array, *, wide: bool) -> pa.Buffer:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64 if wide else np.int32)
+    np.cumsum(lengths.to_numpy(), out=offsets[1:])
+    return pa.py_buffer(offsets)
+
+
+def _exact_bytes(array: pa.Array, kind: pa.DataType, bitmap: pa.Buffer | None) -> pa.Array:
+    empty = "" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else b""
+    filled = array.fill_null(pa.scalar(empty, kind)) if bitmap is not None else array
+    _, places, data = filled.buffers()
+    if len(filled) == 0 or data is None:
+        return pa.Array.from_buffers(
+            kind,
+            len(filled),
+            [bitmap, _offsets(pa.nulls(len(filled), pa.int32()).fill_null(0), wide=_is_wide(kind)), pa.py_buffer(b"")],
+        )
+    number = np.int64 if _is_wide(kind) else np.int32
+    offsets = np.frombuffer(places, dtype=number)[filled.offset : filled.offset + len(filled) + 1]
+    begin, end = int(offsets[0]), int(offsets[-1])
+    return pa.Array.from_buffers(kind, len(filled), [bitmap, pa.py_buffer(offsets - offsets[0]), data.slice(begin, end - begin)])
+
+
+def _exact_numbers(array: pa.Array, kind: pa.DataType, bitmap: pa.Buffer | None, valid: npt.NDArray[np.bool_] | None) -> pa.Array:
+    width = kind.bit_width // 8
+    data = array.buffers()[1]
+    data = pa.py_buffer(b"") if len(array) == 0 else data.slice(array.offset * width, len(array) * width)
+    if valid is not None:
+        rows = np.frombuffer(data, dtype=np.uint8).reshape(len(array), width).copy()
+        rows[~valid] = 0
+        data = pa.py_buffer(rows)
+    return pa.Array.from_buffers(kind, len(array), [bitmap, data])
+
+
+# ---- reading ----
+
+
+class TokenColumn:
+    """One per-token column of a shard on a memory map: tokens or scores, addressed by the token's number in the shard.
+
+    Attributes:
+        tokens: values in all record batches.
+        documents: rows in all record batches.
+    """
+
+    def __init__(self, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
+        self.values: list[npt.NDArray[Any]] = []
+        self._offsets: list[memoryview] = []  # bisect on a memoryview takes half the time of one on a numpy array
+        self.ends: list[int] = []
+        self.rows: list[int] = []
+        self.tokens = self.documents = 0
+        for number in range(reader.num_record_batches):
+            array = reader.get_batch(number).column(column)
+            offsets = array.offsets.to_numpy()
+            self.values.append(array.values.to_numpy()[offsets[0] : offsets[-1]])
+            self._offsets.append(memoryview(offsets - offsets[0] if offsets[0] else offsets))
+            self.tokens += len(self.values[-1])
+            self.documents += len(array)
+            self.ends.append(self.tokens)
+            self.rows.append(self.documents)
+
+    def read(self, begin: int, out: npt.NDArray[Any]) -> int:
+        """Copy tokens from `begin` on into `out` until it or the record batch ends; return how many. 0 at the shard's end."""
+        batch = bisect_right(self.ends, begin)
+        if batch == len(self.ends):
+            return 0
+        values = self.values[batch]
+        start = begin - self.ends[batch] + len(values)
+        found = values[start : start + len(out)]
+        if len(found) == len(out):
+            out[:] = found
+        else:
+            out[: len(found)] = found
+        return len(found)
+
+    def starts(self, begin: int, out: npt.NDArray[np.bool_]) -> int:
+        """Set `out` true where a document begins among the tokens from `begin` on; same extent and result as `read`."""
+        batch = bisect_right(self.ends, begin)
+        if batch == len(self.ends):
+            return 0
+        values, offsets = self.values[batch], self._offsets[batch]
+        start = begin - self.ends[batch] + len(values)
+        count = min(len(out), len(values) - start)
+        first = bisect_left(offsets, start)
+        last = bisect_left(offsets, start + count, first)
+        out[[place - start for place in offsets[first:last]]] = True
+        return count
+
+    def locate(self, token: int) -> tuple[int, int]:
+        """Return (row in the shard, position in the document) of a token."""
+        batch = bisect_right(self.ends, token)
+        start = token - self.ends[batch] + len(self.values[batch])
+        row = bisect_right(self._offsets[batch], start) - 1
+        return self.rows[batch] - len(self._offsets[batch]) + 1 + row, start - self._offsets[batch][row]
+
+
+def open_file(path: Path, kind: str) -> pa.ipc.RecordBatchFileReader:
+    """Map a file of this format into memory and check what its metadata says.
+
+    Raises:
+        FormatError: not an Arrow IPC file, or another kind or version.
+    """
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.py_buffer(mapped))
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise FormatError(
+            f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
+        ) from error
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
+    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+    found = (metadata.get(VERSION_KEY), metadata.get(KIND_KEY))
+    if found != (str(VERSION), kind):
+        raise FormatError(f"{path}: format version and kind are {found}; this reader knows {(str(VERSION), kind)}")
+    return reader
+
+
+def open_column(path: Path, kind: str, column: str) -> TokenColumn:
+    """Open one per-token column of a shard or sidecar without copying. Raises FormatError when it is not there."""
+    reader = open_file(path, kind)
+    if column not in reader.schema.names:
+        raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
+    return TokenColumn(reader, column)
+
+
+def read_row(path: Path, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return one document of a token shard as a dict of Python values (all columns, or those named).
+
+    Raises:
+        IndexError: `row` is not in the file.
+    """
+    reader = open_file(path, TOKENS)
+    left = row
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        if 0 <= left < batch.num_rows:
+            return dict(batch.select(columns or batch.schema.names).slice(left, 1).to_pylist()[0])
+        left -= batch.num_rows
+    raise IndexError(f"{path}: no row {row}; it has {row - left} rows")

@@ -1,0 +1,246 @@
+"""The manifest of a build: which files it has, their hashes, the tokenizer, and where it all came from.
+
+Reads: `manifest.json`, or the newest `runs/*.json` of an output folder that leads to it. Writes: `Manifest.to_json` gives
+the bytes; a sink hands them to the machine. The build's id is a hash over its files, so it says nothing of names, machines or
+times; `lineage` is carried along and does not influence it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gristmill import format as fmt
+from gristmill.errors import FormatError
+from gristmill.format import Tokenizer
+
+NAME = "manifest.json"
+FORMAT = "gristmill"
+
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A file of per-token scores beside one token shard."""
+
+    file: str
+    sha256: str
+    bytes: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of tokens (or of texts, where `tokens` is 0), in the order of the stream; `input` is the shard it came from."""
+
+    file: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    bytes: int
+    sha256: str
+    input: str
+    sidecars: Mapping[str, Sidecar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A build. `kind` is `tokens` or `documents`; `tokenizer` and `dtype` are None for texts and for builds without a token."""
+
+    kind: str
+    build: str
+    name: str
+    tokenizer: Tokenizer | None
+    dtype: str | None
+    shards: tuple[Shard, ...]
+    lineage: Mapping[str, Any]
+
+    @property
+    def documents(self) -> int:
+        """Documents in all shards."""
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the texts behind all shards."""
+        return sum(shard.text_bytes for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of manifest.json; equal manifests give equal bytes."""
+        tokenizer = None if self.tokenizer is None else dict(vars(self.tokenizer))
+        content = {
+            "format": FORMAT,
+            "version": fmt.VERSION,
+            "kind": self.kind,
+            "build": self.build,
+            "name": self.name,
+            "tokenizer": tokenizer,
+            "dtype": self.dtype,
+            "totals": self._totals(),
+            "shards": [{**vars(s), "sidecars": {k: vars(v) for k, v in s.sidecars.items()}} for s in self.shards],
+            "lineage": self.lineage,
+        }
+        return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def _totals(self) -> dict[str, int]:
+        return {"documents": self.documents, "tokens": self.tokens, "text_bytes": self.text_bytes}
+
+
+def build_id(kind: str, shards: Iterable[Shard]) -> str:
+    """Return the id of a build, 32 hex digits: sha256 over the format's version and each file's kind and sha256.
+
+    In manifest order, and within a shard the main file (of `kind`), then its sidecars sorted by scheme.
+    """
+    digest = hashlib.sha256(f"{FORMAT} {fmt.VERSION}\n".encode())
+    for shard in shards:
+        digest.update(f"{kind} {shard.sha256}\n".encode())
+        for scheme, side in sorted(shard.sidecars.items()):
+            digest.update(f"{fmt.SCORES}-{scheme} {side.sha256}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+# ---- reading ----
+
+
+def find(path: str | Path) -> Path:
+    """Return the manifest that `path` means: the file itself, a build's folder, or an output folder with its newest run.
+
+    Raises:
+        FormatError: nothing there that leads to a manifest.
+    """
+    if "://" in str(path):
+        raise FormatError(f"{path}: only local folders can be read so far; copy the build's folder to a disk")
+    place = Path(path)
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise FormatError(f"{path}: no such file or folder; give a manifest.json, a build's folder, or an output folder")
+    if (place / NAME).is_file():
+        return place / NAME
+    runs = sorted((place / "runs").glob("*.json"))
+    if not runs:
+        raise FormatError(f"{path}: has neither {NAME} nor runs/*.json; give the folder of a build, or of a finished output")
+    record = _json(runs[-1])
+    target: Path = place / _get(record, "manifest", str, str(runs[-1]))
+    if not target.is_file():
+        raise FormatError(f"{runs[-1]}: names the manifest {target}, which is not there")
+    return target
+
+
+def load(path: Path) -> Manifest:
+    """Read and check a manifest file. Raises FormatError saying what is wrong where."""
+    return parse(_json(path), str(path))
+
+
+def parse(content: object, where: str) -> Manifest:
+    """Check the decoded JSON of a manifest and return it as dataclasses; `where` begins the messages of errors."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FormatError(f"{where}: not a manifest of a build (no 'format': '{FORMAT}')")
+    if content.get("version") != fmt.VERSION:
+        raise FormatError(f"{where}: format version is {content.get('version')!r}; this gristmill reads {fmt.VERSION}")
+    tokenizer = content.get("tokenizer")
+    lineage = _get(content, "lineage", dict, where)
+    shards = _get(content, "shards", list, where)
+    manifest = Manifest(
+        kind=_get(content, "kind", str, where),
+        build=_get(content, "build", str, where),
+        name=_get(content, "name", str, where),
+        tokenizer=None if tokenizer is None else _tokenizer(tokenizer, f"{where}: tokenizer"),
+        dtype=None if content.get("dtype") is None else _get(content, "dtype", str, where),
+        shards=tuple(_shard(shard, f"{where}: shards[{number}]") for number, shard in enumerate(shards)),
+        lineage=lineage,
+    )
+    totals = _get(content, "totals", dict, where)
+    if totals != manifest._totals():
+        raise FormatError(f"{where}: totals are {totals}, but the shards add up to {manifest._totals()}")
+    expected = build_id(manifest.kind, manifest.shards)
+    if manifest.build != expected:
+        raise FormatError(
+            f"{where}: the build is named {manifest.build}, but its files make {expected}; the manifest was changed"
+        )
+    return manifest
+
+
+def files(manifest: Manifest) -> list[tuple[str, int, str]]:
+    """Return (file, bytes, sha256) of all files of a build, in manifest order."""
+    found = []
+    for shard in manifest.shards:
+        found.append((shard.file, shard.bytes, shard.sha256))
+        found.extend((side.file, side.bytes, side.sha256) for _, side in sorted(shard.sidecars.items()))
+    return found
+
+
+def _tokenizer(content: object, where: str) -> Tokenizer:
+    return Tokenizer(
+        sha256=_get(content, "sha256", str, where),
+        vocab_size=_get(content, "vocab_size", int, where),
+        bos_id=_optional(content, "bos_id", where),
+        eos_id=_optional(content, "eos_id", where),
+    )
+
+
+def _shard(content: object, where: str) -> Shard:
+    sidecars = _get(content, "sidecars", dict, where)
+    return Shard(
+        file=_matching(content, "file", _FILE, where),
+        documents=_get(content, "documents", int, where),
+        tokens=_get(content, "tokens", int, where),
+        text_bytes=_get(content, "text_bytes", int, where),
+        bytes=_get(content, "bytes", int, where),
+        sha256=_matching(content, "sha256", _SHA256, where),
+        input=_get(content, "input", str, where),
+        sidecars={scheme: _sidecar(side, f"{where}.sidecars[{scheme!r}]") for scheme, side in sidecars.items()},
+    )
+
+
+def _sidecar(content: object, where: str) -> Sidecar:
+    return Sidecar(
+        file=_matching(content, "file", _FILE, where),
+        sha256=_matching(content, "sha256", _SHA256, where),
+        bytes=_get(content, "bytes", int, where),
+        columns=tuple(str(name) for name in _get(content, "columns", list, where)),
+    )
+
+
+def _get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN401  the type is `kind`
+    if not isinstance(content, dict):
+        raise FormatError(f"{where}: expected an object, found {type(content).__name__}")
+    value = content.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = "nothing" if key not in content else repr(value)[:60]
+        raise FormatError(f"{where}: {key!r} must be {kind.__name__}, found {found}")
+    if isinstance(value, int) and value < 0:
+        raise FormatError(f"{where}: {key!r} is {value}, must not be negative")
+    return value
+
+
+def _optional(content: object, key: str, where: str) -> int | None:
+    if isinstance(content, dict) and content.get(key) is None:
+        return None
+    return int(_get(content, key, int, where))
+
+
+def _matching(content: object, key: str, pattern: re.Pattern[str], where: str) -> str:
+    value = _get(content, key, str, where)
+    if not pattern.fullmatch(value):
+        raise FormatError(f"{where}: {key!r} is {value!r}, must match {pattern.pattern}")
+    return str(value)
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read as JSON ({error})") from error

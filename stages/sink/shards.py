@@ -1,0 +1,243 @@
+"""`shards`: token shards for training, with per-token scores in sidecars; the format is `gristmill/format.py`.
+
+Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
+are such `bos_id`, `eos_id`), and any per-token float16 columns, whose fields may carry their `scheme`.
+Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`; `assemble` numbers the files of a build and makes its manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill import format as fmt
+from gristmill import manifest as mf
+from gristmill.format import Tokenizer
+from pipeline.stage import Assembly, Part, Sink, Stored
+from stages.sink.cut import cut
+
+SCHEME = "rho1"  # of score columns whose field does not say
+_SCHEME_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The files of one shard: the schema of the tokens, and of each scheme's scores."""
+
+    tokens: pa.Schema
+    scores: Mapping[str, pa.Schema]
+    tokenizer: Tokenizer
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Return kind → schema, tokens first."""
+        return {fmt.TOKENS: self.tokens} | {f"{fmt.SCORES}-{scheme}": self.scores[scheme] for scheme in sorted(self.scores)}
+
+
+def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
+    """Read what to write from the schema of the incoming documents."""
+    ids = schema.field(fmt.INPUT_IDS)
+    assert pa.types.is_list(ids.type) and ids.type.value_type in fmt.ID_TYPES.values(), f"shards: input_ids is {ids.type}"
+    metadata = {key.decode(): value.decode() for key, value in (ids.metadata or {}).items()}
+    missing = {"vocab_size", "tokenizer_sha256"} - metadata.keys()
+    assert not missing, f"shards: the field input_ids lacks metadata {sorted(missing)}"
+    bos, eos = (int(metadata[key]) if key in metadata else None for key in ("bos_id", "eos_id"))
+    tokenizer = Tokenizer(metadata["tokenizer_sha256"], int(metadata["vocab_size"]), bos, eos)
+    extra = [schema.field(name) for name in ("language", *columns) if name in schema.names]
+    plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in extra]
+    schemes: dict[str, list[pa.Field]] = {}
+    for field in schema:
+        if pa.types.is_list(field.type) and field.type.value_type == pa.float16():
+            scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
+            assert _SCHEME_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
+            schemes.setdefault(scheme, []).append(field)
+    scores = {scheme: fmt.score_schema(scheme, fields) for scheme, fields in schemes.items()}
+    return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer)
+
+
+def _narrow(table: pa.Table, layout: _Layout) -> pa.Table:
+    """Keep only what is written, so that rows waiting for their record batch do not hold the texts."""
+    sizes = pc.binary_length(table.column("text"))
+    table = table.append_column(fmt.DOC_ID, table.column("id")).append_column("text_bytes", sizes)
+    names = [name for schema in layout.schemas().values() for name in schema.names]
+    return table.select(list(dict.fromkeys(names)))
+
+
+def _lengths(table: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.list_value_length(table.column(fmt.INPUT_IDS)).to_numpy(), dtype=np.int64)
+
+
+def _batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the columns of `schema` as one record batch with canonical buffers."""
+    arrays = []
+    for field in schema:
+        column = table.column(field.name)
+        whole = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+        arrays.append(fmt.exact(whole, field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _check(batches: Mapping[str, pa.RecordBatch], tokenizer: Tokenizer) -> None:
+    """Assert that ids are of the vocabulary and that scores have the shape of the tokens: mistakes of earlier stages."""
+    tokens = batches[fmt.TOKENS].column(fmt.INPUT_IDS)
+    highest = pc.max(tokens.values).as_py()
+    assert highest is None or highest < tokenizer.vocab_size, f"shards: id {highest} in a vocabulary of {tokenizer.vocab_size}"
+    for kind, batch in batches.items():
+        for name in batch.schema.names:
+            column = batch.column(name)
+            if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
+                assert column.null_count == 0 and column.values.null_count == 0, f"shards: nulls in {kind}: {name}"
+                assert column.offsets.equals(tokens.offsets), f"shards: {kind}: {name} has other lengths than input_ids"
+
+
+class _Files:
+    """The open files of one part: tokens and sidecars, written record batch by record batch."""
+
+    def __init__(self, layout: _Layout, folder: Path, number: int) -> None:
+        self._layout, self._folder, self._number = layout, folder, number
+        self._paths = {kind: folder / fmt.file_name(kind, number) for kind in layout.schemas()}
+        self._writers = {kind: pa.ipc.new_file(str(self._paths[kind]), s) for kind, s in layout.schemas().items()}
+        self._rows = self._tokens = self._text_bytes = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append one record batch to each file."""
+        batches = {kind: _batch(table, schema) for kind, schema in self._layout.schemas().items()}
+        _check(batches, self._layout.tokenizer)
+        for kind, batch in batches.items():
+            self._writers[kind].write_batch(batch)
+        self._rows += table.num_rows
+        self._tokens += len(batches[fmt.TOKENS].column(fmt.INPUT_IDS).values)
+        self._text_bytes += pc.sum(table.column("text_bytes")).as_py()
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def parts(self) -> list[Part]:
+        """Describe the finished files."""
+        stats: dict[str, dict[str, Any]] = {
+            fmt.TOKENS: {
+                "tokens": self._tokens,
+                "text_bytes": self._text_bytes,
+                "dtype": str(self._layout.tokens.field(fmt.INPUT_IDS).type.value_type),
+                "tokenizer": dict(vars(self._layout.tokenizer)),
+            }
+        }
+        for scheme, schema in self._layout.scores.items():
+            stats[f"{fmt.SCORES}-{scheme}"] = {"scheme": scheme, "columns": schema.names[1:]}
+        return [Part(kind, self._number, path, self._rows, stats[kind]) for kind, path in self._paths.items()]
+
+
+def _write(tables: Iterable[pa.Table], folder: Path, limit: int, columns: tuple[str, ...]) -> list[Part]:
+    """Write the documents of one shard; nothing at all when there are none."""
+    source = iter(tables)
+    first = next((table for table in source if table.num_rows), None)
+    if first is None:
+        return []
+    layout = _layout(first.schema, columns)
+    narrow = (_narrow(table, layout) for stream in ((first,), source) for table in stream)
+    parts: list[Part] = []
+    files: _Files | None = None
+    current = -1
+    try:
+        for number, table in cut(narrow, _lengths, file=limit, batch=fmt.BATCH_TOKENS, rows=fmt.BATCH_ROWS):
+            if number != current:
+                parts += _finish(files)
+                files, current = _Files(layout, folder, number), number
+            assert files is not None
+            files.write(table)
+        parts += _finish(files)
+    finally:
+        if files is not None:
+            files.close()
+    return parts
+
+
+def _finish(files: _Files | None) -> list[Part]:
+    if files is None:
+        return []
+    files.close()
+    return files.parts()
+
+
+def _common(tokens: list[Stored], key: str) -> Any:  # noqa: ANN401  whatever the stats hold
+    values = [part.stats[key] for part in tokens]
+    assert all(value == values[0] for value in values), f"shards: parts of one build disagree on {key}: {values}"
+    return values[0] if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards(Sink):
+    """Write token shards: uncompressed Arrow IPC files that the reader maps into memory.
+
+    Args:
+        tokens_per_shard: a new file is begun when the running count of tokens would pass this; a longer document has a
+            file of its own.
+        columns: further columns to keep in the shards (`language` is kept when it is there).
+    """
+
+    tokens_per_shard: int = 50_000_000
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_shard < 1:
+            raise ValueError(f"tokens_per_shard is {self.tokens_per_shard}; it must be at least 1")
+
+    def needs(self) -> tuple[str, ...]:
+        """See `Stage.needs`."""
+        return (fmt.INPUT_IDS, *self.columns)
+
+    def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
+        """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (2^24 tokens)."""
+        return lambda tables, folder: _write(tables, folder, self.tokens_per_shard, self.columns)
+
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any]) -> Assembly:
+        """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone."""
+        stored = sorted(parts, key=lambda part: (part.shard, part.number, part.kind))
+        tokens = [part for part in stored if part.kind == fmt.TOKENS]
+        scores: dict[tuple[int, int], list[Stored]] = {}
+        for part in stored:
+            if part.kind != fmt.TOKENS:
+                scores.setdefault((part.shard, part.number), []).append(part)
+        links: dict[str, str] = {}
+        shards = []
+        for number, part in enumerate(tokens):
+            sidecars = {}
+            links[fmt.file_name(part.kind, number)] = part.data
+            for side in scores.get((part.shard, part.number), []):
+                name = fmt.file_name(side.kind, number)
+                links[name] = side.data
+                sidecars[side.stats["scheme"]] = mf.Sidecar(name, side.sha256, side.bytes, tuple(side.stats["columns"]))
+            shards.append(_shard(part, number, sidecars))
+        tokenizer = _common(tokens, "tokenizer")
+        manifest = mf.Manifest(
+            kind=fmt.TOKENS,
+            build=mf.build_id(fmt.TOKENS, shards),
+            name=str(lineage.get("name", "")),
+            tokenizer=None if tokenizer is None else Tokenizer(**tokenizer),
+            dtype=_common(tokens, "dtype"),
+            shards=tuple(shards),
+            lineage={key: value for key, value in lineage.items() if key != "name"},
+        )
+        return Assembly(manifest.build, links, {mf.NAME: manifest.to_json()}, mf.NAME)
+
+
+def _shard(part: Stored, number: int, sidecars: Mapping[str, mf.Sidecar]) -> mf.Shard:
+    return mf.Shard(
+        file=fmt.file_name(part.kind, number),
+        documents=part.rows,
+        tokens=part.stats["tokens"],
+        text_bytes=part.stats["text_bytes"],
+        bytes=part.bytes,
+        sha256=part.sha256,
+        input=part.input,
+        sidecars=sidecars,
+    )
