@@ -48,7 +48,7 @@ def least_agreements(threshold: float, lanes: int) -> int:
 
 def band_keys(lanes: npt.NDArray[np.uint32], bands: int) -> npt.NDArray[np.uint64]:
     """Return the bucket of each band: uint64[documents, bands], a hash of the band's number and its lanes."""
-    values = lanes.reshape(len(lanes), bands, -1)
+    values = lanes.reshape(len(lanes), bands, lanes.shape[1] // bands)
     keys: npt.NDArray[np.uint64] = np.zeros(values.shape[:2], np.uint64) + np.arange(1, bands + 1, dtype=np.uint64) * np.uint64(
         0x9E3779B97F4A7C15
     )
