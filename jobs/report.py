@@ -1,0 +1,106 @@
+"""`report`: one page that says what happened to a crawl, or the ledger as JSON.
+
+Reads the record of a run (`runs/<time>-<id>.json`) and the unit manifests that it names; writes `builds/<id>/report.html`
+into the same output, or prints JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.report_page import faults, page
+from pipeline.errors import InputError
+from pipeline.store import LocalStore, Store, open_store
+
+DONE, BROKEN = 0, 1
+
+
+@dataclass(frozen=True)
+class Located:
+    """A finished run: its store, the output as a person typed it, and the run's record."""
+
+    store: Store
+    output: str
+    record: dict[str, Any]
+
+
+def locate(build: str) -> Located:
+    """Find the run that `build` names: an output folder (its newest run), a `runs/*.json`, or a `builds/<id>` folder.
+
+    Raises:
+        InputError: there is no finished run; says where it was looked for and what is allowed.
+    """
+    parts = build.rstrip("/").split("/")
+    if parts[-1].endswith(".json") and parts[-2:-1] == ["runs"]:
+        output, names, wanted = "/".join(parts[:-2]), [f"runs/{parts[-1]}"], None
+    elif parts[-2:-1] == ["builds"]:
+        output, names, wanted = "/".join(parts[:-2]), None, parts[-1]
+    else:
+        output, names, wanted = "/".join(parts), None, None
+    output = output or ("/" if build.startswith("/") else ".")
+    store = open_store(output)
+    for name in names if names is not None else _newest(store):
+        try:
+            record = json.loads(store.read(name))
+        except FileNotFoundError:
+            continue
+        if wanted is None or record["build"] == wanted:
+            return Located(store, output, record)
+    looked = store.uri(names[0] if names else "runs/")
+    raise InputError(
+        f"{build!r}: no finished build there (looked in {looked!r}). Give the output folder of a build, one of its "
+        "builds/<id> or one of its runs/*.json; `python -m jobs build CONFIG` makes them"
+    )
+
+
+def _newest(store: Store) -> list[str]:
+    """Return the records of runs, the newest first: their names begin with the time."""
+    names = (name.rsplit("/", 1)[-1] for name in store.list("runs"))
+    return [f"runs/{name}" for name in sorted(names, reverse=True) if name.endswith(".json")]
+
+
+def write(store: Store, build: str, text: str) -> str:
+    """Put the page into the build's folder; return where a person finds it.
+
+    A page is a view of a run, so on a local disk it replaces the one before. A remote store never overwrites: there
+    another page of the same build gets its own name.
+    """
+    content = text.encode("utf-8", "replace")
+    name = f"builds/{build}/report.html"
+    if isinstance(store, LocalStore):
+        target = Path(store.root) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    elif not store.put_new(name, content) and store.read(name) != content:
+        name = f"builds/{build}/report-{hashlib.sha256(content).hexdigest()[:8]}.html"
+        store.put_new(name, content)
+    return store.uri(name)
+
+
+def run(build: str, *, as_json: bool = False) -> int:
+    """Write the page (or print the ledger); return the exit code: 1 when the ledger does not add up, which is a bug."""
+    from pipeline.summary import summarize
+
+    found = locate(build)
+    summary = summarize(found.store, found.record)
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        path = write(found.store, summary["build"], page(summary, found.output))
+        print(f"report: {path}", file=sys.stderr)
+    wrong = faults(summary)
+    for line in wrong:
+        print(f"the ledger does not add up: {line}", file=sys.stderr)
+    return BROKEN if wrong else DONE

@@ -1,0 +1,186 @@
+"""The report as one HTML page that needs no network: what happened to the crawl, from the first record to the last shard.
+
+Reads the ledger's summary of a run (`pipeline/ledger.py`), `templates/report.css` and `templates/report.js`; returns the page.
+The sections stand in the order that data meets them. The page works without its script, which only adds conveniences.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.charts import lost, missing
+from jobs.markup import Html, compact, data, duration, join, number, percent, plural, size, tag
+from jobs import report_sections as sections
+from jobs.report_sections import Summary, copy_button, losses, ratio, workers
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def faults(summary: Summary) -> list[str]:
+    """Return what in the ledger does not add up, in sentences; empty for a sound build.
+
+    Checked: each stage's in = kept + dropped + quarantined, each stage takes in what the one before kept, and the documents
+    of the build are what the last stage kept.
+    """
+    found = []
+    before: Mapping[str, Any] | None = None
+    for stage in summary["stages"]:
+        if before is not None and stage["in"] != before["kept"]:
+            found.append(
+                f"{stage['stage']} took in {stage['in']:,} documents, but {before['stage']} before it kept {before['kept']:,}."
+            )
+        if gone := missing(stage):
+            dropped, quarantined = lost(stage)
+            fate = f"{plural(gone, 'document is', 'documents are')} missing" if gone > 0 else f"{-gone:,} too many"
+            total = f"{stage['kept']:,} kept + {dropped:,} dropped + {quarantined:,} quarantined"
+            found.append(f"{stage['stage']} took in {stage['in']:,}, but {total} = {stage['in'] - gone:,}: {fate}.")
+        before = stage
+    if before is not None and summary["documents"] != before["kept"]:
+        found.append(
+            f"The build holds {summary['documents']:,} documents, but its last stage {before['stage']} kept {before['kept']:,}."
+        )
+    return found
+
+
+def page(summary: Summary, output: str) -> str:
+    """Return the whole page; `output` is the build's output as a person types it in `python -m jobs explain`."""
+    style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    title = f"{summary['name']} · {summary['build'][:12]} · gristmill"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    parts = [
+        ("flow", "Flow", "Where the documents went", sections.flow(summary)),
+        ("dropped", "Dropped", "What was dropped, and why", sections.samples(summary, output)),
+        ("content", "Content", "What is in the build", sections.content(summary)),
+        ("quarantine", "Quarantine", "What could not be processed", sections.quarantine(summary)),
+        ("time", "Time", "Where the time went", sections.time(summary)),
+        ("shards", "Shards", "What was written", sections.shards(summary)),
+        ("lineage", "Lineage", "What it was made from", sections.lineage(summary)),
+    ]
+    body = tag(
+        "body",
+        _bar(summary, [(name, short) for name, short, _, _ in parts]),
+        tag(
+            "main",
+            _headline(summary),
+            [tag("section", tag("h2", heading), content, id=name) for name, _, heading, content in parts],
+            _footer(summary, output),
+        ),
+        tag("script", Html(script)),
+    )
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def _bar(summary: Summary, links: Sequence[tuple[str, str]]) -> Html:
+    brand = tag("a", tag("b", "gristmill"), " ", summary["name"], href="#top", class_="brand")
+    anchors = tag("nav", [tag("a", short, href=f"#{name}") for name, short in links], aria_label="Sections")
+    toggle = tag("button", "◐", type="button", id="theme", title="Light or dark", aria_label="Switch between light and dark")
+    return tag("header", brand, anchors, toggle, class_="bar", id="top")
+
+
+# The headline
+
+
+def _headline(summary: Summary) -> Html:
+    run, stages = summary["run"], summary["stages"]
+    taken = stages[0]["in"] if stages else 0
+    out = summary["documents"]
+    cpu = sum(stage["cpu_s"] for stage in stages)
+    bytes_in = sum(i["bytes"] for i in summary["inputs"])
+    tokens = summary.get("tokens")
+    tiles = [
+        (
+            "Documents",
+            join(data(taken, compact(taken, 100_000)), tag("i", " → ", class_="to"), data(out, compact(out, 100_000))),
+            f"{percent(out, taken)} kept",
+        ),
+        _tokens_tile(tokens, out),
+        ("Bytes per token", ratio(summary["text_bytes"], tokens), f"{size(summary['text_bytes'])} of text") if tokens else None,
+        ("Time", data(run["seconds"], duration(run["seconds"])), workers(run)),
+        (
+            "Core-seconds",
+            data(cpu, compact(round(cpu, 1))),
+            f"{taken / cpu:.3g} documents per core-second" if cpu else "nothing computed",
+        ),
+        ("Input", data(bytes_in, size(bytes_in)), plural(len(summary["inputs"]), "file")),
+    ]
+    identity = tag(
+        "p",
+        tag("span", "build ", tag("code", summary["build"], class_="all"), copy_button(summary["build"])),
+        tag("span", tag("time", _moment(run["started"]), datetime=run["started"])),
+        tag("span", f"gristmill {run['version']}"),
+        class_="identity",
+    )
+    cells = [
+        tag("div", tag("dt", label), tag("dd", figure), tag("dd", note, class_="note"))
+        for label, figure, note in filter(None, tiles)
+    ]
+    return tag(
+        "section", tag("h1", summary["name"]), identity, tag("dl", cells, class_="tiles"), _verdict(summary), class_="headline"
+    )
+
+
+def _tokens_tile(tokens: int | None, documents: int) -> tuple[str, Html, str] | None:
+    if tokens is None:
+        return None
+    return (
+        "Tokens",
+        data(tokens, compact(tokens, 10_000_000), title=f"{tokens:,}"),
+        f"{number(tokens / documents)} per document" if documents else "no documents",
+    )
+
+
+def _verdict(summary: Summary) -> Html:
+    wrong = faults(summary)
+    if wrong:
+        lines = tag("ul", [tag("li", line) for line in wrong])
+        note = "This is a bug of the pipeline, not of the data: please report it with this page."
+        return tag(
+            "div",
+            tag("p", tag("strong", "✗ The ledger does not add up.")),
+            lines,
+            tag("p", note),
+            class_="verdict bad",
+            role="alert",
+        )
+    dropped, quarantined = losses(summary)
+    return tag(
+        "p",
+        tag("strong", "✓ Every document is accounted for: "),
+        f"{summary['stages'][0]['in'] if summary['stages'] else 0:,} in = {summary['documents']:,} kept + {dropped:,} dropped + ",
+        f"{quarantined:,} quarantined, checked at every stage of every shard.",
+        class_="verdict",
+    )
+
+
+def _footer(summary: Summary, output: str) -> Html:
+    command = f"python -m jobs report {shlex.quote(output)} --json"
+    return tag(
+        "footer",
+        tag("p", "The same figures for machines: ", tag("code", command, class_="all"), copy_button(command)),
+        tag(
+            "p",
+            f"Made by gristmill {summary['run']['version']} from {summary['manifest']}. This page loads nothing from anywhere.",
+        ),
+    )
+
+
+def _moment(iso: str) -> str:
+    """`2025-11-22T02:14:07Z` as `2025-11-22 02:14:07 UTC`."""
+    date, _, clock = iso.partition("T")
+    return f"{date} {clock[:8]} UTC" if clock.endswith(("Z", "+00:00")) else iso

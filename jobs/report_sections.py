@@ -1,0 +1,361 @@
+"""The sections of the report, in the order that data meets them: flow, samples, content, quarantine, time, shards, lineage.
+
+Reads the ledger's summary of a run (`pipeline/ledger.py`), returns markup; `report_page.py` makes a page of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.charts import by_count, categories, figures, funnel, histogram, lost, meter
+from jobs.markup import Html, data, duration, join, number, percent, plural, size, tag
+
+Summary = Mapping[str, Any]
+
+ROWS_SHOWN = 200  # of any table; a crawl of a million shards still gives a page that opens
+SAMPLE_CHARACTERS = 600
+
+# Known measures: column → (group, title, what is counted). Others are shown under "Other measures".
+MEASURES = {
+    "language": ("Language", "Languages", "document"),
+    "language_score": ("Language", "Confidence of the language", "document"),
+    "text_bytes": ("Length", "Bytes of text", "document"),
+    "n_tokens": ("Length", "Tokens per document", "document"),
+    "tokens": ("Length", "Tokens per document", "document"),
+    "minhash_cluster_size": ("Duplicates", "Size of near-duplicate clusters", "document"),
+    "exact_cluster_size": ("Duplicates", "Size of exact-duplicate clusters", "document"),
+    "ref_loss": ("Scores", "Reference loss per token", "token"),
+    "excess": ("Scores", "Excess loss per token", "token"),
+    "bucket": ("Scores", "Quality bucket", "document"),
+}
+GROUPS = ("Language", "Length", "Duplicates", "Scores", "Other measures")
+
+
+# The flow and the samples
+
+
+def _anchor(stage: str, reason: str) -> str:
+    return "#" + _place(stage, reason)
+
+
+def _place(stage: str, reason: str) -> str:
+    """An id that any reason gives, however strange, and no two share."""
+    return "drop-" + hashlib.sha256(f"{stage}\n{reason}".encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def flow(summary: Summary) -> Html:
+    stages = summary["stages"]
+    if not stages or not stages[0]["in"]:
+        return _empty("No document came in. The inputs hold no records that the source reads.")
+    worst = max(stages, key=lambda stage: sum(lost(stage)))
+    lead = [
+        f"Of {plural(stages[0]['in'], 'document')}, {summary['documents']:,} ({percent(summary['documents'], stages[0]['in'])}) are left. "
+    ]
+    if sum(lost(worst)):
+        lead.append(f"Most are lost at {worst['stage']}: {sum(lost(worst)):,} of the {worst['in']:,} that reached it")
+        reason = by_count(worst["dropped"])[:1]
+        lead.append(f", {reason[0][1]:,} of them for {reason[0][0]}." if reason else ".")
+    scale = tag(
+        "p",
+        "Bars show the share of ",
+        tag("label", tag("input", type="radio", name="scale", checked=True), "the crawl"),
+        tag("label", tag("input", type="radio", name="scale", id="by-stage"), "each stage"),
+        class_="scale",
+    )
+    key = tag("p", [tag("span", tag("i", class_=kind), kind) for kind in ("kept", "dropped", "quarantined")], class_="key")
+    return join(
+        tag("p", lead, class_="lead"),
+        tag("div", tag("div", key, scale, class_="legend"), funnel(stages, summary["samples"], _anchor)),
+    )
+
+
+def samples(summary: Summary, output: str) -> Html:
+    blocks = []
+    for stage in summary["stages"]:
+        shown = summary["samples"].get(stage["stage"], {})
+        reasons = [
+            tag(
+                "details",
+                tag(
+                    "summary",
+                    tag("b", reason),
+                    tag("span", data(n), f" · {percent(n, stage['in'])}", class_="count"),
+                    _shown_of(len(shown.get(reason, [])), n),
+                ),
+                tag("ol", [_sample(s, output) for s in shown.get(reason, [])], class_="samples"),
+                id=_place(stage["stage"], reason),
+            )
+            for reason, n in by_count(stage["dropped"])
+        ]
+        if reasons:
+            blocks.append(tag("div", tag("h3", stage["stage"]), reasons, class_="reasons"))
+    if not blocks:
+        return _empty("Nothing was dropped: every document that could be processed is in the build.")
+    lead = "A few documents for each reason, with the start of their text. The command shows every decision taken on one, with the numbers."
+    return join(tag("p", lead, class_="lead"), blocks)
+
+
+def _shown_of(shown: int, count: int) -> Html:
+    return tag("small", "all shown" if shown == count else plural(shown, "sample"))
+
+
+def _sample(sample: Mapping[str, Any], output: str) -> Html:
+    start = sample["text"][:SAMPLE_CHARACTERS]
+    command = f"python -m jobs explain {shlex.quote(output)} {shlex.quote(sample['id'])}"
+    return tag(
+        "li",
+        tag("p", _link(sample["url"]), class_="url"),
+        tag("blockquote", start, dir="auto") if start.strip() else tag("p", "No text.", class_="empty"),
+        tag("p", tag("code", command, class_="all"), copy_button(command), class_="command"),
+        tag("p", f"{sample['file']} at ", data(sample["offset"]), class_="address"),
+    )
+
+
+def _link(url: str | None) -> Html:
+    if not url:
+        return tag("span", "no URL", class_="empty")
+    if url.startswith(("http://", "https://")):
+        return tag("bdi", tag("a", url, href=url, rel="noopener noreferrer nofollow external"))
+    return tag("bdi", url)
+
+
+# The content
+
+
+def content(summary: Summary) -> Html:
+    cards: dict[str, list[Html]] = {group: [] for group in GROUPS}  # they stand side by side, related ones next to each other
+    for key, measure in summary["measures"].items():
+        column = key.rpartition(".")[2]
+        group, title, noun = MEASURES.get(column, ("Other measures", column.replace("_", " ").capitalize(), "value"))
+        cards[group].append(_card(title, key, measure, noun))
+    tokens = _tokens_by_language(summary)
+    if not any(cards.values()):
+        return tokens or _empty("No stage of this build measures anything.")
+    lead = "Measured on the documents that each stage kept. The dashed line is the median."
+    return join(tag("p", lead, class_="lead"), tag("div", cards.values(), class_="cards"), tokens)
+
+
+def _card(title: str, key: str, measure: Mapping[str, Any], noun: str) -> Html:
+    caption = tag("figcaption", tag("b", title), tag("code", key))
+    if measure["kind"] == "category":
+        return tag("figure", caption, categories(measure["counts"]))
+    drawn = histogram(measure, noun) if measure["count"] else None
+    return tag("figure", caption, figures(measure), drawn)
+
+
+def _tokens_by_language(summary: Summary) -> Html | None:
+    """Return the table of tokens by language where the ledger has it: `languages` {language: {documents, tokens, text_bytes}}."""
+    rows = summary.get("languages")
+    if not rows:
+        return None
+    total = sum(row["tokens"] for row in rows.values())
+    ordered = sorted(rows.items(), key=lambda item: (-item[1]["tokens"], item[0]))
+    cells = [
+        [
+            name,
+            data(r["documents"]),
+            data(r["tokens"]),
+            percent(r["tokens"], total),
+            meter(r["tokens"], total),
+            ratio(r["text_bytes"], r["tokens"]),
+        ]
+        for name, r in ordered
+    ]
+    heads = ["language", "documents", "tokens", "share", "", "bytes per token"]
+    return tag("div", tag("h3", "Tokens by language"), _table(heads, cells, numeric={1, 2, 3, 5}), class_="group")
+
+
+def ratio(part: float, whole: float | None) -> Html:
+    return data(part / whole, f"{part / whole:.2f}") if whole else Html("–")
+
+
+# Quarantine, time, shards, lineage
+
+
+def quarantine(summary: Summary) -> Html:
+    rows = summary["quarantine"]
+    count = losses(summary)[1]
+    if not count:
+        return _empty("Nothing is in quarantine: no document raised an error, killed its worker or was unreadable.")
+    lead = f"{plural(count, 'document')} could not be processed and are set aside with their address; they never stop a build."
+    cells = [
+        [
+            tag("b", q["stage"]),
+            tag("code", q["error"]),
+            _link(q["url"]),
+            join(q["file"], " at ", data(q["offset"])),
+            tag("code", q["id"], class_="all"),
+        ]
+        for q in rows[:ROWS_SHOWN]
+    ]
+    return join(
+        tag("p", lead, class_="lead"),
+        _table(["stage", "error", "URL", "address", "document"], cells, numeric=set()),
+        _more(len(cells), count, "documents"),
+    )
+
+
+def time(summary: Summary) -> Html:
+    stages, steps = summary["stages"], summary["steps"]
+    cpu = sum(stage["cpu_s"] for stage in stages)
+    units, reused = sum(s["units"] for s in steps), sum(s["reused"] for s in steps)
+    slowest = max(stages, key=lambda stage: stage["cpu_s"], default=None)
+    lead = [f"{duration(summary['run']['seconds'])}, {workers(summary['run'])}. "]
+    if slowest and cpu:
+        lead.append(f"{percent(slowest['cpu_s'], cpu)} of {number(round(cpu, 2))} core-seconds went to {slowest['stage']}. ")
+    lead.append(f"Reused from earlier runs: {reused:,} of {plural(units, 'unit')} of work." if reused else "")
+    by_stage = [
+        [
+            tag("b", s["stage"]),
+            meter(s["cpu_s"], max(t["cpu_s"] for t in stages), "time"),
+            percent(s["cpu_s"], cpu),
+            data(s["cpu_s"], f"{s['cpu_s']:,.2f}"),
+            data(s["wall_s"], f"{s['wall_s']:,.2f}"),
+            data(s["in"]),
+            data(s["in"] / s["cpu_s"]) if s["cpu_s"] else "–",
+            data(s["in"] / s["wall_s"]) if s["wall_s"] else "–",
+        ]
+        for s in stages
+    ]
+    heads = ["stage", "", "share", "CPU s", "wall s", "documents", "per CPU s", "per wall s"]
+    by_step = [
+        [
+            tag("b", s["name"]),
+            s["kind"],
+            _units(s["units"], s["reused"]),
+            data(s["cpu_s"], f"{s['cpu_s']:,.2f}"),
+            data(s["wall_s"], f"{s['wall_s']:,.2f}"),
+            data(s["bytes"], size(s["bytes"])),
+        ]
+        for s in steps
+    ]
+    return join(
+        tag("p", lead, class_="lead"),
+        tag("h3", "By stage"),
+        _table(heads, by_stage, numeric={2, 3, 4, 5, 6, 7}) if by_stage else _empty("This run computed no stage."),
+        tag("h3", "By step"),
+        _table(["step", "kind", "units done", "CPU s", "wall s", "written"], by_step, numeric={3, 4, 5})
+        if by_step
+        else _empty("This run had no steps."),
+    )
+
+
+def _units(units: int, reused: int) -> Html:
+    note = "all reused" if reused and reused == units else f"{reused:,} reused" if reused else "all new"
+    return join(data(units), tag("small", " ", note))
+
+
+def shards(summary: Summary) -> Html:
+    shards = summary["shards"]
+    if not shards:
+        return _empty("The build has no shards: no document was left to write.")
+    tokens = "tokens" in shards[0]
+    sidecars = any(s.get("sidecars") for s in shards)
+    heads = [
+        "file",
+        "documents",
+        *(["tokens"] if tokens else []),
+        "size",
+        "sha256",
+        "input",
+        *(["beside it"] if sidecars else []),
+    ]
+    cells = [
+        [
+            tag("b", s["file"]),
+            data(s["documents"]),
+            *([data(s["tokens"])] if tokens else []),
+            data(s["bytes"], size(s["bytes"])),
+            join(tag("code", s["sha256"][:12], title=s["sha256"]), copy_button(s["sha256"])),
+            s["input"],
+            *([", ".join(s.get("sidecars") or {}) or "–"] if sidecars else []),
+        ]
+        for s in shards[:ROWS_SHOWN]
+    ]
+    written = f"{plural(len(shards), 'shard')}, {size(sum(s['bytes'] for s in shards))}"
+    held = plural(sum(s["documents"] for s in shards), "document")
+    lead = tag("p", f"{written}: {held}", f" and {plural(summary['tokens'], 'token')}." if tokens else ".", class_="lead")
+    return join(lead, _table(heads, cells, numeric=set(range(1, 4 if tokens else 3))), _more(len(cells), len(shards), "shards"))
+
+
+def lineage(summary: Summary) -> Html:
+    inputs = summary["inputs"]
+    files = _table(
+        ["input", "size", "read from"],
+        [[tag("b", i["name"]), data(i["bytes"], size(i["bytes"])), i["uri"]] for i in inputs[:ROWS_SHOWN]],
+        numeric={1},
+    )
+    stages = [
+        tag("li", tag("p", tag("b", s["stage"]), tag("small", f"version {s['version']}")), _parameters(s["parameters"]))
+        for s in summary["stages"]
+    ]
+    tokenizers = [s["parameters"]["tokenizer"] for s in summary["stages"] if isinstance(s["parameters"].get("tokenizer"), str)]
+    facts = [("Build", tag("code", summary["build"], class_="all")), ("Manifest", tag("code", summary["manifest"]))]
+    facts += [("Tokenizer", tag("code", name)) for name in tokenizers]
+    count = plural(len(inputs), "input file")
+    return join(
+        tag(
+            "p",
+            "The build's id is a hash over its shards: the same inputs and the same parameters give the same id.",
+            class_="lead",
+        ),
+        tag("dl", [join(tag("dt", k), tag("dd", v)) for k, v in facts], class_="facts"),
+        tag(
+            "details",
+            tag("summary", tag("b", count)),
+            files,
+            _more(min(len(inputs), ROWS_SHOWN), len(inputs), "files"),
+            open=len(inputs) <= 10,
+        ),
+        tag("h3", "Stages"),
+        tag("ol", stages, class_="chain"),
+    )
+
+
+def _parameters(parameters: Mapping[str, Any]) -> Html:
+    if not parameters:
+        return tag("p", "no parameters", class_="empty")
+    shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in parameters.items()}
+    return tag("dl", [tag("div", tag("dt", k), tag("dd", v)) for k, v in shown.items()], class_="parameters")
+
+
+# Small parts
+
+
+def workers(run: Mapping[str, Any]) -> str:
+    return f"{plural(run['workers'], 'worker')} on {run['on']}" if run["workers"] else f"on {run['on']}"
+
+
+def losses(summary: Summary) -> tuple[int, int]:
+    pairs = [lost(stage) for stage in summary["stages"]]
+    return sum(d for d, _ in pairs), sum(q for _, q in pairs)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Html | str]], numeric: set[int]) -> Html:
+    def cells(name: str, row: Sequence[Html | str]) -> list[Html]:
+        return [tag(name, cell, class_="n" if i in numeric else None) for i, cell in enumerate(row)]
+
+    head = tag("thead", tag("tr", cells("th", heads)))
+    return tag(
+        "div", tag("table", head, tag("tbody", [tag("tr", cells("td", row)) for row in rows])), class_="table", tabindex="0"
+    )
+
+
+def _more(shown: int, count: int, noun: str) -> Html | None:
+    return (
+        tag("p", f"{shown:,} of {count:,} {noun} are shown; --json has all that the ledger keeps.", class_="more")
+        if shown < count
+        else None
+    )
+
+
+def _empty(message: str) -> Html:
+    return tag("p", message, class_="empty")
+
+
+def copy_button(value: str) -> Html:
+    return tag("button", "copy", type="button", class_="copy", data_copy=value)
