@@ -291,7 +291,7 @@ def _write(path: Path, tables: Iterator[pa.Table], compression: str | None = Non
 
 
 def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
-    ((_, barrier),) = task.spec.stages
+    ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
     with contextlib.ExitStack() as stack:
@@ -302,11 +302,11 @@ def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> di
                 runs.append((shard, stack.enter_context(store.open(outputs[f"rows-{index}"]["data"]))))
         path = folder / "reduced.arrow"
         rows = _write(path, (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions)))
-    return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}}
+    return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}, "stage": stage}
 
 
 def _settle(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
-    ((_, barrier),) = task.spec.stages
+    ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []
     for name in task.unit.inputs:
@@ -318,4 +318,10 @@ def _settle(task: Task, store: Store, folder: Path, report: Report | None) -> di
         exchange.write_verdicts(barrier, settled, task.shards, path)
     else:
         _write(path, iter([settled]))
-    return {"outputs": {"settled": _commit(store, path, settled.num_rows)}, "parts": [], "ledger": [], "measures": {}}
+    return {
+        "outputs": {"settled": _commit(store, path, settled.num_rows)},
+        "parts": [],
+        "ledger": [],
+        "measures": {},
+        "stage": stage,
+    }

@@ -1,0 +1,105 @@
+"""The commands: `python -m jobs build | plan | stages | train-tokenizer | report | explain`.
+
+Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import UserError
+
+USER_MISTAKE, INTERRUPTED = 2, 130
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in arguments.set]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UserError(f"--set {key}: give KEY=VALUE, such as --set run.workers=4")
+    return {key: value for key, _, value in pairs}
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from jobs.build import run
+
+    return run(arguments.config, _overrides(arguments))
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from jobs.build import show_plan
+
+    return show_plan(arguments.config, _overrides(arguments), as_json=arguments.json)
+
+
+def _stages(arguments: argparse.Namespace) -> int:
+    from jobs.stages import run
+
+    return run(arguments.name)
+
+
+def _train_tokenizer(arguments: argparse.Namespace) -> int:
+    from jobs.train_tokenizer import run
+
+    return run(arguments.recipe)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from jobs.report import run
+
+    return run(arguments.build, as_json=arguments.json)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from jobs.explain import run
+
+    return run(arguments.build, arguments.document, token=arguments.token)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs", description="From web crawl to training-ready tokens.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, work: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(work=work)
+        return added
+
+    for name, work, text in (("build", _build, "run a build"), ("plan", _plan, "show what a build would compute")):
+        added = command(name, work, text)
+        added.add_argument("config", help="the build's YAML")
+        added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key, such as run.on=ray")
+        if name == "plan":
+            added.add_argument("--json", action="store_true", help="for machines")
+    added = command("stages", _stages, "list the stages, or one stage with its parameters")
+    added.add_argument("name", nargs="?")
+    added = command("train-tokenizer", _train_tokenizer, "train a tokenizer on the documents of a build")
+    added.add_argument("recipe", help="the tokenizer's YAML")
+    added = command("report", _report, "write the report of a build: where every document went")
+    added.add_argument("build", help="a build's output folder, or one of its builds/<id>")
+    added.add_argument("--json", action="store_true", help="print the ledger instead")
+    added = command("explain", _explain, "tell why a document was kept or dropped, or where a token came from")
+    added.add_argument("build", help="a build's output folder")
+    added.add_argument("document", nargs="?", help="a URL or a document id")
+    added.add_argument("--token", metavar="SHARD:ROW:POS", help="a token of the build, such as 0:12:345")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        work: Callable[[argparse.Namespace], int] = arguments.work
+        return work(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

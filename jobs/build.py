@@ -1,0 +1,118 @@
+"""`build` and `plan`: run what a YAML describes, or tell what that would do.
+
+Reads the config; writes the build into its output. Standard output ends with `build <id> <path of the manifest>`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from jobs import config
+from jobs.progress import BuildProgress
+from pipeline.drive import Engine, Options, Outcome, drive
+from pipeline.errors import ConfigError, InputError, StoreError
+from pipeline.plan import Plan, make_plan
+from pipeline.store import expand, open_store
+
+BUILT, FAILED = 0, 3
+
+
+def plan_of(build: config.Build) -> Plan:
+    """Return the plan of a build over the files that its source names now."""
+    stages = [(build.source_name, build.source), *build.stages]
+    try:
+        inputs = expand(build.source.paths)
+    except InputError as error:
+        raise ConfigError(f"source {build.source_name!r}: {error}", build.places[config.SOURCE]) from error
+    return make_plan(build.name, stages, inputs, build.run.partitions)
+
+
+def engine_of(build: config.Build) -> Engine:
+    """Return the engine that `run.on` names."""
+    run = build.run
+    if run.on == "ray":
+        # Ray takes two seconds to import; a local build need not wait.
+        from pipeline.cluster import RayEngine
+
+        return RayEngine(run.workers, run.address, run.retries)
+    from pipeline.local import LocalEngine
+
+    return LocalEngine(1 if run.workers is None else run.workers, run.retries)
+
+
+def run(path: str, overrides: Mapping[str, str]) -> int:
+    """Build; return the exit code."""
+    build = config.load(path, overrides)
+    plan = plan_of(build)
+    record = {
+        "on": build.run.on,
+        "workers": build.run.workers,
+        "version": version("gristmill"),
+        "config": build.text,
+        "path": path,
+    }
+    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record)
+    try:
+        with BuildProgress() as progress:
+            outcome = drive(plan, lambda: engine_of(build), options, progress)
+    except StoreError as error:
+        print(f"stopped: {error}\nwhat is done is kept; run the same command again to go on", file=sys.stderr)
+        return FAILED
+    return _tell(outcome, build, path)
+
+
+def _tell(outcome: Outcome, build: config.Build, path: str) -> int:
+    if outcome.build is None:
+        for step, label, failure in outcome.failures:
+            print(f"failed: {step}, {label}: {failure.message}", file=sys.stderr)
+        shards = f"{len(outcome.failures)} shard{'s' * (len(outcome.failures) > 1)}"
+        print(f"not built: {shards} failed; mend the cause and run `python -m jobs build {path}` again", file=sys.stderr)
+        return FAILED
+    if outcome.reused:
+        print("nothing to do: this very build is finished", file=sys.stderr)
+    print(f"next: python -m jobs report {build.output}", file=sys.stderr)
+    print(f"build {outcome.build} {outcome.manifest}")
+    return BUILT
+
+
+def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
+    """Print the segments, what is built already and what would be computed; return the exit code."""
+    build = config.load(path, overrides)
+    plan = plan_of(build)
+    store = open_store(build.output)
+    steps = []
+    for step in plan.steps:
+        missing = {unit.fingerprint for unit in step.missing(store)}
+        steps.append(
+            {
+                "name": step.name,
+                "kind": step.spec.kind,
+                "stages": [name for name, _ in step.spec.all()],
+                "actors": step.spec.actor(),
+                "units": len(step.units),
+                "done": len(step.units) - len(missing),
+                "folder": step.folder,
+                "missing": [unit.label for unit in step.units if unit.fingerprint in missing],
+            }
+        )
+    whole = {"name": plan.name, "plan": plan.fingerprint, "finished": store.exists(plan.finished()), "segments": steps}
+    if as_json:
+        print(json.dumps({**whole, "inputs": plan.lineage()["inputs"]}, ensure_ascii=False))
+        return BUILT
+    print("\n".join(_lines(whole, len(plan.inputs), build, path)))
+    return BUILT
+
+
+def _lines(whole: Mapping[str, Any], inputs: int, build: config.Build, path: str) -> list[str]:
+    lines = [f"{whole['name']} → {build.output} on {build.run.on}: {inputs} input file{'s' * (inputs != 1)}"]
+    for step in whole["segments"]:
+        todo = step["units"] - step["done"]
+        state = "done" if not todo else f"{todo} of {step['units']} to compute" if step["done"] else f"{todo} to compute"
+        where = " (actors)" if step["actors"] else ""
+        lines.append(f"  {step['name']:<44} {' → '.join(step['stages'])}{where}: {state}")
+    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: python -m jobs build {path}")
+    return lines

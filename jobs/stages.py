@@ -1,0 +1,47 @@
+"""`stages`: the stages in the order documents meet them, or one with its parameters; written from their own docstrings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import typing
+
+from pipeline.errors import UserError
+from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Source, Stage
+from stages import STAGES
+
+KINDS = {Source: "source", Map: "map", Filter: "filter", Exchange: "exchange", Fit: "fit", Sink: "sink"}
+
+
+def run(name: str | None) -> int:
+    """Print them; return the exit code."""
+    if name is None:
+        width = max(map(len, STAGES))
+        for key, stage in STAGES.items():
+            print(f"{key:<{width}}  {_kind(stage):<8}  {_first_line(stage)}")
+        return 0
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"no stage {name!r}{hint} Known: {', '.join(STAGES)}")
+    print("\n".join(_describe(name, STAGES[name])))
+    return 0
+
+
+def _kind(stage: type[Stage]) -> str:
+    return next(word for kind, word in KINDS.items() if issubclass(stage, kind))
+
+
+def _first_line(stage: type[Stage]) -> str:
+    return (inspect.getdoc(stage) or "").split("\n", 1)[0]
+
+
+def _describe(name: str, stage: type[Stage]) -> list[str]:
+    lines = [f"{name} ({_kind(stage)}, version {stage.version})", "", inspect.getdoc(stage) or "", ""]
+    hints = typing.get_type_hints(stage)
+    for field in dataclasses.fields(stage):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        default = "required" if required else f"= {field.default!r}"
+        lines.append(f"  {field.name}: {inspect.formatannotation(hints[field.name])} {default}")
+    return lines
