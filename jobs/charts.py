@@ -126,7 +126,8 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
         bars.append(tag("g", tag("title", hint), hit, bar))
     x = _px(1000 * place(middle))
     line = tag("line", class_="median", x1=x, x2=x, y1=0, y2=HEIGHT)
-    label = f"Histogram of {plural(count, 'value')}: from {number(measure['min'])} to {number(measure['max'])}, median about {number(middle)}"
+    span = f"from {number(measure['min'])} to {number(measure['max'])}"
+    label = f"Histogram of {plural(count, 'value')}: {span}, median about {number(middle)}"
     picture = tag(
         "svg",
         bars,

@@ -30,7 +30,7 @@ def text(value: object) -> Html:
 
 
 def tag(name: str, /, *children: Child, **attributes: object) -> Html:
-    """Return `<name attributes>children</name>`; None and False leave a child or attribute out, `class_` is `class`, `_` is `-`."""
+    """Return `<name attributes>children</name>`; `class_` is `class`, `_` is `-`; None and False leave a part out."""
     pairs = (
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{text(value)}"')
         for key, value in attributes.items()

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs import report_sections as sections
 from jobs.charts import lost, missing
 from jobs.markup import Html, compact, data, duration, join, number, percent, plural, size, tag
-from jobs import report_sections as sections
 from jobs.report_sections import Summary, copy_button, losses, ratio, workers
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -48,13 +48,13 @@ def _place(stage: str, reason: str) -> str:
 
 
 def flow(summary: Summary) -> Html:
+    """Return the funnel, with the finding in words above it."""
     stages = summary["stages"]
     if not stages or not stages[0]["in"]:
         return _empty("No document came in. The inputs hold no records that the source reads.")
     worst = max(stages, key=lambda stage: sum(lost(stage)))
-    lead = [
-        f"Of {plural(stages[0]['in'], 'document')}, {summary['documents']:,} ({percent(summary['documents'], stages[0]['in'])}) are left. "
-    ]
+    taken, out = stages[0]["in"], summary["documents"]
+    lead = [f"Of {plural(taken, 'document')}, {out:,} ({percent(out, taken)}) are left. "]
     if sum(lost(worst)):
         lead.append(f"Most are lost at {worst['stage']}: {sum(lost(worst)):,} of the {worst['in']:,} that reached it")
         reason = by_count(worst["dropped"])[:1]
@@ -74,6 +74,7 @@ def flow(summary: Summary) -> Html:
 
 
 def samples(summary: Summary, output: str) -> Html:
+    """Return each reason with a few of the documents dropped for it, and the command that explains each."""
     blocks = []
     for stage in summary["stages"]:
         shown = summary["samples"].get(stage["stage"], {})
@@ -95,7 +96,7 @@ def samples(summary: Summary, output: str) -> Html:
             blocks.append(tag("div", tag("h3", stage["stage"]), reasons, class_="reasons"))
     if not blocks:
         return _empty("Nothing was dropped: every document that could be processed is in the build.")
-    lead = "A few documents for each reason, with the start of their text. The command shows every decision taken on one, with the numbers."
+    lead = "A few documents for each reason, with the start of their text. The command shows every decision on it."
     return join(tag("p", lead, class_="lead"), blocks)
 
 
@@ -127,7 +128,8 @@ def _link(url: str | None) -> Html:
 
 
 def content(summary: Summary) -> Html:
-    cards: dict[str, list[Html]] = {group: [] for group in GROUPS}  # they stand side by side, related ones next to each other
+    """Return a card for each measure, related ones next to each other, and the tokens by language."""
+    cards: dict[str, list[Html]] = {group: [] for group in GROUPS}
     for key, measure in summary["measures"].items():
         column = key.rpartition(".")[2]
         group, title, noun = MEASURES.get(column, ("Other measures", column.replace("_", " ").capitalize(), "value"))
@@ -170,6 +172,7 @@ def _tokens_by_language(summary: Summary) -> Html | None:
 
 
 def ratio(part: float, whole: float | None) -> Html:
+    """Return `part / whole` with two decimals, a dash when there is nothing to divide by."""
     return data(part / whole, f"{part / whole:.2f}") if whole else Html("–")
 
 
@@ -177,6 +180,7 @@ def ratio(part: float, whole: float | None) -> Html:
 
 
 def quarantine(summary: Summary) -> Html:
+    """Return the table of documents set aside, with their addresses."""
     rows = summary["quarantine"]
     count = losses(summary)[1]
     if not count:
@@ -200,6 +204,7 @@ def quarantine(summary: Summary) -> Html:
 
 
 def time(summary: Summary) -> Html:
+    """Return the seconds by stage, with documents a second, and by step, with what was reused."""
     stages, steps = summary["stages"], summary["steps"]
     cpu = sum(stage["cpu_s"] for stage in stages)
     units, reused = sum(s["units"] for s in steps), sum(s["reused"] for s in steps)
@@ -250,6 +255,7 @@ def _units(units: int, reused: int) -> Html:
 
 
 def shards(summary: Summary) -> Html:
+    """Return the table of written shards."""
     shards = summary["shards"]
     if not shards:
         return _empty("The build has no shards: no document was left to write.")
@@ -283,6 +289,7 @@ def shards(summary: Summary) -> Html:
 
 
 def lineage(summary: Summary) -> Html:
+    """Return the inputs, and the stages with their versions and parameters."""
     inputs = summary["inputs"]
     files = _table(
         ["input", "size", "read from"],
@@ -327,10 +334,12 @@ def _parameters(parameters: Mapping[str, Any]) -> Html:
 
 
 def workers(run: Mapping[str, Any]) -> str:
+    """Say who did the work: `2 workers on ray`; `on ray` when the engine chose."""
     return f"{plural(run['workers'], 'worker')} on {run['on']}" if run["workers"] else f"on {run['on']}"
 
 
 def losses(summary: Summary) -> tuple[int, int]:
+    """Return (dropped, quarantined) documents of the whole run."""
     pairs = [lost(stage) for stage in summary["stages"]]
     return sum(d for d, _ in pairs), sum(q for _, q in pairs)
 
@@ -358,4 +367,5 @@ def _empty(message: str) -> Html:
 
 
 def copy_button(value: str) -> Html:
+    """Return a button that copies `value`; shown where the script runs."""
     return tag("button", "copy", type="button", class_="copy", data_copy=value)

@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -374,7 +375,7 @@ def test_joined_bins_keep_every_value_in_its_range(values):
     made = measure(values, pa.float64())
     joined = charts.merged(made["bins"])
     assert sum(n for _, _, n in joined) == len(values) and len(joined) <= charts.BINS_SHOWN + 1
-    assert all(a[1] <= b[0] + 1e-6 for a, b in zip(joined, joined[1:], strict=False))
+    assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(joined))
     assert joined[0][0] <= min(values) + 1e-6 and joined[-1][1] >= max(values) - 1e-6
 
 
@@ -385,10 +386,10 @@ def test_bars_ticks_and_median_lie_inside_the_picture(values, kind):
     read = Reader(charts.histogram(made, "document"))
     shown = [found for name, found in read.elements if name == "rect" and "class" not in found]
     assert all(
-        -1 <= float(r["x"]) and float(r["x"]) + float(r["width"]) <= 1001 and 2 <= float(r["height"]) <= 120 for r in shown
+        float(r["x"]) >= -1 and float(r["x"]) + float(r["width"]) <= 1001 and 2 <= float(r["height"]) <= 120 for r in shown
     )
     places = [float(style.removeprefix("left:").removesuffix("%")) for name, style in read.attributes("style") if name == "span"]
-    assert all(-0.01 <= p <= 100.01 for p in places) and all(b - a >= 12 for a, b in zip(places, places[1:], strict=False))
+    assert all(-0.01 <= p <= 100.01 for p in places) and all(b - a >= 12 for a, b in itertools.pairwise(places))
 
 
 @settings(max_examples=60)
@@ -457,7 +458,7 @@ def test_a_run_is_found_by_its_output_its_build_or_its_record(output, what, stam
 
 @pytest.mark.parametrize("what", ["/builds/cccc", "/runs/none.json", "/nowhere"])
 def test_what_is_no_build_is_said_with_what_to_give(output, what):
-    with pytest.raises(InputError, match="no finished build there .*Give the output folder"):
+    with pytest.raises(InputError, match=r"no finished build there .*Give the output folder"):
         locate(output.root + what)
 
 
