@@ -157,7 +157,8 @@ def _signatures(
             _lower_lanes_compiled(shingles, count, multipliers, increments, lanes[d])
             if at < end:
                 kept = ngram - 1
-                hashes[:kept] = hashes[filled - kept : filled]
+                for j in range(kept):  # a slice assignment would cost 3 s more to compile
+                    hashes[j] = hashes[filled - kept + j]
 
 
 def _stars(
