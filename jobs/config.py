@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from jobs.parameters import as_data, build, required
-from jobs.yaml_nodes import Node, found, load_node, nothing, override, pairs, place, resolve, suggest
+from jobs.yaml_nodes import Node, found, load_node, nothing, override, pairs, parse, place, resolve, suggest
 from pipeline import schema
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import Sink, Source, Stage
@@ -111,12 +111,25 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None, known: Ma
     Raises:
         UserError: one message about the first mistake; a ConfigError wherever it has a place in the file.
     """
-    if known is None:
-        known = importlib.import_module("stages").STAGES
-    assert known is not None
     root = load_node(path)
     for key, value in (overrides or {}).items():
         root = override(root, key, value)
+    return _build(root, known)
+
+
+def from_record(data: Mapping[str, Any]) -> Build:
+    """Return the build that a run's record holds (`Build.text`), for asking about it later.
+
+    Raises:
+        UserError: the stages or the files that it names have changed since.
+    """
+    return _build(parse(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), "the run's record"), None)
+
+
+def _build(root: Node, known: Mapping[str, type[Stage]] | None) -> Build:
+    if known is None:
+        known = importlib.import_module("stages").STAGES
+    assert known is not None
     entries = _top(root, known)
     source = _source(entries["source"], known)
     stages = _stages(entries["stages"], known)

@@ -1,0 +1,134 @@
+"""`explain`: every decision on one document with its numbers and its text before and after; or a token's way back to its record.
+
+Reads a finished build (`jobs/trace.py`); prints to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gristmill.manifest import parse
+from jobs.report import Located, locate
+from jobs.trace import Decision, Found, Trace
+from pipeline.errors import InputError, UserError
+from stages.tokenizer.encode import open_tokenizer, token_bytes
+
+SHOWN = 700  # characters of a text
+AROUND = 8  # tokens on each side
+
+
+def run(build: str, document: str | None, *, token: str | None) -> int:
+    """Explain a document or a token; return the exit code."""
+    if (document is None) == (token is None):
+        raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")
+    located = locate(build)
+    trace = Trace(located.store, located.record)
+    if token is not None:
+        print("\n".join(_token(trace, located, token)))
+        return 0
+    assert document is not None
+    for found in trace.find(document):
+        print("\n".join([*_address(found, trace), *(line for each in trace.decisions(found) for line in _decision(each)), ""]))
+    return 0
+
+
+def _address(found: Found, trace: Trace) -> list[str]:
+    uri = next(each["uri"] for each in trace.record["inputs"] if each["name"] == found.file)
+    lines = [
+        f"document {found.id}",
+        f"  url     {found.url or 'none'}",
+        f"  record  {uri}, bytes {found.offset} to {found.offset + found.length}",
+    ]
+    return [*lines, f"  raw     {_raw_command(uri, found)}"] if found.length and "://" not in uri else lines
+
+
+def _raw_command(uri: str, found: Found) -> str:
+    cut = f"tail -c +{found.offset + 1} {uri} | head -c {found.length}"
+    unpack = {"gz": " | zcat", "zst": " | zstdcat"}.get(uri.rsplit(".", 1)[-1], "")
+    return cut + unpack
+
+
+def _decision(decision: Decision) -> list[str]:
+    lines = ["", f"{decision.stage}: {decision.verdict}"]
+    lines += [f"  {name} = {_value(value)}" for name, value in decision.numbers.items() if name != "id"]
+    if decision.changed or not decision.numbers.keys().isdisjoint({"media"}):
+        size = len(decision.text.encode())
+        lines += [f"  text, {size:,} bytes:", textwrap.indent(_start(decision.text), "    | ", lambda _: True)]
+    return lines
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - any column
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + f" … ({len(text) - SHOWN:,} more characters)"
+
+
+def _token(trace: Trace, located: Located, address: str) -> list[str]:
+    """Lead from a training token back to its WARC record."""
+    name = located.record["manifest"]
+    manifest = parse(json.loads(located.store.read(name)), located.store.uri(name))
+    numbers = address.split(":")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        raise UserError(f"--token {address!r}: give SHARD:ROW:POS as three numbers, such as 0:12:345")
+    shard_number, row, position = map(int, numbers)
+    _within("SHARD", shard_number, len(manifest.shards))
+    shard = manifest.shards[shard_number]
+    if not shard.tokens:
+        raise InputError(f"{located.output}: a build of texts has no tokens; its last stage must be `shards`")
+    folder = located.record["manifest"].rsplit("/", 1)[0]
+    _within("ROW", row, shard.documents)
+    with located.store.open(f"{folder}/{shard.file}") as file:
+        stored = _row(file, row)
+    ids = stored["input_ids"]
+    _within("POS", position, len(ids))
+    found = Found(stored["doc_id"], stored["url"], stored["file"], stored["offset"], stored["length"])
+    lines = [f"token {ids[position]} of {shard.file}, row {row}, position {position} of {len(ids)}"]
+    lines += _words(trace, ids, position)
+    for scheme, sidecar in shard.sidecars.items():
+        with located.store.open(f"{folder}/{sidecar.file}") as file:
+            scores = _row(file, row)
+        lines += [f"  {scheme} {column} = {_value(float(np.float32(scores[column][position])))}" for column in sidecar.columns]
+    raw = trace.raw(found)
+    markup = raw["text"][0].as_py()
+    lines += [
+        "",
+        *_address(found, trace),
+        f"  crawled {raw['date'][0].as_py() or 'at an unknown time'}",
+        "",
+        f"raw text, {len(markup.encode()):,} bytes:",
+    ]
+    lines += [
+        textwrap.indent(_start(markup), "  | ", lambda _: True),
+        "",
+        f"every decision on it: python -m jobs explain {located.output} {found.id}",
+    ]
+    return lines
+
+
+def _within(name: str, number: int, size: int) -> None:
+    if number >= size:
+        raise UserError(f"--token: {name} {number} is out of range; there are {size}, numbered from 0")
+
+
+def _row(file: pa.NativeFile, row: int) -> Mapping[str, Any]:
+    table = pa.ipc.open_file(file).read_all().slice(row, 1)
+    content: Mapping[str, Any] = table.to_pylist()[0]
+    return content
+
+
+def _words(trace: Trace, ids: list[int], position: int) -> list[str]:
+    """Show the token in its neighbourhood, with the tokenizer that the build used."""
+    paths = [stage.tokenizer for name, stage in trace.build.stages if hasattr(stage, "tokenizer")]
+    pieces = token_bytes(open_tokenizer(paths[-1]))
+    before = b"".join(pieces[i] for i in ids[max(0, position - AROUND) : position]).decode(errors="replace")
+    after = b"".join(pieces[i] for i in ids[position + 1 : position + 1 + AROUND]).decode(errors="replace")
+    this = pieces[ids[position]].decode(errors="replace")
+    return [f"  {before!r} [{this!r}] {after!r}"]

@@ -1,0 +1,235 @@
+"""Find a document in a finished build and take it through the stages again, one decision at a time.
+
+Reads the record of a run, the unit manifests and data it names, and the raw record of the document from its input file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs import config
+from pipeline import exchange
+from pipeline.drive import read_all
+from pipeline.errors import InputError
+from pipeline.schema import DROP, ERROR
+from pipeline.segment import read_manifest
+from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
+from pipeline.store import InputFile, Store
+
+ADDRESS = ["id", "url", "file", "offset", "length"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A document of a build by its address; `lost` is the record of its drop or quarantine, if there is one."""
+
+    id: str
+    url: str | None
+    file: str
+    offset: int
+    length: int
+    lost: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one stage did: its verdict (`kept`, or `dropped: reason`, `quarantined: error`), numbers, and the text after it."""
+
+    stage: str
+    verdict: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    changed: bool = False
+
+
+class Trace:
+    """A finished run, opened for questions about single documents."""
+
+    def __init__(self, store: Store, record: Mapping[str, Any]) -> None:
+        self.store = store
+        self.record = record
+        self.build = config.from_record(record["run"]["config"])
+        self._steps = [(step["kind"], step["units"]) for step in record["steps"]]
+
+    def find(self, wanted: str) -> list[Found]:
+        """Return every document with this id or URL, in the order of the inputs.
+
+        Raises:
+            InputError: there is none.
+        """
+        found: dict[str, Found] = {}
+        for kind, units in self._steps:
+            if kind != "segment":
+                continue
+            for manifest in read_all(self.store, units):
+                for role, output in manifest["outputs"].items():
+                    if role in ("docs", "dropped", "quarantined"):
+                        self._search(output["data"], role, wanted, found)
+                for part in manifest["parts"]:
+                    self._search(part["data"], "part", wanted, found)
+        if not found:
+            raise InputError(
+                f"no document {wanted!r} in build {self.record['build'][:12]} ({len(self.record['inputs'])} input files); "
+                "give a URL exactly as crawled or a document id of 32 hex digits, as the report lists them"
+            )
+        names = [file["name"] for file in self.record["inputs"]]
+        return sorted(found.values(), key=lambda each: (names.index(each.file), each.offset))
+
+    def _search(self, data: str, role: str, wanted: str, found: dict[str, Found]) -> None:
+        for rows in self._matching(data, wanted):
+            for row in rows.to_pylist():
+                if role in ("dropped", "quarantined"):
+                    found[row["id"]] = _found(row, {**row, "role": role})
+                else:
+                    found.setdefault(row["id"], _found(row, None))
+
+    def _matching(self, data: str, wanted: str) -> Iterator[pa.Table]:
+        with self.store.open(data) as file:
+            reader = pa.ipc.open_file(file)
+            names = ["doc_id" if name == "id" and "doc_id" in reader.schema.names else name for name in ADDRESS]
+            if not set(names) <= set(reader.schema.names):
+                return  # a sidecar
+            extra = [name for name in ("stage", "reason", "detail") if name in reader.schema.names]
+            for index in range(reader.num_record_batches):
+                table = pa.Table.from_batches([reader.get_batch(index)])
+                same = pc.or_kleene(pc.equal(table[names[0]], wanted), pc.fill_null(pc.equal(table["url"], wanted), False))
+                hits = table.filter(same)
+                if hits.num_rows:
+                    yield hits.select([*names, *extra]).rename_columns([*ADDRESS, *extra])
+
+    def raw(self, found: Found) -> pa.Table:
+        """Read the document from its input file again: a table of one row.
+
+        Raises:
+            InputError: the input file is not where it was.
+        """
+        entry = next(each for each in self.record["inputs"] if each["name"] == found.file)
+        file = InputFile(found.file, entry["uri"], entry["bytes"], "")
+        try:
+            return self.build.source.fetch(file, found.offset, found.length)
+        except FileNotFoundError as error:
+            raise InputError(f"input file {entry['uri']!r} is no longer there; put it back to see the raw record") from error
+
+    def decisions(self, found: Found) -> Iterator[Decision]:
+        """Take the document through the stages again, up to where it was lost or stored."""
+        docs = self.raw(found)
+        verdict = _verdict(docs)
+        yield Decision(self.build.source_name, verdict, _columns(docs, None), _text(docs))
+        docs = _undecided(docs)
+        barrier = 0
+        for name, stage in self.build.stages:
+            if verdict != "kept":
+                return
+            if found.lost is not None and found.lost["stage"] == name and found.lost["role"] == "quarantined":
+                # It may have killed its process: that it did is on record, and not to be seen again here.
+                yield Decision(name, f"quarantined: {found.lost['reason']}", {"error": found.lost["detail"]}, _text(docs))
+                return
+            before = docs
+            numbers: dict[str, Any] = {}
+            if isinstance(stage, Exchange | Fit):
+                docs, numbers = self._meet(stage, barrier, found, docs)
+                barrier += 1
+            elif isinstance(stage, Sink):
+                yield Decision(name, "kept", self.stored(found), _text(docs))
+                return
+            else:
+                docs, numbers = _step(stage, docs)
+            verdict = _verdict(docs)
+            changed = _text(docs) != _text(before)
+            yield Decision(name, verdict, {**_columns(docs, before), **numbers}, _text(docs), changed)
+            docs = _undecided(docs)
+
+    def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+        """Give the document the verdict or the model that all documents together came to."""
+        settles = [units[0] for kind, units in self._steps if kind == "settle"]
+        settled = read_manifest(self.store, settles[number])
+        assert settled is not None
+        with self.store.open(settled["outputs"]["settled"]["data"]) as file:
+            reader = pa.ipc.open_file(file)
+            if isinstance(stage, Fit):
+                return stage.apply(reader.read_all())(docs), {}
+            shard = [each["name"] for each in self.record["inputs"]].index(found.file)
+            row = self._row(number, shard, found.id)
+            verdicts = pa.Table.from_batches([reader.get_batch(shard)])
+            mine = verdicts.filter(pc.equal(verdicts["row"], row)).set_column(
+                1, "row", pa.array([0] * _count(verdicts, row), pa.int64())
+            )
+            return exchange.apply_verdicts(docs, 0, mine, stage.defaults()), {}
+
+    def _row(self, number: int, shard: int, document: str) -> int:
+        """Return the document's number in the segment before barrier `number`."""
+        segment = [units for kind, units in self._steps if kind == "segment"][number]
+        manifest = read_manifest(self.store, segment[shard])
+        assert manifest is not None
+        with self.store.open(manifest["outputs"]["docs"]["data"]) as file:
+            ids = pa.ipc.open_file(file).read_all()["id"]
+        return int(pc.index(ids, document).as_py())
+
+    def stored(self, found: Found) -> dict[str, Any]:
+        """Return where the build holds the document: file and row."""
+        built = json.loads(self.store.read(self.record["manifest"]))
+        folder = self.record["manifest"].rsplit("/", 1)[0]
+        for shard in built["shards"]:
+            if shard["input"] != found.file:
+                continue
+            with self.store.open(f"{folder}/{shard['file']}") as file:
+                table = pa.ipc.open_file(file).read_all()
+                ids = table["doc_id" if "doc_id" in table.column_names else "id"]
+                row = pc.index(ids, found.id).as_py()
+            if row >= 0:
+                return {"file": self.store.uri(f"{folder}/{shard['file']}"), "row": row}
+        return {}
+
+
+def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:
+    return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost)
+
+
+def _count(verdicts: pa.Table, row: int) -> int:
+    return int(pc.sum(pc.equal(verdicts["row"], row)).as_py() or 0)
+
+
+def _step(stage: Stage, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    if isinstance(stage, Filter):
+        explain = stage.explain()
+        numbers = explain(docs).to_pylist()[0] if explain is not None else {}
+        return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs)), numbers
+    assert isinstance(stage, Map)
+    return stage.open()(docs), {}
+
+
+def _verdict(docs: pa.Table) -> str:
+    for column, word in ((ERROR, "quarantined"), (DROP, "dropped")):
+        value = docs[column][0].as_py() if column in docs.column_names else None
+        if value is not None:
+            return f"{word}: {value}"
+    return "kept"
+
+
+def _undecided(docs: pa.Table) -> pa.Table:
+    return docs.drop_columns([name for name in (DROP, ERROR) if name in docs.column_names])
+
+
+def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:
+    """Return the small values that the stage added or changed."""
+    hidden = {"text", DROP, ERROR}
+    row = {}
+    for f in docs.schema:
+        if f.name in hidden:
+            continue
+        value = docs[f.name][0].as_py()
+        if pa.types.is_nested(f.type):
+            value = f"{len(value)} values" if value is not None else None
+        if before is None or f.name not in before.column_names or before[f.name][0].as_py() != docs[f.name][0].as_py():
+            row[f.name] = value
+    return row
+
+
+def _text(docs: pa.Table) -> str:
+    return str(docs["text"][0].as_py())
