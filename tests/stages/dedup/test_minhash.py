@@ -220,6 +220,7 @@ class TestVerdicts:
         assert empty.num_rows == 0
         assert empty.schema == stage.open()(table(["a b"])).schema
         assert run(stage, [[], [""]]).num_rows == 0
+        assert stage.open()(pa.table({"id": ["a", "b"], "text": ["", ""]})) == empty  # no byte of text at all
         assert stage.settle()([]).num_rows == 0
 
 
