@@ -174,16 +174,13 @@ def _exact_bytes(array: pa.Array, kind: pa.DataType, bitmap: pa.Buffer | None) -
     empty = "" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else b""
     filled = array.fill_null(pa.scalar(empty, kind)) if bitmap is not None else array
     _, places, data = filled.buffers()
-    if len(filled) == 0 or data is None:
-        return pa.Array.from_buffers(
-            kind,
-            len(filled),
-            [bitmap, _offsets(pa.nulls(len(filled), pa.int32()).fill_null(0), wide=_is_wide(kind)), pa.py_buffer(b"")],
-        )
     number = np.int64 if _is_wide(kind) else np.int32
-    offsets = np.frombuffer(places, dtype=number)[filled.offset : filled.offset + len(filled) + 1]
+    offsets = np.zeros(1, dtype=number)  # an array of no rows may have no buffers at all
+    if len(filled):
+        offsets = np.frombuffer(places, dtype=number)[filled.offset : filled.offset + len(filled) + 1]
     begin, end = int(offsets[0]), int(offsets[-1])
-    return pa.Array.from_buffers(kind, len(filled), [bitmap, pa.py_buffer(offsets - offsets[0]), data.slice(begin, end - begin)])
+    data = pa.py_buffer(b"") if begin == end else data.slice(begin, end - begin)
+    return pa.Array.from_buffers(kind, len(filled), [bitmap, pa.py_buffer(offsets - offsets[0]), data])
 
 
 def _exact_numbers(array: pa.Array, kind: pa.DataType, bitmap: pa.Buffer | None, valid: npt.NDArray[np.bool_] | None) -> pa.Array:

@@ -1,0 +1,148 @@
+"""Manifests: the same bytes for the same build, and each kind of damage named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gristmill
+from gristmill import manifest as mf
+from gristmill.errors import FormatError
+from gristmill.format import Tokenizer
+from gristmill.manifest import Manifest, Shard, Sidecar
+
+SIDE = Sidecar("scores-rho1-00000.arrow", "b" * 64, 50, ("excess", "ref_loss"))
+SHARDS = (
+    Shard("tokens-00000.arrow", 2, 30, 100, 500, "a" * 64, "in-0", {"rho1": SIDE}),
+    Shard("tokens-00001.arrow", 1, 12, 40, 300, "c" * 64, "in-1"),
+)
+LINEAGE = {"inputs": [{"name": "é.warc.gz", "uri": "s3://crawl/é.warc.gz", "bytes": 9}], "stages": []}
+MANIFEST = Manifest(
+    "tokens", mf.build_id("tokens", SHARDS), "demo", Tokenizer("d" * 64, 1000, None, 1), "uint16", SHARDS, LINEAGE
+)
+
+
+def test_round_trip():
+    data = MANIFEST.to_json()
+    assert mf.parse(json.loads(data), "here") == MANIFEST
+    assert mf.parse(json.loads(data), "here").to_json() == data
+    assert (MANIFEST.documents, MANIFEST.tokens, MANIFEST.text_bytes) == (3, 42, 140)
+    assert "é" in data.decode() and data.endswith(b"}\n")
+
+
+def test_bytes_do_not_depend_on_the_order_of_keys():
+    turned = dict(reversed(LINEAGE.items()))
+    assert dataclasses.replace(MANIFEST, lineage=turned).to_json() == MANIFEST.to_json()
+
+
+def test_id_depends_on_content_and_order_alone():
+    same = dataclasses.replace(SHARDS[0], input="elsewhere", file="x.arrow")
+    assert mf.build_id("tokens", (same, SHARDS[1])) == MANIFEST.build
+    others = [
+        SHARDS[::-1],
+        SHARDS[:1],
+        (dataclasses.replace(SHARDS[0], sha256="e" * 64), SHARDS[1]),
+        (dataclasses.replace(SHARDS[0], sidecars={}), SHARDS[1]),
+        (dataclasses.replace(SHARDS[0], sidecars={"eslm": SIDE}), SHARDS[1]),
+        (),
+    ]
+    ids = [mf.build_id("tokens", shards) for shards in others] + [mf.build_id("documents", SHARDS), MANIFEST.build]
+    assert len(set(ids)) == len(ids)
+    assert all(len(build) == 32 for build in ids)
+
+
+def _changed(path: str, value: object) -> object:
+    content = json.loads(MANIFEST.to_json())
+    place = content
+    *keys, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    for key in keys:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("format", "parquet", "here: not a manifest of a build"),
+        ("version", 2, r"here: format version is 2; this gristmill reads 1"),
+        ("version", None, r"here: format version is None"),
+        ("build", None, r"here: 'build' must be str, found nothing"),
+        ("build", "0" * 32, r"its files make [0-9a-f]{32}; the manifest was changed"),
+        ("shards", {}, r"here: 'shards' must be list, found \{\}"),
+        ("shards/1/tokens", "12", r"here: shards\[1\]: 'tokens' must be int, found '12'"),
+        ("shards/1/tokens", True, r"shards\[1\]: 'tokens' must be int, found True"),
+        ("shards/1/tokens", -1, r"'tokens' is -1, must not be negative"),
+        ("shards/1/tokens", 13, r"totals are .*'tokens': 42.*, but the shards add up to .*'tokens': 43"),
+        ("shards/0/file", "../../etc/passwd", r"shards\[0\]: 'file' is '../../etc/passwd', must match"),
+        ("shards/0/sha256", "a" * 63, r"shards\[0\]: 'sha256' is"),
+        ("shards/0/sidecars/rho1/file", "/tmp/x", r"shards\[0\].sidecars\['rho1'\]: 'file' is '/tmp/x'"),
+        ("shards/0/sidecars/rho1/columns", None, r"'columns' must be list, found nothing"),
+        ("shards/0", [], r"shards\[0\]: expected an object, found list"),
+        ("tokenizer/vocab_size", None, r"here: tokenizer: 'vocab_size' must be int, found nothing"),
+        ("tokenizer", 7, r"here: tokenizer: expected an object, found int"),
+    ],
+)
+def test_damage_is_named(path, value, message):
+    with pytest.raises(FormatError, match=message):
+        mf.parse(_changed(path, value), "here")
+
+
+def test_optional_values():
+    content = _changed("tokenizer/eos_id", None)
+    assert mf.parse(content, "here").tokenizer == Tokenizer("d" * 64, 1000)
+
+
+def _output(root: Path) -> Path:
+    for name in ("one", "two"):
+        (root / "builds" / name).mkdir(parents=True)
+        (root / "builds" / name / mf.NAME).write_bytes(MANIFEST.to_json())
+    (root / "runs").mkdir()
+    return root
+
+
+def test_find(tmp_path):
+    output = _output(tmp_path / "output")
+    one, two = (output / "builds" / name / mf.NAME for name in ("one", "two"))
+    assert mf.find(one) == mf.find(str(one.parent)) == one
+    (output / "runs" / "2026-01-01.json").write_text(json.dumps({"build": "one", "manifest": "builds/one/manifest.json"}))
+    assert mf.find(output) == one
+    (output / "runs" / "2026-01-02.json").write_text(json.dumps({"build": "two", "manifest": "builds/two/manifest.json"}))
+    assert mf.find(output) == two
+    assert mf.load(mf.find(output)) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (None, "has neither manifest.json nor runs"),
+        ("{}", "'manifest' must be str, found nothing"),
+        ("{", "cannot be read as JSON"),
+        ('{"manifest": "builds/gone/manifest.json"}', "names the manifest .*gone.* which is not there"),
+    ],
+)
+def test_find_names_what_is_missing(tmp_path, record, message):
+    output = _output(tmp_path / "output")
+    if record is not None:
+        (output / "runs" / "1.json").write_text(record)
+    with pytest.raises(FormatError, match=message):
+        mf.find(output)
+
+
+def test_find_refuses_other_places(tmp_path):
+    with pytest.raises(FormatError, match="no such file or folder; give a manifest.json"):
+        mf.find(tmp_path / "nothing")
+    with pytest.raises(FormatError, match="s3://bucket/build: only local folders"):
+        mf.find("s3://bucket/build")
+
+
+def test_the_version_is_the_one_of_the_package():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert gristmill.__version__ == project["version"]

@@ -1,0 +1,180 @@
+"""The `shards` sink: bytes that depend on the documents alone, parts, sidecars, and the assembled manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gristmill import manifest as mf
+from stages.sink.shards import Shards
+from tests.gristmill.builds import documents, folder_of, publish
+
+IDS = [[(17 * row + place) % 1000 for place in range(row * 5 % 23)] for row in range(60)]
+SCORES = {"excess": [[np.nan, *[place / 8 for place in range(len(row) - 1)]][: len(row)] for row in IDS]}
+
+
+def table() -> pa.Table:
+    return documents(IDS, scores=SCORES, schemes={"excess": "rho1"})
+
+
+def write(tables, folder: Path, **options) -> dict[str, bytes]:
+    parts = Shards(**options).open()(iter(tables), folder)
+    assert {part.path for part in parts} == set(folder.iterdir()), "nothing is left beside the parts"
+    return {part.path.name: part.path.read_bytes() for part in parts}
+
+
+@given(st.lists(st.integers(0, 60), max_size=8), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_bytes_do_not_depend_on_how_documents_arrive(tmp_path_factory, cuts, garbage, encoded, batches):
+    """Any tables, slices of larger ones, columns of several chunks, dictionary-encoded or not: the same files."""
+    whole = table()
+    if garbage:
+        whole = (
+            pa.concat_tables([documents([[5, 6]], scores={"excess": [[1, 2]]}, schemes={"excess": "rho1"}), whole])
+            .combine_chunks()
+            .slice(1)
+        )
+    if encoded:
+        place = whole.schema.get_field_index("language")
+        whole = whole.set_column(place, "language", whole.column(place).dictionary_encode())
+    borders = sorted({0, *cuts, len(IDS)})
+    tables = [whole.slice(a, b - a) for a, b in zip(borders, borders[1:], strict=False)]
+    if batches:
+        tables = [whole.slice(0, 0), pa.concat_tables(tables), whole.slice(0, 0)]
+    found = write(tables, tmp_path_factory.mktemp("any"), tokens_per_shard=100)
+    assert found == write([table()], tmp_path_factory.mktemp("one"), tokens_per_shard=100)
+    assert len(found) > 8
+
+
+def test_parts_are_described(tmp_path):
+    parts = Shards(tokens_per_shard=100).open()(iter([table()]), tmp_path)
+    tokens = [part for part in parts if part.kind == "tokens"]
+    scores = [part for part in parts if part.kind == "scores-rho1"]
+    assert [part.number for part in tokens] == [part.number for part in scores] == list(range(len(tokens)))
+    assert sum(part.rows for part in tokens) == sum(part.rows for part in scores) == len(IDS)
+    assert sum(part.stats["tokens"] for part in tokens) == sum(map(len, IDS))
+    assert all(part.stats["tokens"] <= 100 for part in tokens)
+    assert sum(part.stats["text_bytes"] for part in tokens) == sum(len(text.encode()) for text in table()["text"].to_pylist())
+    assert scores[0].stats == {"scheme": "rho1", "columns": ["excess"]}
+    json.dumps([part.stats for part in parts])
+
+
+def test_no_documents_no_parts(tmp_path):
+    assert write([], tmp_path) == write([table().slice(0, 0)], tmp_path) == {}
+
+
+def test_columns_kept(tmp_path):
+    """`language` when it is there, others by name, nothing else; a build without languages has no such column."""
+    extra = table().append_column("bucket", pa.array([7] * len(IDS), pa.int8()))
+    assert Shards(columns=("bucket",)).needs() == ("input_ids", "bucket")
+    names = []
+    for number, (source, columns) in enumerate([(extra, ("bucket",)), (extra, ()), (extra.drop_columns(["language"]), ())]):
+        (tmp_path / str(number)).mkdir()
+        write([source], tmp_path / str(number), columns=columns)
+        with pa.ipc.open_file(str(tmp_path / str(number) / "tokens-00000.arrow")) as reader:
+            names.append(reader.schema.names[8:])
+            if columns:
+                assert reader.read_all()["bucket"].to_pylist() == [7] * len(IDS)
+    assert names == [["language", "bucket"], ["language"], []]
+
+
+def _broken(change: str) -> pa.Table:
+    whole = table()
+    place = whole.schema.get_field_index("input_ids")
+    field = whole.schema.field(place)
+    if change == "lengths":
+        return documents(IDS, scores={"excess": [[0.5] * (len(row) + 1) for row in IDS]})
+    if change == "vocabulary":
+        return documents([[1000]])
+    if change == "null":
+        return documents([[1, 2]], scores={"excess": [[1.0, 2.0]]}).set_column(
+            9 + 1, "excess", pa.array([[None, 2.0]], pa.list_(pa.float16()))
+        )
+    if change == "metadata":
+        return whole.set_column(place, field.remove_metadata(), whole.column(place))
+    return whole.set_column(place, field.with_type(pa.list_(pa.int32())), whole.column(place).cast(pa.list_(pa.int32())))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lengths", "scores-rho1: excess has other lengths than input_ids"),
+        ("vocabulary", "id 1000 in a vocabulary of 1000"),
+        ("null", "nulls in scores-rho1: excess"),
+        ("metadata", r"input_ids lacks metadata \['tokenizer_sha256', 'vocab_size'\]"),
+        ("type", r"input_ids is list<item: int32>"),
+    ],
+)
+def test_mistakes_of_earlier_stages_are_caught(tmp_path, change, message):
+    with pytest.raises(AssertionError, match=message):
+        write([_broken(change)], tmp_path)
+
+
+def test_assembled_build(tmp_path):
+    """Files are numbered over all shards; the manifest is found true by reading the files it names."""
+    shards = [[table().slice(0, 40)], [], [table().slice(40)]]
+    assembly = publish(shards, tmp_path, sink=Shards(tokens_per_shard=100))
+    folder = folder_of(assembly, tmp_path)
+    manifest = mf.load(folder / assembly.manifest)
+    assert manifest.build == assembly.id
+    assert sorted(assembly.links) == sorted(name for name, _, _ in mf.files(manifest))
+    assert [shard.file for shard in manifest.shards] == [f"tokens-{n:05d}.arrow" for n in range(len(manifest.shards))]
+    assert sorted({shard.input for shard in manifest.shards}) == ["shard-0", "shard-2"]
+    seen = []
+    for shard in manifest.shards:
+        content = (folder / shard.file).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (shard.bytes, shard.sha256)
+        rows = pa.ipc.open_file(content).read_all()["input_ids"].to_pylist()
+        side = pa.ipc.open_file((folder / shard.sidecars["rho1"].file).read_bytes()).read_all()["excess"].to_pylist()
+        assert [len(row) for row in rows] == [len(row) for row in side]
+        assert (len(rows), sum(map(len, rows))) == (shard.documents, shard.tokens)
+        seen += rows
+    assert seen == IDS
+    assert manifest.dtype == "uint16" and manifest.tokenizer is not None and manifest.tokenizer.vocab_size == 1000
+
+
+def test_the_build_is_the_same_wherever_it_is_made(tmp_path):
+    first, second = (publish([[table()]], tmp_path / name, sink=Shards(tokens_per_shard=100)) for name in ("a", "b"))
+    assert (first.id, first.files, first.links) == (second.id, second.files, second.links)
+    assert str(tmp_path) not in first.files["manifest.json"].decode()
+    lineage = {"name": "other", "inputs": [{"name": "x", "uri": "/elsewhere/x", "bytes": 1}], "stages": []}
+    assert Shards().assemble([], lineage).id == Shards().assemble([], {"name": "", "inputs": [], "stages": []}).id
+    changed = publish([[documents([[2], *IDS[1:]], scores={"excess": [[1.0], *SCORES["excess"][1:]]})]], tmp_path / "c")
+    assert changed.id != first.id
+
+
+def test_an_empty_build_has_a_manifest():
+    assembly = Shards().assemble([], {"name": "demo", "inputs": [], "stages": []})
+    manifest = mf.parse(json.loads(assembly.files[assembly.manifest]), "here")
+    assert (manifest.shards, manifest.tokenizer, manifest.tokens, manifest.name) == ((), None, 0, "demo")
+
+
+def test_memory_is_bounded_by_the_record_batch(tmp_path):
+    """40 MB of tokens in record batches of 1 MB: what Arrow holds at a time stays near one record batch."""
+    rows = documents([list(range(1000))] * 500)
+    peak = 0
+
+    def stream():
+        nonlocal peak
+        for _ in range(40):
+            peak = max(peak, pa.total_allocated_bytes() - before)
+            yield pa.concat_tables([rows]).take(np.arange(500))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gristmill.format.BATCH_TOKENS", 500_000)
+        before = pa.total_allocated_bytes()
+        parts = Shards().open()(stream(), tmp_path)
+    assert sum(part.stats["tokens"] for part in parts) == 20_000_000
+    assert peak < 8 << 20
+
+
+def test_parameters():
+    with pytest.raises(ValueError, match="tokens_per_shard is 0; it must be at least 1"):
+        Shards(tokens_per_shard=0)
