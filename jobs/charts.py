@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobs.markup import Html, compact, data, join, number, percent, plural, tag
+from jobs.markup import Html, breakable, compact, data, join, number, percent, plural, tag
 
 HEIGHT = 120  # px, and units of the view box: a bar of one document is still 2 px high
 BINS_SHOWN = 48  # of equal width; more are joined
@@ -230,7 +230,7 @@ def _stage_row(stage: Mapping[str, Any], whole: int, samples: Mapping[str, Any],
     )
     line = tag(
         "div",
-        tag("h3", stage["stage"]),
+        tag("h3", breakable(stage["stage"])),
         tag("span", segments, class_="track", aria_hidden="true"),
         _cell("in", data(taken)),
         _cell("kept", data(kept)),
@@ -253,7 +253,7 @@ def _folded(reasons: Sequence[Html]) -> Html | None:
 
 
 def _reason_row(name: str, n: int, of: tuple[int, int], kind: str, piece: Html, target: str | None) -> Html:
-    label = tag("a", name, href=target) if target else tag("span", name)
+    label = tag("a" if target else "span", breakable(name), href=target)
     return tag(
         "li",
         tag("span", label, class_="name"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff]")
-VOID = frozenset({"meta", "input"})
+VOID = frozenset({"meta", "input", "wbr"})
 SCALE = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -51,6 +51,11 @@ def join(*children: Child) -> Html:
         else:
             parts.append(join(*child))
     return Html("".join(parts))
+
+
+def breakable(name: str) -> Html:
+    """Return a snake_case name that may be broken after its underscores."""
+    return Html(text(name).replace("_", "_<wbr>"))
 
 
 def data(value: float, shown: str | None = None, **attributes: object) -> Html:

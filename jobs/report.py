@@ -17,7 +17,8 @@ from typing import Any
 
 from jobs.report_page import faults, page
 from pipeline.errors import InputError
-from pipeline.store import LocalStore, Store, open_store
+from pipeline.store import Store, open_store
+from pipeline.store_local import LocalStore
 
 DONE, BROKEN = 0, 1
 

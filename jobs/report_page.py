@@ -97,28 +97,7 @@ def _bar(summary: Summary, links: Sequence[tuple[str, str]]) -> Html:
 
 
 def _headline(summary: Summary) -> Html:
-    run, stages = summary["run"], summary["stages"]
-    taken = stages[0]["in"] if stages else 0
-    out = summary["documents"]
-    cpu = sum(stage["cpu_s"] for stage in stages)
-    bytes_in = sum(i["bytes"] for i in summary["inputs"])
-    tokens = summary.get("tokens")
-    tiles = [
-        (
-            "Documents",
-            join(data(taken, compact(taken, 100_000)), tag("i", " → ", class_="to"), data(out, compact(out, 100_000))),
-            f"{percent(out, taken)} kept",
-        ),
-        _tokens_tile(tokens, out),
-        ("Bytes per token", ratio(summary["text_bytes"], tokens), f"{size(summary['text_bytes'])} of text") if tokens else None,
-        ("Time", data(run["seconds"], duration(run["seconds"])), workers(run)),
-        (
-            "Core-seconds",
-            data(cpu, compact(round(cpu, 1))),
-            f"{taken / cpu:.3g} documents per core-second" if cpu else "nothing computed",
-        ),
-        ("Input", data(bytes_in, size(bytes_in)), plural(len(summary["inputs"]), "file")),
-    ]
+    run = summary["run"]
     identity = tag(
         "p",
         tag("span", "build ", tag("code", summary["build"], class_="all"), copy_button(summary["build"])),
@@ -126,23 +105,32 @@ def _headline(summary: Summary) -> Html:
         tag("span", f"gristmill {run['version']}"),
         class_="identity",
     )
-    cells = [
-        tag("div", tag("dt", label), tag("dd", figure), tag("dd", note, class_="note"))
-        for label, figure, note in filter(None, tiles)
+    tiles = [
+        tag("div", tag("dt", label), tag("dd", figure), tag("dd", note, class_="note")) for label, figure, note in _tiles(summary)
     ]
-    return tag(
-        "section", tag("h1", summary["name"]), identity, tag("dl", cells, class_="tiles"), _verdict(summary), class_="headline"
-    )
+    name = tag("h1", summary["name"])
+    return tag("section", name, identity, tag("dl", tiles, class_="tiles"), _verdict(summary), class_="headline")
 
 
-def _tokens_tile(tokens: int | None, documents: int) -> tuple[str, Html, str] | None:
-    if tokens is None:
-        return None
-    return (
-        "Tokens",
-        data(tokens, compact(tokens, 10_000_000), title=f"{tokens:,}"),
-        f"{number(tokens / documents)} per document" if documents else "no documents",
-    )
+def _tiles(summary: Summary) -> list[tuple[str, Html, str]]:
+    """Return (label, figure, note) of each headline figure; a build of documents has no tokens."""
+    run, stages, tokens, text = summary["run"], summary["stages"], summary["tokens"], summary["text_bytes"]
+    taken, out = stages[0]["in"] if stages else 0, summary["documents"]
+    way = join(data(taken, compact(taken, 100_000)), tag("i", " → ", class_="to"), data(out, compact(out, 100_000)))
+    tiles = [("Documents", way, f"{percent(out, taken)} kept" if taken else "nothing came in")]
+    if tokens:
+        exact = data(tokens, compact(tokens, 10_000_000), title=f"{tokens:,}")
+        tiles.append(("Tokens", exact, f"{number(round(tokens / out, 1))} per document"))
+        tiles.append(("Bytes per token", ratio(text, tokens), f"{size(text)} of text"))
+    else:
+        tiles.append(("Text", data(text, size(text)), "UTF-8, not encoded"))
+    tiles.append(("Time", data(run["seconds"], duration(run["seconds"])), workers(run)))
+    cpu = sum(stage["cpu_s"] for stage in stages)
+    rate = f"{taken / cpu:.3g} documents per core-second" if cpu else "nothing computed"
+    tiles.append(("Core-seconds", data(cpu, compact(round(cpu, 1))), rate))
+    read = sum(i["bytes"] for i in summary["inputs"])
+    tiles.append(("Input", data(read, size(read)), plural(len(summary["inputs"]), "file")))
+    return tiles
 
 
 def _verdict(summary: Summary) -> Html:

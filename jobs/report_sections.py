@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.charts import by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.markup import Html, data, duration, join, number, percent, plural, size, tag
 
 Summary = Mapping[str, Any]
+Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
 
 ROWS_SHOWN = 200  # of any table; a crawl of a million shards still gives a page that opens
 SAMPLE_CHARACTERS = 600
@@ -27,7 +28,7 @@ MEASURES = {
     "n_tokens": ("Length", "Tokens per document", "document"),
     "tokens": ("Length", "Tokens per document", "document"),
     "minhash_cluster_size": ("Duplicates", "Size of near-duplicate clusters", "document"),
-    "exact_cluster_size": ("Duplicates", "Size of exact-duplicate clusters", "document"),
+    "exact_copies": ("Duplicates", "Copies of the same text", "document"),
     "ref_loss": ("Scores", "Reference loss per token", "token"),
     "excess": ("Scores", "Excess loss per token", "token"),
     "bucket": ("Scores", "Quality bucket", "document"),
@@ -151,24 +152,20 @@ def _card(title: str, key: str, measure: Mapping[str, Any], noun: str) -> Html:
 
 def _tokens_by_language(summary: Summary) -> Html | None:
     """Return the table of tokens by language where the ledger has it: `languages` {language: {documents, tokens, text_bytes}}."""
-    rows = summary.get("languages")
+    rows = sorted(summary.get("languages", {}).items(), key=lambda item: (-item[1]["tokens"], item[0]))
     if not rows:
         return None
-    total = sum(row["tokens"] for row in rows.values())
-    ordered = sorted(rows.items(), key=lambda item: (-item[1]["tokens"], item[0]))
-    cells = [
-        [
-            name,
-            data(r["documents"]),
-            data(r["tokens"]),
-            percent(r["tokens"], total),
-            meter(r["tokens"], total),
-            ratio(r["text_bytes"], r["tokens"]),
-        ]
-        for name, r in ordered
-    ]
-    heads = ["language", "documents", "tokens", "share", "", "bytes per token"]
-    return tag("div", tag("h3", "Tokens by language"), _table(heads, cells, numeric={1, 2, 3, 5}), class_="group")
+    total = sum(row["tokens"] for _, row in rows)
+    table = _table(
+        [{"language": name, **row} for name, row in rows],
+        ("language", "", lambda r: tag("b", r["language"])),
+        ("documents", "n", lambda r: data(r["documents"])),
+        ("tokens", "n", lambda r: data(r["tokens"])),
+        ("share", "n", lambda r: percent(r["tokens"], total)),
+        ("", "", lambda r: meter(r["tokens"], total)),
+        ("bytes per token", "n", lambda r: ratio(r["text_bytes"], r["tokens"])),
+    )
+    return tag("div", tag("h3", "Tokens by language"), table)
 
 
 def ratio(part: float, whole: float | None) -> Html:
@@ -181,72 +178,74 @@ def ratio(part: float, whole: float | None) -> Html:
 
 def quarantine(summary: Summary) -> Html:
     """Return the table of documents set aside, with their addresses."""
-    rows = summary["quarantine"]
+    rows = summary["quarantine"][:ROWS_SHOWN]
     count = losses(summary)[1]
     if not count:
         return _empty("Nothing is in quarantine: no document raised an error, killed its worker or was unreadable.")
     lead = f"{plural(count, 'document')} could not be processed and are set aside with their address; they never stop a build."
-    cells = [
-        [
-            tag("b", q["stage"]),
-            tag("code", q["error"]),
-            _link(q["url"]),
-            join(q["file"], " at ", data(q["offset"])),
-            tag("code", q["id"], class_="all"),
-        ]
-        for q in rows[:ROWS_SHOWN]
-    ]
-    return join(
-        tag("p", lead, class_="lead"),
-        _table(["stage", "error", "URL", "address", "document"], cells, numeric=set()),
-        _more(len(cells), count, "documents"),
+    table = _table(
+        rows,
+        ("stage", "", lambda q: tag("b", q["stage"])),
+        ("error", "long", lambda q: tag("code", q["error"])),
+        ("URL", "long", lambda q: _link(q["url"])),
+        ("address", "", lambda q: join(q["file"], " at ", data(q["offset"]))),
+        ("document", "", lambda q: tag("code", q["id"], class_="all")),
     )
+    return join(tag("p", lead, class_="lead"), table, _more(len(rows), count, "documents"))
 
 
 def time(summary: Summary) -> Html:
     """Return the seconds by stage, with documents a second, and by step, with what was reused."""
     stages, steps = summary["stages"], summary["steps"]
     cpu = sum(stage["cpu_s"] for stage in stages)
-    units, reused = sum(s["units"] for s in steps), sum(s["reused"] for s in steps)
-    slowest = max(stages, key=lambda stage: stage["cpu_s"], default=None)
-    lead = [f"{duration(summary['run']['seconds'])}, {workers(summary['run'])}. "]
-    if slowest and cpu:
-        lead.append(f"{percent(slowest['cpu_s'], cpu)} of {number(round(cpu, 2))} core-seconds went to {slowest['stage']}. ")
-    lead.append(f"Reused from earlier runs: {reused:,} of {plural(units, 'unit')} of work." if reused else "")
-    by_stage = [
-        [
-            tag("b", s["stage"]),
-            meter(s["cpu_s"], max(t["cpu_s"] for t in stages), "time"),
-            percent(s["cpu_s"], cpu),
-            data(s["cpu_s"], f"{s['cpu_s']:,.2f}"),
-            data(s["wall_s"], f"{s['wall_s']:,.2f}"),
-            data(s["in"]),
-            data(s["in"] / s["cpu_s"]) if s["cpu_s"] else "–",
-            data(s["in"] / s["wall_s"]) if s["wall_s"] else "–",
-        ]
-        for s in stages
-    ]
-    heads = ["stage", "", "share", "CPU s", "wall s", "documents", "per CPU s", "per wall s"]
-    by_step = [
-        [
-            tag("b", s["name"]),
-            s["kind"],
-            _units(s["units"], s["reused"]),
-            data(s["cpu_s"], f"{s['cpu_s']:,.2f}"),
-            data(s["wall_s"], f"{s['wall_s']:,.2f}"),
-            data(s["bytes"], size(s["bytes"])),
-        ]
-        for s in steps
-    ]
-    return join(
-        tag("p", lead, class_="lead"),
-        tag("h3", "By stage"),
-        _table(heads, by_stage, numeric={2, 3, 4, 5, 6, 7}) if by_stage else _empty("This run computed no stage."),
-        tag("h3", "By step"),
-        _table(["step", "kind", "units done", "CPU s", "wall s", "written"], by_step, numeric={3, 4, 5})
-        if by_step
-        else _empty("This run had no steps."),
+    most = max((stage["cpu_s"] for stage in stages), default=0)
+    by_stage = _table(
+        stages,
+        ("stage", "", lambda s: tag("b", s["stage"])),
+        ("", "", lambda s: meter(s["cpu_s"], most, "time")),
+        ("share", "n", lambda s: percent(s["cpu_s"], cpu)),
+        ("CPU s", "n", lambda s: _seconds(s["cpu_s"])),
+        ("wall s", "n", lambda s: _seconds(s["wall_s"])),
+        ("documents", "n", lambda s: data(s["in"])),
+        ("per CPU s", "n", lambda s: _rate(s["in"], s["cpu_s"])),
+        ("per wall s", "n", lambda s: _rate(s["in"], s["wall_s"])),
     )
+    by_step = _table(
+        steps,
+        ("step", "", lambda s: tag("b", s["name"])),
+        ("kind", "", lambda s: s["kind"]),
+        ("units done", "", lambda s: _units(s["units"], s["reused"])),
+        ("CPU s", "n", lambda s: _seconds(s["cpu_s"])),
+        ("wall s", "n", lambda s: _seconds(s["wall_s"])),
+        ("written", "n", lambda s: data(s["bytes"], size(s["bytes"]))),
+    )
+    return join(
+        tag("p", _time_in_words(summary, cpu), class_="lead"),
+        tag("h3", "By stage"),
+        by_stage if stages else _empty("This run computed no stage."),
+        tag("h3", "By step"),
+        by_step if steps else _empty("This run had no steps."),
+    )
+
+
+def _time_in_words(summary: Summary, cpu: float) -> str:
+    run, steps = summary["run"], summary["steps"]
+    words = f"{duration(run['seconds'])}, {workers(run)}. "
+    if cpu:
+        slowest = max(summary["stages"], key=lambda stage: stage["cpu_s"])
+        words += f"{percent(slowest['cpu_s'], cpu)} of {number(round(cpu, 1))} core-seconds went to {slowest['stage']}. "
+    units, reused = sum(s["units"] for s in steps), sum(s["reused"] for s in steps)
+    if reused:
+        words += f"{reused:,} of {plural(units, 'unit')} of work came from earlier runs; the tables count what they took there."
+    return words
+
+
+def _seconds(value: float) -> Html:
+    return data(value, f"{value:,.2f}")
+
+
+def _rate(count: int, seconds: float) -> Html:
+    return data(count / seconds) if seconds else Html("–")
 
 
 def _units(units: int, reused: int) -> Html:
@@ -256,68 +255,46 @@ def _units(units: int, reused: int) -> Html:
 
 def shards(summary: Summary) -> Html:
     """Return the table of written shards."""
-    shards = summary["shards"]
-    if not shards:
+    every, tokens = summary["shards"], summary["tokens"]
+    if not every:
         return _empty("The build has no shards: no document was left to write.")
-    tokens = "tokens" in shards[0]
-    sidecars = any(s.get("sidecars") for s in shards)
-    heads = [
-        "file",
-        "documents",
-        *(["tokens"] if tokens else []),
-        "size",
-        "sha256",
-        "input",
-        *(["beside it"] if sidecars else []),
-    ]
-    cells = [
-        [
-            tag("b", s["file"]),
-            data(s["documents"]),
-            *([data(s["tokens"])] if tokens else []),
-            data(s["bytes"], size(s["bytes"])),
-            join(tag("code", s["sha256"][:12], title=s["sha256"]), copy_button(s["sha256"])),
-            s["input"],
-            *([", ".join(s.get("sidecars") or {}) or "–"] if sidecars else []),
-        ]
-        for s in shards[:ROWS_SHOWN]
-    ]
-    written = f"{plural(len(shards), 'shard')}, {size(sum(s['bytes'] for s in shards))}"
-    held = plural(sum(s["documents"] for s in shards), "document")
-    lead = tag("p", f"{written}: {held}", f" and {plural(summary['tokens'], 'token')}." if tokens else ".", class_="lead")
-    return join(lead, _table(heads, cells, numeric=set(range(1, 4 if tokens else 3))), _more(len(cells), len(shards), "shards"))
+    columns: list[Column] = [("file", "", lambda s: tag("b", s["file"])), ("documents", "n", lambda s: data(s["documents"]))]
+    if tokens:
+        columns.append(("tokens", "n", lambda s: data(s["tokens"])))
+        columns.append(("bytes per token", "n", lambda s: ratio(s["text_bytes"], s["tokens"])))
+    columns.append(("size", "n", lambda s: data(s["bytes"], size(s["bytes"]))))
+    columns.append(("sha256", "", lambda s: join(tag("code", s["sha256"][:12], title=s["sha256"]), copy_button(s["sha256"]))))
+    columns.append(("input", "", lambda s: s["input"]))
+    if any(s.get("sidecars") for s in every):
+        columns.append(("beside it", "", lambda s: ", ".join(s.get("sidecars") or {}) or "–"))
+    written = f"{plural(len(every), 'shard')}, {size(sum(s['bytes'] for s in every))}"
+    held = plural(sum(s["documents"] for s in every), "document")
+    lead = tag("p", f"{written}: {held}", f" and {plural(tokens, 'token')}." if tokens else ".", class_="lead")
+    return join(lead, _table(every[:ROWS_SHOWN], *columns), _more(min(len(every), ROWS_SHOWN), len(every), "shards"))
 
 
 def lineage(summary: Summary) -> Html:
     """Return the inputs, and the stages with their versions and parameters."""
     inputs = summary["inputs"]
     files = _table(
-        ["input", "size", "read from"],
-        [[tag("b", i["name"]), data(i["bytes"], size(i["bytes"])), i["uri"]] for i in inputs[:ROWS_SHOWN]],
-        numeric={1},
+        inputs[:ROWS_SHOWN],
+        ("input", "", lambda i: tag("b", i["name"])),
+        ("size", "n", lambda i: data(i["bytes"], size(i["bytes"]))),
+        ("read from", "", lambda i: i["uri"]),
     )
     stages = [
         tag("li", tag("p", tag("b", s["stage"]), tag("small", f"version {s['version']}")), _parameters(s["parameters"]))
         for s in summary["stages"]
     ]
-    tokenizers = [s["parameters"]["tokenizer"] for s in summary["stages"] if isinstance(s["parameters"].get("tokenizer"), str)]
-    facts = [("Build", tag("code", summary["build"], class_="all")), ("Manifest", tag("code", summary["manifest"]))]
-    facts += [("Tokenizer", tag("code", name)) for name in tokenizers]
-    count = plural(len(inputs), "input file")
+    facts = [("Build", summary["build"]), ("Manifest", summary["manifest"])]
+    facts += [("Tokenizer", s["parameters"]["tokenizer"]) for s in summary["stages"] if "tokenizer" in s["parameters"]]
+    head = tag("summary", tag("b", plural(len(inputs), "input file")))
+    more = _more(min(len(inputs), ROWS_SHOWN), len(inputs), "files")
+    lead = "The build’s id is a hash over its shards: the same inputs and the same parameters give the same id."
     return join(
-        tag(
-            "p",
-            "The build's id is a hash over its shards: the same inputs and the same parameters give the same id.",
-            class_="lead",
-        ),
-        tag("dl", [join(tag("dt", k), tag("dd", v)) for k, v in facts], class_="facts"),
-        tag(
-            "details",
-            tag("summary", tag("b", count)),
-            files,
-            _more(min(len(inputs), ROWS_SHOWN), len(inputs), "files"),
-            open=len(inputs) <= 10,
-        ),
+        tag("p", lead, class_="lead"),
+        tag("dl", [join(tag("dt", k), tag("dd", tag("code", v, class_="all"))) for k, v in facts], class_="facts"),
+        tag("details", head, files, more, open=len(inputs) <= 10),
         tag("h3", "Stages"),
         tag("ol", stages, class_="chain"),
     )
@@ -344,14 +321,10 @@ def losses(summary: Summary) -> tuple[int, int]:
     return sum(d for d, _ in pairs), sum(q for _, q in pairs)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Html | str]], numeric: set[int]) -> Html:
-    def cells(name: str, row: Sequence[Html | str]) -> list[Html]:
-        return [tag(name, cell, class_="n" if i in numeric else None) for i, cell in enumerate(row)]
-
-    head = tag("thead", tag("tr", cells("th", heads)))
-    return tag(
-        "div", tag("table", head, tag("tbody", [tag("tr", cells("td", row)) for row in rows])), class_="table", tabindex="0"
-    )
+def _table(rows: Sequence[Mapping[str, Any]], *columns: Column) -> Html:
+    head = tag("tr", [tag("th", name, class_=kind or None) for name, kind, _ in columns])
+    body = [tag("tr", [tag("td", cell(row), class_=kind or None) for _, kind, cell in columns]) for row in rows]
+    return tag("div", tag("table", tag("thead", head), tag("tbody", body)), class_="table", tabindex="0")
 
 
 def _more(shown: int, count: int, noun: str) -> Html | None:

@@ -15,11 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import charts, markup
-from jobs.report import locate, write
+from jobs.report import locate, run, write
 from jobs.report_page import TEMPLATES, faults, page
+from pipeline.drive import Options, drive
 from pipeline.errors import InputError
 from pipeline.ledger import Measure
-from pipeline.store import LocalStore
+from pipeline.local import LocalEngine
+from pipeline.plan import make_plan
+from pipeline.store import LocalStore, expand
+from stages.sink.documents import Documents
+from tests.toy import Lines, Short, Unique, Upper
 
 HOSTILE = "<script>alert('text')</script> <img src=x onerror=alert(1)> & \"quoted\" \x00\x1b \u202eback\u202c ]]> --> </style> …"
 EVIL_URL = "http://evil.test/?q=\"><script>alert('url')</script>"
@@ -117,6 +122,7 @@ def summary():
                 "file": f"{f}-0.tokens.arrow",
                 "documents": 264,
                 "tokens": 371_001 + i,
+                "text_bytes": 1_654_388 + i,
                 "bytes": 751_003 + i,
                 "sha256": hashlib.sha256(f.encode()).hexdigest(),
                 "input": f"{f}.warc.gz",
@@ -133,7 +139,7 @@ def summary():
 class Reader(HTMLParser):
     """Checks nesting while it reads; keeps elements, the text of scripts and styles, and `<data>` by section."""
 
-    VOID = frozenset({"meta", "input"})
+    VOID = frozenset({"meta", "input", "wbr"})
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -267,7 +273,9 @@ def test_time_shards_quarantine_and_lineage_show_the_ledgers_figures(read, summa
     times += [value for s in summary["steps"] for value in (s["units"], s["cpu_s"], s["wall_s"], s["bytes"])]
     assert read.figures["time"] == times
     assert "5 reused" in read.text and "all reused" in read.text
-    assert read.figures["shards"] == [v for s in summary["shards"] for v in (s["documents"], s["tokens"], s["bytes"])]
+    assert read.figures["shards"] == [
+        v for s in summary["shards"] for v in (s["documents"], s["tokens"], s["text_bytes"] / s["tokens"], s["bytes"])
+    ]
     assert [
         found["data-copy"] for _, found in read.elements if found.get("data-copy") in {s["sha256"] for s in summary["shards"]}
     ]
@@ -347,15 +355,14 @@ def test_empty_builds_have_their_own_words(summary):
         "no steps",
     ):
         assert words in text
-    del empty["tokens"]
     empty["stages"], empty["inputs"], empty["run"] = [], [], {**summary["run"], "workers": None}
     assert "on ray" in Reader(page(empty, ".")).text
 
 
 def test_a_build_of_documents_shows_no_tokens(summary):
-    del summary["tokens"]
+    summary["tokens"] = 0
     for shard in summary["shards"]:
-        del shard["tokens"]
+        shard["tokens"] = 0
     read = Reader(page(summary, "."))
     assert "Bytes per token" not in read.text and read.figures["shards"] == [264, 751_003, 264, 751_004]
 
@@ -471,3 +478,50 @@ def test_a_new_page_replaces_the_one_before(output):
     first = write(output, "aaaa", "one")
     assert write(output, "aaaa", "two \ud800") == first == f"{output.root}/builds/aaaa/report.html"
     assert output.read("builds/aaaa/report.html") == b"two ?" and output.list("builds/aaaa") == ["report.html"]
+
+
+# A real build, from its lines to the page
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    place = tmp_path_factory.mktemp("built")
+    for shard, lines in enumerate((["apple", "<b>", "boom", "apple pie"], ["apple", "pear", "& c", "plum"])):
+        (place / f"{shard}.txt").write_text("\n".join(lines))
+    paths = f"{place}/*.txt"
+    stages = [
+        ("lines", Lines(paths=paths)),
+        ("upper", Upper()),
+        ("short", Short()),
+        ("unique", Unique()),
+        ("documents", Documents()),
+    ]
+    record = {"on": "local", "workers": None, "version": "0.1.0"}
+    outcome = drive(
+        make_plan("toy", stages, expand(paths), 2), lambda: LocalEngine(0), Options(str(place / "out"), record=record)
+    )
+    assert outcome.build is not None, outcome.failures
+    return place / "out", outcome.build
+
+
+def test_a_real_build_is_told_to_people(built, capsys):
+    output, build = built
+    assert run(str(output)) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == f"report: {output}/builds/{build}/report.html\n"
+    read = Reader((output / "builds" / build / "report.html").read_text())
+    assert "8 in = 4 kept + 3 dropped + 1 quarantined" in read.text and ("div", "alert") not in read.attributes("role")
+    assert read.figures["flow"] == [8, 8, 0, 0, 8, 7, 0, 1, 1, 7, 5, 2, 0, 2, 5, 4, 1, 0, 1, 4, 4, 0, 0]
+    assert "cannot take 'boom'" in read.text and "http://x.example/0.txt/2" in read.text and "<B>" in read.text
+    assert "upper.size" in read.text and "unique.copies" in read.text
+
+
+def test_a_real_build_is_told_to_machines(built, capsys):
+    output, build = built
+    assert run(f"{output}/builds/{build}", as_json=True) == 0
+    ledger = json.loads(capsys.readouterr().out)
+    assert ledger["build"] == build
+    for each in ledger["stages"]:
+        assert each["in"] == each["kept"] + sum(each["dropped"].values()) + sum(each["quarantined"].values())
+    assert {each["stage"]: each["dropped"] for each in ledger["stages"]}["short"] == {"too_short": 2}
+    assert [(each["documents"], each["sha256"] != "") for each in ledger["shards"]] == [(2, True), (2, True)]
