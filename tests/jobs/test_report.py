@@ -22,7 +22,8 @@ from pipeline.errors import InputError
 from pipeline.ledger import Measure
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
-from pipeline.store import LocalStore, expand
+from pipeline.store import expand
+from pipeline.store_local import LocalStore
 from stages.sink.documents import Documents
 from tests.toy import Lines, Short, Unique, Upper
 
