@@ -8,7 +8,6 @@ environment. The file is the same for a laptop and a cluster: only `run` differs
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,10 +17,11 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from jobs.parameters import as_data, build, required
-from jobs.yaml_nodes import Node, found, load_node, nothing, override, pairs, parse, place, resolve, suggest
+from jobs.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline import schema
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import Sink, Source, Stage
+from stages import STAGES
 
 __all__ = ["Build", "Run", "build", "load", "load_node"]
 
@@ -100,7 +100,7 @@ class _Named:
 _KEYS = tuple(field.name for field in fields(Build) if field.name not in ("source_name", "text", "places"))
 
 
-def load(path: str | Path, overrides: Mapping[str, str] | None = None, known: Mapping[str, type[Stage]] | None = None) -> Build:
+def load(path: str | Path, overrides: Mapping[str, str] | None = None, known: Mapping[str, type[Stage]] = STAGES) -> Build:
     """Return the build that a YAML file describes.
 
     Args:
@@ -123,13 +123,10 @@ def from_record(data: Mapping[str, Any]) -> Build:
     Raises:
         UserError: the stages or the files that it names have changed since.
     """
-    return _build(parse(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), "the run's record"), None)
+    return _build(from_data(data, "the run's record"), STAGES)
 
 
-def _build(root: Node, known: Mapping[str, type[Stage]] | None) -> Build:
-    if known is None:
-        known = importlib.import_module("stages").STAGES
-    assert known is not None
+def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     entries = _top(root, known)
     source = _source(entries["source"], known)
     stages = _stages(entries["stages"], known)

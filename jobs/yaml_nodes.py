@@ -1,8 +1,8 @@
 """YAML as nodes that know their place, and nothing that executes.
 
-Reads a file (or the value of a `--set`), gives `yaml.Node` trees. Scalars follow the core schema of YAML 1.2, not the
-YAML 1.1 of PyYAML: only `true` and `false` are booleans, so that `keep: [en, no]` keeps Norwegian, `1e-3` is a number and
-`12:30` is text. Underscores in numbers are allowed: `50_000_000`.
+Reads a file, the value of a `--set` or plain data, gives `yaml.Node` trees. Scalars follow the core schema of YAML 1.2, not
+the YAML 1.1 of PyYAML: only `true` and `false` are booleans, so that `keep: [en, no]` keeps Norwegian, `1e-3` is a number
+and `12:30` is text. Underscores in numbers are allowed: `50_000_000`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,20 @@ def plain(node: Node) -> Any:  # noqa: ANN401 - any YAML
     if isinstance(node, yaml.SequenceNode):
         return [plain(item) for item in node.value]
     return resolve(node)
+
+
+def from_data(value: Any, name: str) -> Node:  # noqa: ANN401 - what `plain` returns
+    """Return the node that `plain` would give `value` for; its place is `name`, line 1."""
+    mark = yaml.Mark(name, 0, 0, 0, "", 0)
+    if isinstance(value, Mapping):
+        entries = [(from_data(key, name), from_data(item, name)) for key, item in value.items()]
+        return yaml.MappingNode("tag:yaml.org,2002:map", entries, mark, mark)
+    if isinstance(value, list | tuple):
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [from_data(item, name) for item in value], mark, mark)
+    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, float):
+        text = text.replace("inf", ".inf")
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, mark, mark, style='"' if isinstance(value, str) else None)
 
 
 def place(node: Node) -> str:

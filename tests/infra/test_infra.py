@@ -1,10 +1,11 @@
-"""The cluster files: they parse, and every path, version, command and config key in them is real.
+"""The cluster files, the Makefile and CONTRIBUTING: every path, version, command and config key in them is real.
 
 Nothing here starts a cluster: Ray checks its own file against its own schema, Kubernetes' files are checked for what must agree.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -102,3 +103,25 @@ def test_the_image_copies_what_is_there() -> None:
     assert set(re.findall(r"'\.\[(\w+)\]'", text)) <= set(PROJECT["optional-dependencies"])
     assert f"--tag gristmill:{PROJECT['version']}" in text
     assert re.search(r"FROM python:(\S+)-slim", text)
+
+
+def test_make_runs_what_is_there() -> None:
+    text = (ROOT / "Makefile").read_text()
+    recipes = re.findall(r"jobs/recipes/\S+\.yaml", text)
+    assert len(recipes) >= 3
+    for path in recipes:
+        assert (ROOT / path).is_file(), path
+    for module in re.findall(r"\$\(PY\) -m ([\w.]+)", text):
+        assert importlib.util.find_spec(module), module
+    for extra in re.findall(r"'\.\[([\w,]+)\]'", text):
+        assert set(extra.split(",")) <= set(PROJECT["optional-dependencies"])
+    for command in ("make check", "make test"):
+        assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_contributing_points_at_what_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = {word for word in re.findall(r"`([\w./]+)`", text) if "/" in word and word != "jobs/COMMAND.py"}
+    assert len(paths) > 20
+    for path in paths:
+        assert (ROOT / path).exists(), path
