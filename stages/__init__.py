@@ -1,0 +1,33 @@
+"""The work: one folder a family, in the order that documents meet them; `STAGES` names every stage.
+
+A name in a config is a key of this dict. Families never import each other; they meet in `pipeline.schema`.
+"""
+
+from __future__ import annotations
+
+from pipeline.stage import Stage
+from stages.dedup.exact import DedupExact
+from stages.dedup.minhash import DedupMinhash
+from stages.extract.html import ExtractHtml
+from stages.filter.heuristics import FinewebQuality, GopherQuality, GopherRepetition
+from stages.filter.language import Language
+from stages.score.scheme import Score
+from stages.source.jsonl import JsonlSource
+from stages.source.parquet import ParquetSource
+from stages.source.warc import WarcSource
+from stages.tokenizer.encode import Encode
+
+STAGES: dict[str, type[Stage]] = {
+    "warc": WarcSource,
+    "jsonl": JsonlSource,
+    "parquet": ParquetSource,
+    "extract_html": ExtractHtml,
+    "language": Language,
+    "gopher_repetition": GopherRepetition,
+    "gopher_quality": GopherQuality,
+    "fineweb_quality": FinewebQuality,
+    "dedup_exact": DedupExact,
+    "dedup_minhash": DedupMinhash,
+    "encode": Encode,
+    "score": Score,
+}

@@ -1,0 +1,233 @@
+"""Rules of thumb on text: Gopher's quality and repetition rules and FineWeb's, as datatrove decides them.
+
+Reads `text`, and `language` where a stage before added it; names the first rule that a document breaks, with datatrove's own
+reason. datatrove's classes are the reference implementation of these filters, so they are what runs here.
+
+Words depend on the language. datatrove assigns a splitter to most codes; those that run on spaCy or white space alone are
+used as they are. For the others (Chinese, Japanese, Thai, Hindi, ...) it needs packages that are not part of this project,
+and what came out would depend on what happens to be installed: such documents are dropped as `no_word_splitter`, which the
+report then shows. Keep them by leaving these filters out, or by filtering on the language first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.stage import Filter, Judge, Transform
+
+ENGLISH = "en"
+NO_SPLITTER = "no_word_splitter"
+# spaCy's splitters of these need packages of their own, or none fits (datatrove gives `zh` white space).
+UNSPLIT = frozenset({"ja", "vi", "zh"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GopherRepetition(Filter):
+    """Drop documents that repeat lines, paragraphs or n-grams too much (Gopher, Rae et al. 2021, table A1).
+
+    Fractions are of elements or of characters; `top_n_grams` and `dup_n_grams` are pairs of n and the largest share of
+    characters. `language` splits the words of documents that have no `language` column.
+    """
+
+    dup_line_frac: float | None = 0.3
+    dup_para_frac: float | None = 0.3
+    dup_line_char_frac: float | None = 0.2
+    dup_para_char_frac: float | None = 0.2
+    top_n_grams: tuple[tuple[int, float], ...] = ((2, 0.2), (3, 0.18), (4, 0.16))
+    dup_n_grams: tuple[tuple[int, float], ...] = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
+    language: str = ENGLISH
+
+    def __post_init__(self) -> None:
+        _fractions(self, "dup_line_frac", "dup_para_frac", "dup_line_char_frac", "dup_para_char_frac")
+
+    def open(self) -> Judge:
+        """Return f(docs) → reasons."""
+        from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+        parameters = _parameters(self)
+        return _judge(lambda language: GopherRepetitionFilter(**parameters, language=language).filter, self.language)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GopherQuality(Filter):
+    """Drop documents that do not look like prose (Gopher, Rae et al. 2021, A1.1).
+
+    Word counts leave out words of punctuation alone. `max_non_alpha_words_ratio` is datatrove's name for the *smallest* share
+    of words with a letter. `stop_words` are Gopher's eight English ones unless given; these say nothing of other languages,
+    so unless they are given the rule is applied to English documents only. None switches a rule off. `language` splits the
+    words of documents that have no `language` column.
+    """
+
+    min_doc_words: int | None = 50
+    max_doc_words: int | None = 100_000
+    min_avg_word_length: int | None = 3
+    max_avg_word_length: int | None = 10
+    max_symbol_word_ratio: float | None = 0.1
+    max_bullet_lines_ratio: float | None = 0.9
+    max_ellipsis_lines_ratio: float | None = 0.3
+    max_non_alpha_words_ratio: float | None = 0.8
+    min_stop_words: int | None = 2
+    stop_words: tuple[str, ...] | None = None
+    language: str = ENGLISH
+
+    def __post_init__(self) -> None:
+        _fractions(
+            self, "max_symbol_word_ratio", "max_bullet_lines_ratio", "max_ellipsis_lines_ratio", "max_non_alpha_words_ratio"
+        )
+        for low, high in (("min_doc_words", "max_doc_words"), ("min_avg_word_length", "max_avg_word_length")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"{low} is {least}, above {high} = {most}: no document would be kept")
+
+    def open(self) -> Judge:
+        """Return f(docs) → reasons."""
+        return _judge(lambda language: self._reference(language).filter, self.language)
+
+    def explain(self) -> Transform:
+        """Return f(docs) → the number that each rule compares, a row a document; null where the words cannot be split."""
+        reference = self._reference(self.language)
+
+        def numbers(docs: pa.Table) -> pa.Table:
+            languages = _languages(docs, self.language)
+            rows = [
+                _gopher_numbers(text, language, reference.stop_words)
+                for text, language in zip(docs["text"].to_pylist(), languages, strict=True)
+            ]
+            return pa.Table.from_pylist(rows, schema=NUMBERS)
+
+        return numbers
+
+    def _reference(self, language: str) -> Any:  # noqa: ANN401 - datatrove has no types
+        from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+
+        parameters = _parameters(self)
+        if self.stop_words is None and language != ENGLISH:
+            parameters["min_stop_words"] = None
+        return GopherQualityFilter(**parameters, language=language)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinewebQuality(Filter):
+    """Drop documents whose lines look like lists or menus (FineWeb, Penedo et al. 2024, section 3.6).
+
+    `stop_chars` end a sentence; all scripts' terminal punctuation unless given. `language` splits the words of documents that
+    have no `language` column.
+    """
+
+    line_punct_thr: float = 0.12
+    line_punct_exclude_zero: bool = False
+    stop_chars: tuple[str, ...] | None = None
+    short_line_thr: float = 0.67
+    short_line_length: int = 30
+    char_duplicates_ratio: float = 0.01
+    new_line_ratio: float = 0.3
+    language: str = ENGLISH
+
+    def __post_init__(self) -> None:
+        _fractions(self, "line_punct_thr", "short_line_thr", "char_duplicates_ratio")
+
+    def open(self) -> Judge:
+        """Return f(docs) → reasons."""
+        from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
+
+        parameters = _parameters(self)
+        return _judge(lambda language: FineWebQualityFilter(**parameters, language=language).filter, self.language)
+
+
+NUMBERS = pa.schema(
+    [
+        ("words", pa.int64()),  # without those of punctuation alone
+        ("mean_word_length", pa.float64()),
+        ("hashes_per_word", pa.float64()),
+        ("ellipses_per_word", pa.float64()),
+        ("bullet_lines", pa.float64()),  # share of lines
+        ("ellipsis_lines", pa.float64()),  # share of lines
+        ("alpha_words", pa.float64()),  # share of words
+        ("stop_words", pa.int64()),  # different ones
+    ]
+)
+
+
+def _gopher_numbers(text: str, language: str, stop_words: set[str]) -> dict[str, Any]:
+    """Return what `GopherQualityFilter` compares with its thresholds; shares of nothing are null."""
+    if not _splits(language):
+        return {}
+    from datatrove.utils.text import PUNCTUATION_SET, split_into_words
+
+    words = split_into_words(text, language)
+    solid = [word for word in words if any(c not in PUNCTUATION_SET for c in word)]
+    lines = text.splitlines()
+
+    def share(count: int, whole: list[str]) -> float | None:
+        return count / len(whole) if whole else None
+
+    return {
+        "words": len(solid),
+        "mean_word_length": share(sum(map(len, solid)), solid),
+        "hashes_per_word": share(text.count("#"), words),
+        "ellipses_per_word": share(text.count("...") + text.count("…"), words),
+        "bullet_lines": share(sum(line.lstrip().startswith(("•", "-")) for line in lines), lines),
+        "ellipsis_lines": share(sum(line.rstrip().endswith(("...", "…")) for line in lines), lines),
+        "alpha_words": share(sum(any(c.isalpha() for c in word) for word in words), words),
+        "stop_words": len(stop_words.intersection(words)),
+    }
+
+
+def _judge(build: Callable[[str], Callable[[Any], Any]], default: str) -> Judge:
+    """Return f(docs) → reasons; `build(language)` makes datatrove's filter function, once a language."""
+    from datatrove.data import Document
+    from loguru import logger
+
+    logger.disable("datatrove")  # it writes to standard error
+    filters: dict[str, Callable[[Any], Any] | None] = {}
+
+    def reason(text: str, language: str) -> str | None:
+        if language not in filters:
+            filters[language] = build(language) if _splits(language) else None
+        judge = filters[language]
+        if judge is None:
+            return NO_SPLITTER
+        verdict = judge(Document(text=text, id=""))
+        return verdict[1] if isinstance(verdict, tuple) else None
+
+    def judge_table(docs: pa.Table) -> pa.Array:
+        languages = _languages(docs, default)
+        return pa.array([reason(text, code) for text, code in zip(docs["text"].to_pylist(), languages, strict=True)], pa.string())
+
+    return judge_table
+
+
+def _splits(language: str) -> bool:
+    """Tell whether datatrove splits words of this language with the packages of this project."""
+    from datatrove.utils.word_tokenizers import load_tokenizer_assignments
+
+    assigned = load_tokenizer_assignments().get(language)
+    return language not in UNSPLIT and assigned is not None and _light(*assigned.args)
+
+
+def _light(name: str, code: str) -> bool:
+    return name == "WhitespaceTokenizer" or (name == "SpaCyTokenizer" and code not in UNSPLIT)
+
+
+def _languages(docs: pa.Table, default: str) -> list[str]:
+    if "language" not in docs.column_names:
+        return [default] * docs.num_rows
+    return [code or default for code in docs["language"].to_pylist()]
+
+
+def _parameters(stage: Filter) -> dict[str, Any]:
+    """Return the fields that datatrove's class takes under the same name, but the language."""
+    from dataclasses import fields
+
+    return {field.name: getattr(stage, field.name) for field in fields(stage) if field.name != "language"}
+
+
+def _fractions(stage: Filter, *names: str) -> None:
+    values: Mapping[str, float | None] = {name: getattr(stage, name) for name in names}
+    for name, value in values.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it is a share, between 0 and 1")
