@@ -34,8 +34,8 @@ def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[
 
 @pytest.mark.parametrize(("name", "stage"), STAGES.items())
 def test_an_unknown_parameter_is_named_with_the_known_ones(name: str, stage: type[Stage]) -> None:
-    with pytest.raises(ConfigError, match="it has no parameter 'bogus'; it takes") as caught:
-        build(stage, from_data({"bogus": 1}, "record"), name)
+    with pytest.raises(ConfigError, match="it has no parameter 'zzzz'; it takes") as caught:
+        build(stage, from_data({"zzzz": 1}, "record"), name)
     for parameter in parameters(stage):
         assert parameter in str(caught.value)
 
