@@ -257,7 +257,8 @@ class _Shown:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.stop()
+        if self._console.is_terminal:
+            self._lines.stop()
 
     def __call__(self, what: str, documents: int) -> None:
         """Show how far a step is."""
