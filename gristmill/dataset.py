@@ -24,6 +24,7 @@ from gristmill.packing import sequence_count
 from gristmill.selection import Selection
 from gristmill.stream import TokenAddress, TokenStream
 
+STARTS = "starts"
 BLOCK = 4096  # sample numbers permuted at once: numpy's cost a call is spread over them
 
 
@@ -39,17 +40,16 @@ class Batch:
         loss_mask: bool, shape (rows, length): the tokens to train on *as targets*, selected and not padding. A token at position
             0 of a row has nothing before it in the row: shift as usual, `logits[:, :-1]` against `input_ids[:, 1:]` and
             `loss_mask[:, 1:]`.
-        starts: bool, shape (rows, length): where documents begin; `packing.cu_seqlens`, `positions` and `document_ids` make
-            attention boundaries from it.
-        columns: per-token scores asked for, float16, shape (rows, length), NaN where there is none.
+        columns: what else was asked for, shape (rows, length): per-token scores in float16, NaN where there is none; and
+            `starts`, bool, where documents begin: `packing.cu_seqlens`, `positions` and `document_ids` make attention boundaries
+            from it.
     """
 
     samples: npt.NDArray[np.int64]
     sequences: npt.NDArray[np.int64]
     input_ids: npt.NDArray[Any]
     loss_mask: npt.NDArray[np.bool_]
-    starts: npt.NDArray[np.bool_]
-    columns: Mapping[str, npt.NDArray[np.float16]]
+    columns: Mapping[str, npt.NDArray[Any]]
 
 
 class TokenDataset:
@@ -92,7 +92,8 @@ class TokenDataset:
             sequence_length: tokens in a row of a batch.
             seed: chooses the order; the same seed gives the same order everywhere.
             verify: compare the sha256 of every file with the manifest (about 1.5 GB/s a core); sizes are always compared.
-            columns: per-token scores that batches should carry, such as `excess`, or `rho1.excess` where two schemes have one.
+            columns: what else batches should carry: `starts` (where documents begin), and per-token scores by name, such as
+                `excess`, or `rho1.excess` where two schemes have one.
             dtype: integer type of `input_ids`; the stored one (uint16 or uint32) by default. int64 suits torch and costs twice.
 
         Raises:
@@ -111,7 +112,8 @@ class TokenDataset:
         if kind.kind not in "iu" or not np.can_cast(np.dtype(stream.manifest.dtype), kind):
             raise ValueError(f"dtype {kind} cannot hold the ids stored as {stream.manifest.dtype}; int64 and uint32 can")
         for name in columns:
-            stream.score_column(name)
+            if name != STARTS:
+                stream.score_column(name)
         return cls(stream, sequence_length=sequence_length, seed=seed, columns=tuple(columns), dtype=kind)
 
     def __len__(self) -> int:
@@ -163,23 +165,32 @@ class TokenDataset:
             out[here] = self._block(key)[places[here] % BLOCK]
         return out
 
+    def _run(self, first: int, size: int) -> npt.NDArray[np.int64]:
+        """Return `sequence_numbers` of the samples from `first` on; a slice, where they lie in one block."""
+        epoch, place = divmod(first, self._count)
+        block, start = divmod(place, BLOCK)
+        if first >= 0 and start + size <= BLOCK and place + size <= self._count:
+            return self._block(epoch * sequence_count(self._count, BLOCK) + block)[start : start + size]
+        return self.sequence_numbers(np.arange(first, first + size, dtype=np.int64))
+
     def _permuted(self, key: int) -> npt.NDArray[np.int64]:
         epoch, block = divmod(key, sequence_count(self._count, BLOCK))
         indices = np.arange(block * BLOCK, min((block + 1) * BLOCK, self._count), dtype=np.int64)
         return permute(indices, self._count, (self.seed, epoch))
 
     def _batch(self, first: int, size: int, select: Selection | None, rows: slice) -> Batch:
-        samples = np.arange(first, first + size, dtype=np.int64)
-        sequences = self.sequence_numbers(samples)
+        sequences = self._run(first, size)
         mine = sequences[rows]
-        begins = mine * self.sequence_length
         ids = np.empty((len(mine), self.sequence_length), dtype=self._dtype)
-        self.stream.read_tokens(begins, ids)
-        starts = np.zeros(ids.shape, dtype=np.bool_)
-        self.stream.read_starts(begins, starts)
-        columns = {name: self._scores(name, mine) for name in self._columns}
+        self.stream.read_tokens(mine * self.sequence_length, ids)
+        columns = {name: self._starts(mine) if name == STARTS else self._scores(name, mine) for name in self._columns}
         mask = self._valid(mine) if select is None else self._select(select, sequences, rows)
-        return Batch(samples[rows], mine, ids, mask, starts, columns)
+        return Batch(np.arange(first, first + size, dtype=np.int64)[rows], mine, ids, mask, columns)
+
+    def _starts(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        out = np.empty((len(sequences), self.sequence_length), dtype=np.bool_)
+        self.stream.read_starts(sequences * self.sequence_length, out)
+        return out
 
     def _scores(self, name: str, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
         out = np.empty((len(sequences), self.sequence_length), dtype=np.float16)
@@ -188,8 +199,9 @@ class TokenDataset:
 
     def _valid(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         valid = np.ones((len(sequences), self.sequence_length), dtype=np.bool_)
-        tail = self.stream.tokens - (self._count - 1) * self.sequence_length
-        valid[sequences == self._count - 1, tail:] = False
+        last = sequences == self._count - 1
+        if last.any():
+            valid[last, self.stream.tokens - (self._count - 1) * self.sequence_length :] = False
         return valid
 
     def _select(self, select: Selection, sequences: npt.NDArray[np.int64], rows: slice) -> npt.NDArray[np.bool_]:

@@ -207,53 +207,50 @@ class TokenColumn:
 
     def __init__(self, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
         self.values: list[npt.NDArray[Any]] = []
-        self._offsets: list[memoryview] = []  # bisect on a memoryview takes half the time of one on a numpy array
-        self.ends: list[int] = []
-        self.rows: list[int] = []
+        self._offsets: list[npt.NDArray[np.int32]] = []
+        self._searchable: list[memoryview] = []  # bisect on a memoryview takes half the time of one on a numpy array
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        self._rows: list[int] = []
         self.tokens = self.documents = 0
         for number in range(reader.num_record_batches):
             array = reader.get_batch(number).column(column)
             offsets = array.offsets.to_numpy()
             self.values.append(array.values.to_numpy()[offsets[0] : offsets[-1]])
-            self._offsets.append(memoryview(offsets - offsets[0] if offsets[0] else offsets))
+            self._offsets.append(offsets - offsets[0] if offsets[0] else offsets)
+            self._searchable.append(self._offsets[-1].data)
+            self._begins.append(self.tokens)
+            self._rows.append(self.documents)
             self.tokens += len(self.values[-1])
             self.documents += len(array)
-            self.ends.append(self.tokens)
-            self.rows.append(self.documents)
+            self._ends.append(self.tokens)
 
-    def read(self, begin: int, out: npt.NDArray[Any]) -> int:
-        """Copy tokens from `begin` on into `out` until it or the record batch ends; return how many. 0 at the shard's end."""
-        batch = bisect_right(self.ends, begin)
-        if batch == len(self.ends):
-            return 0
-        values = self.values[batch]
-        start = begin - self.ends[batch] + len(values)
-        found = values[start : start + len(out)]
-        if len(found) == len(out):
-            out[:] = found
-        else:
-            out[: len(found)] = found
-        return len(found)
+    def window(self, begin: int, count: int) -> npt.NDArray[Any]:
+        """Return a view of `count` values from token `begin` on, fewer where the record batch ends before.
 
-    def starts(self, begin: int, out: npt.NDArray[np.bool_]) -> int:
-        """Set `out` true where a document begins among the tokens from `begin` on; same extent and result as `read`."""
-        batch = bisect_right(self.ends, begin)
-        if batch == len(self.ends):
-            return 0
-        values, offsets = self.values[batch], self._offsets[batch]
-        start = begin - self.ends[batch] + len(values)
-        count = min(len(out), len(values) - start)
-        first = bisect_left(offsets, start)
-        last = bisect_left(offsets, start + count, first)
-        out[[place - start for place in offsets[first:last]]] = True
-        return count
+        `begin` must be below `tokens`.
+        """
+        batch = bisect_right(self._ends, begin)
+        start = begin - self._begins[batch]
+        return self.values[batch][start : start + count]
+
+    def starts(self, begin: int, count: int) -> npt.NDArray[np.bool_]:
+        """Return which of the tokens of `window` begin a document, bool, of the same length."""
+        batch = bisect_right(self._ends, begin)
+        start = begin - self._begins[batch]
+        stop = min(start + count, len(self.values[batch]))
+        first = bisect_left(self._searchable[batch], start)
+        last = bisect_left(self._searchable[batch], stop, first)
+        out = np.zeros(stop - start, dtype=np.bool_)
+        out[self._offsets[batch][first:last] - start] = True
+        return out
 
     def locate(self, token: int) -> tuple[int, int]:
         """Return (row in the shard, position in the document) of a token."""
-        batch = bisect_right(self.ends, token)
-        start = token - self.ends[batch] + len(self.values[batch])
-        row = bisect_right(self._offsets[batch], start) - 1
-        return self.rows[batch] - len(self._offsets[batch]) + 1 + row, start - self._offsets[batch][row]
+        batch = bisect_right(self._ends, token)
+        start = token - self._begins[batch]
+        row = bisect_right(self._searchable[batch], start) - 1
+        return self._rows[batch] + row, start - self._searchable[batch][row]
 
 
 def open_file(path: Path, kind: str) -> pa.ipc.RecordBatchFileReader:

@@ -19,16 +19,17 @@ def sequence_count(tokens: int, length: int) -> int:
     return -(-tokens // length)
 
 
-def addresses(tokens: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def addresses(
+    tokens: npt.NDArray[np.int64], begins: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (shard, token within the shard) of tokens of the stream, int64.
 
     Args:
         tokens: int64 numbers in the stream, shape (n,).
-        ends: int64, for each shard the number of tokens up to its end, shape (shards,); shards may be empty.
+        begins: int64, number in the stream of each shard's first token, shape (shards,); shards may be empty.
     """
-    shards = np.searchsorted(ends, tokens, side="right")
-    before = np.where(shards > 0, ends[np.maximum(shards - 1, 0)], 0)
-    return shards, tokens - before
+    shards = np.searchsorted(begins, tokens, side="right") - 1
+    return shards, tokens - begins[shards]
 
 
 def pieces(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

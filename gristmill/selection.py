@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.floating]
+Keys = npt.NDArray[np.signedinteger]
 
 Missing = Literal["drop", "keep"]
 
@@ -46,25 +47,36 @@ def share_count(keep: float, total: int) -> int:
     return (2 * share.numerator * total + share.denominator) // (2 * share.denominator)
 
 
-def top_mask(scores: Scores, candidates: Mask, count: int) -> Mask:
-    """Return a mask of exactly `count` candidates with the highest scores; among equals the earlier in row order wins.
+def sort_keys(scores: Scores) -> tuple[Keys, Mask]:
+    """Return (integers that sort as the scores do, equal where they are equal; where the score is NaN), of the same shape.
+
+    Bits instead of floats: numpy compares and partitions float16 at a tenth of the speed of integers.
+    """
+    width = scores.dtype.itemsize
+    bits: Keys = np.ascontiguousarray(scores).view(f"i{width}")
+    largest = np.iinfo(bits.dtype).max
+    sign = bits >> (8 * width - 1)  # -1 or 0
+    keys = (bits ^ (sign & largest)) - sign  # sign and magnitude to two's complement: -0.0 becomes 0
+    infinity = np.array(np.inf, dtype=scores.dtype).view(bits.dtype)
+    return keys.astype(np.int64 if width == 8 else np.int32), (bits & largest) > infinity
+
+
+def top_mask(keys: Keys, candidates: Mask, count: int) -> Mask:
+    """Return a mask of exactly `count` candidates with the highest keys; among equals the earlier in row order wins.
 
     Args:
-        scores: any float type, any shape; not NaN where `candidates` is true.
+        keys: int32 or int64, any shape.
         candidates: boolean, same shape.
         count: from 0 to the number of candidates.
     """
-    out = np.zeros(scores.shape, dtype=np.bool_)
     if count == 0:
-        return out
-    places = np.flatnonzero(candidates)
-    values = scores.reshape(-1)[places].astype(np.float64 if scores.dtype == np.float64 else np.float32)
-    border = np.partition(values, values.size - count)[values.size - count]
-    chosen = values > border
-    ties = np.flatnonzero(values == border)
-    chosen[ties[: count - int(np.count_nonzero(chosen))]] = True
-    out.reshape(-1)[places[chosen]] = True
-    return out
+        return np.zeros(keys.shape, dtype=np.bool_)
+    ranked = np.where(candidates, keys, np.iinfo(keys.dtype).min)
+    border = np.partition(ranked, keys.size - count, axis=None)[keys.size - count]
+    chosen: Mask = candidates & (ranked > border)
+    ties = np.flatnonzero(candidates & (ranked == border))
+    chosen.reshape(-1)[ties[: count - int(np.count_nonzero(chosen))]] = True
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +103,15 @@ class TopShare:
 
     def mask(self, scores: Scores, valid: Mask) -> Mask:
         """See `Selection.mask`."""
-        absent = np.isnan(scores)
+        keys, absent = sort_keys(scores)
+        if self.direction == "low":
+            keys = -keys
         candidates = valid & ~absent
-        signed = scores if self.direction == "high" else -scores
         rows = [slice(None)] if self.scope == "batch" else [slice(row, row + 1) for row in range(len(scores))]
         out = np.empty(scores.shape, dtype=np.bool_)
         for row in rows:
             count = share_count(self.keep, int(np.count_nonzero(candidates[row])))
-            out[row] = top_mask(signed[row], candidates[row], count)
+            out[row] = top_mask(keys[row], candidates[row], count)
         return out | (valid & absent) if self.missing == "keep" else out
 
 

@@ -28,6 +28,7 @@ from gristmill.packing import addresses
 OPEN_COLUMNS = 16_384  # memory maps kept; Linux allows 65,530 a process
 
 Begins = npt.NDArray[np.int64]
+Window = Callable[[TokenColumn, int, int], npt.NDArray[Any]]  # a method of TokenColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class TokenStream:
         self.root = root
         self.tokens = manifest.tokens
         self.padding = manifest.tokenizer.eos_id or 0
-        self._ends = np.cumsum([shard.tokens for shard in manifest.shards], dtype=np.int64)
+        self._begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards[:-1])], dtype=np.int64)
         self._schemes = _schemes(manifest)
         self._column = lru_cache(maxsize=OPEN_COLUMNS)(self._open_column)
 
@@ -77,39 +78,42 @@ class TokenStream:
         return (TokenStream, (self.manifest, self.root))
 
     def read_tokens(self, begins: Begins, out: npt.NDArray[Any]) -> None:
-        """Fill row i of `out`, shape (rows, length), with the tokens from begins[i] on; then with padding."""
-        self._fill(TokenColumn.read, fmt.INPUT_IDS, begins, out, self.padding)
+        """Fill row i of `out`, shape (rows, length), with the tokens from begins[i] on; after the stream's end with padding."""
+        self._read(TokenColumn.window, fmt.INPUT_IDS, begins, out, self.padding)
 
     def read_starts(self, begins: Begins, out: npt.NDArray[np.bool_]) -> None:
-        """Set `out`, all false and of the shape of the tokens, true where a document begins."""
-        self._fill(TokenColumn.starts, fmt.INPUT_IDS, begins, out, False)
+        """Fill `out`, bool and of the shape of the tokens, with where documents begin."""
+        self._read(TokenColumn.starts, fmt.INPUT_IDS, begins, out, False)
 
     def read_scores(self, name: str, begins: Begins, out: npt.NDArray[np.float16]) -> None:
         """Fill `out`, of the shape of the tokens, with a per-token column; NaN after the stream's end."""
-        self._fill(TokenColumn.read, name, begins, out, np.nan)
+        self._read(TokenColumn.window, name, begins, out, np.nan)
 
-    def _fill(
-        self,
-        read: Callable[[TokenColumn, int, npt.NDArray[Any]], int],
-        column: str,
-        begins: Begins,
-        out: npt.NDArray[Any],
-        padding: float,
-    ) -> None:
-        """Fill each row from its address on, over the borders of record batches and files, then with `padding`."""
+    def _read(self, window: Window, name: str, begins: Begins, out: npt.NDArray[Any], padding: float) -> None:
+        """Copy the windows of all rows at once: one call of numpy for the batch, since a call costs as much as a row."""
         length = out.shape[1]
-        shards, places = addresses(begins, self._ends)
-        for row, shard, begin in zip(out, shards.tolist(), places.tolist(), strict=True):
-            filled = read(self._column(shard, column), begin, row)
-            while filled < length:
-                source = self._column(shard, column)
-                if begin + filled < source.tokens:
-                    filled += read(source, begin + filled, row[filled:])
-                elif shard + 1 < len(self._ends):
-                    shard, begin = shard + 1, -filled
-                else:
-                    row[filled:] = padding
-                    filled = length
+        shards, places = addresses(begins, self._begins)
+        pieces: list[npt.NDArray[Any]] = []
+        for shard, begin in zip(shards.tolist(), places.tolist(), strict=True):
+            piece = window(self._column(shard, name), begin, length)
+            pieces.append(piece)
+            if len(piece) < length:
+                rest = self._rest(window, name, shard, begin + len(piece), length - len(piece))
+                missing = length - len(piece) - sum(map(len, rest))
+                pieces += [*rest, np.full(missing, padding, dtype=out.dtype)]
+        np.concatenate(pieces, out=out.reshape(-1), casting="same_kind")
+
+    def _rest(self, window: Window, name: str, shard: int, begin: int, missing: int) -> list[npt.NDArray[Any]]:
+        """Return the pieces of a window beyond the end of a record batch: from the next ones, while there are any."""
+        pieces: list[npt.NDArray[Any]] = []
+        while missing and shard < len(self._begins):
+            column = self._column(shard, name)
+            if begin == column.tokens:
+                shard, begin = shard + 1, 0
+                continue
+            pieces.append(window(column, begin, missing))
+            begin, missing = begin + len(pieces[-1]), missing - len(pieces[-1])
+        return pieces
 
     def locate(self, token: int) -> TokenAddress:
         """Return where a token is stored; `format.read_row` gives its document's source.
@@ -119,9 +123,9 @@ class TokenStream:
         """
         if not 0 <= token < self.tokens:
             raise IndexError(f"no token {token}: the stream has {self.tokens}")
-        shard = int(np.searchsorted(self._ends, token, side="right"))
-        before = int(self._ends[shard - 1]) if shard else 0
-        row, place = self._column(shard, fmt.INPUT_IDS).locate(token - before)
+        shards, places = addresses(np.array([token]), self._begins)
+        shard = int(shards[0])
+        row, place = self._column(shard, fmt.INPUT_IDS).locate(int(places[0]))
         return TokenAddress(self.manifest.shards[shard].file, row, place)
 
     def score_column(self, name: str) -> tuple[str, str]:

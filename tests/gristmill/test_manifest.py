@@ -137,7 +137,7 @@ def test_find_names_what_is_missing(tmp_path, record, message):
 
 
 def test_find_refuses_other_places(tmp_path):
-    with pytest.raises(FormatError, match="no such file or folder; give a manifest.json"):
+    with pytest.raises(FormatError, match=r"no such file or folder; give a manifest\.json"):
         mf.find(tmp_path / "nothing")
     with pytest.raises(FormatError, match="s3://bucket/build: only local folders"):
         mf.find("s3://bucket/build")

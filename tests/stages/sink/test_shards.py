@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_bytes_do_not_depend_on_how_documents_arrive(tmp_path_factory, cuts, gar
         place = whole.schema.get_field_index("language")
         whole = whole.set_column(place, "language", whole.column(place).dictionary_encode())
     borders = sorted({0, *cuts, len(IDS)})
-    tables = [whole.slice(a, b - a) for a, b in zip(borders, borders[1:], strict=False)]
+    tables = [whole.slice(a, b - a) for a, b in pairwise(borders)]
     if batches:
         tables = [whole.slice(0, 0), pa.concat_tables(tables), whole.slice(0, 0)]
     found = write(tables, tmp_path_factory.mktemp("any"), tokens_per_shard=100)
