@@ -19,6 +19,7 @@ from jobs.report_page import faults, page
 from pipeline.errors import InputError
 from pipeline.store import Store, open_store
 from pipeline.store_local import LocalStore
+from pipeline.summary import summarize
 
 DONE, BROKEN = 0, 1
 
@@ -92,8 +93,6 @@ def write(store: Store, build: str, text: str) -> str:
 
 def run(build: str, *, as_json: bool = False) -> int:
     """Write the page (or print the ledger); return the exit code: 1 when the ledger does not add up, which is a bug."""
-    from pipeline.summary import summarize
-
     found = locate(build)
     summary = summarize(found.store, found.record)
     if as_json:

@@ -55,11 +55,11 @@ def flow(summary: Summary) -> Html:
         return _empty("No document came in. The inputs hold no records that the source reads.")
     worst = max(stages, key=lambda stage: sum(lost(stage)))
     taken, out = stages[0]["in"], summary["documents"]
-    lead = [f"Of {plural(taken, 'document')}, {out:,} ({percent(out, taken)}) are left. "]
-    if sum(lost(worst)):
-        lead.append(f"Most are lost at {worst['stage']}: {sum(lost(worst)):,} of the {worst['in']:,} that reached it")
+    lead: list[Html | str] = [f"Of {plural(taken, 'document')}, {out:,} ({percent(out, taken)}) are left. "]
+    if gone := sum(lost(worst)):
+        lead += ["Most are lost at ", tag("b", worst["stage"]), f": {gone:,} of the {worst['in']:,} that reached it"]
         reason = by_count(worst["dropped"])[:1]
-        lead.append(f", {reason[0][1]:,} of them for {reason[0][0]}." if reason else ".")
+        lead += [f", {reason[0][1]:,} of them for ", tag("b", reason[0][0]), "."] if reason else ["."]
     scale = tag(
         "p",
         "Bars show the share of ",
@@ -228,16 +228,17 @@ def time(summary: Summary) -> Html:
     )
 
 
-def _time_in_words(summary: Summary, cpu: float) -> str:
+def _time_in_words(summary: Summary, cpu: float) -> Html:
     run, steps = summary["run"], summary["steps"]
-    words = f"{duration(run['seconds'])}, {workers(run)}. "
+    words: list[Html | str] = [f"{duration(run['seconds'])}, {workers(run)}. "]
     if cpu:
         slowest = max(summary["stages"], key=lambda stage: stage["cpu_s"])
-        words += f"{percent(slowest['cpu_s'], cpu)} of {number(round(cpu, 1))} core-seconds went to {slowest['stage']}. "
+        share = percent(slowest["cpu_s"], cpu)
+        words += [f"{share} of {number(round(cpu, 1))} core-seconds went to ", tag("b", slowest["stage"]), ". "]
     units, reused = sum(s["units"] for s in steps), sum(s["reused"] for s in steps)
     if reused:
-        words += f"{reused:,} of {plural(units, 'unit')} of work came from earlier runs; the tables count what they took there."
-    return words
+        words.append(f"{reused:,} of {plural(units, 'unit')} of work came from earlier runs; the tables count their seconds too.")
+    return join(words)
 
 
 def _seconds(value: float) -> Html:
@@ -322,7 +323,7 @@ def losses(summary: Summary) -> tuple[int, int]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], *columns: Column) -> Html:
-    head = tag("tr", [tag("th", name, class_=kind or None) for name, kind, _ in columns])
+    head = tag("tr", [tag("th", name, class_=kind or None, scope="col") for name, kind, _ in columns])
     body = [tag("tr", [tag("td", cell(row), class_=kind or None) for _, kind, cell in columns]) for row in rows]
     return tag("div", tag("table", tag("thead", head), tag("tbody", body)), class_="table", tabindex="0")
 

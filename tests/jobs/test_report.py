@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import random
+import re
 from html.parser import HTMLParser
 
 import pyarrow as pa
@@ -22,9 +23,10 @@ from pipeline.errors import InputError
 from pipeline.ledger import Measure
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
-from pipeline.store import expand
+from pipeline.store import expand, open_store
 from pipeline.store_local import LocalStore
 from stages.sink.documents import Documents
+from tests.s3_servers import BUCKET, moto, use
 from tests.toy import Lines, Short, Unique, Upper
 
 HOSTILE = "<script>alert('text')</script> <img src=x onerror=alert(1)> & \"quoted\" \x00\x1b \u202eback\u202c ]]> --> </style> …"
@@ -479,6 +481,45 @@ def test_a_new_page_replaces_the_one_before(output):
     first = write(output, "aaaa", "one")
     assert write(output, "aaaa", "two \ud800") == first == f"{output.root}/builds/aaaa/report.html"
     assert output.read("builds/aaaa/report.html") == b"two ?" and output.list("builds/aaaa") == ["report.html"]
+
+
+def test_on_a_remote_store_another_page_of_the_build_gets_its_own_name(monkeypatch):
+    with moto() as port:
+        use(monkeypatch, port)
+        store = open_store(f"s3://{BUCKET}/out")
+        store.put_new("runs/20250101T000000000000Z-aaaa.json", json.dumps({"build": "aaaa"}).encode())
+        assert locate(f"s3://{BUCKET}/out/builds/aaaa").record == {"build": "aaaa"}
+        first = write(store, "aaaa", "one")
+        assert first == write(store, "aaaa", "one") == f"s3://{BUCKET}/out/builds/aaaa/report.html"
+        second = write(store, "aaaa", "two")
+        assert re.fullmatch(r"s3://.*/out/builds/aaaa/report-[0-9a-f]{8}\.html", second)
+        assert store.read("builds/aaaa/report.html") == b"one" and len(store.list("builds/aaaa")) == 2
+
+
+# The look
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_and_marks_stand_out_in_both_themes():
+    """WCAG 2.2: 4.5:1 for text, 3:1 for graphics."""
+    style = (TEMPLATES / "report.css").read_text()
+    themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r"--paper: #.*?\}", style, re.S)]
+    light, dark, *again = [theme for theme in themes if len(theme) > 2]
+    assert again == [dark] and light.keys() == dark.keys()
+    for theme in (light, dark):
+        pairs = [
+            (text, ground, 4.5) for text in ("ink", "soft", "dropped-ink", "sick-ink") for ground in ("paper", "card", "bad")
+        ]
+        pairs += [("kept-ink", "good", 4.5), ("nil", "card", 4.5), ("soft", "faint", 4.5), ("time", "card", 3)]
+        pairs += [(mark, "card", 3) for mark in ("kept", "dropped", "sick")]
+        for above, below, least in pairs:
+            high, low = sorted((luminance(theme[above]), luminance(theme[below])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= least, (above, below)
 
 
 # A real build, from its lines to the page
