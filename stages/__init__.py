@@ -12,6 +12,8 @@ from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
 from stages.score.scheme import Score
+from stages.sink.documents import Documents
+from stages.sink.shards import Shards
 from stages.source.jsonl import JsonlSource
 from stages.source.parquet import ParquetSource
 from stages.source.warc import WarcSource
@@ -30,4 +32,6 @@ STAGES: dict[str, type[Stage]] = {
     "dedup_minhash": DedupMinhash,
     "encode": Encode,
     "score": Score,
+    "shards": Shards,
+    "documents": Documents,
 }
