@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive
 from pipeline.plan import Plan
-from tests.pipeline.test_same_bytes import corpus, plan_of, run, totals  # noqa: F401 - `corpus` is a fixture
+from tests.pipeline.toy_corpus import plan_of, run, totals
 
 ray = pytest.importorskip("ray")
 
@@ -35,7 +35,7 @@ def run_on_ray(plan: Plan, root: Path, workers: int, batch_rows: int = 7) -> Out
     return outcome
 
 
-def test_same_build_on_ray_for_any_number_of_workers(cluster: None, corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_same_build_on_ray_for_any_number_of_workers(cluster: None, corpus: Path, tmp_path: Path) -> None:
     local = run(plan_of(corpus), tmp_path / "local")
     for workers in (1, 2, 4):
         place = tmp_path / str(workers)
@@ -43,10 +43,18 @@ def test_same_build_on_ray_for_any_number_of_workers(cluster: None, corpus: Path
         assert totals(plan_of(corpus), place) == totals(plan_of(corpus), tmp_path / "local")
 
 
-def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, tmp_path: Path) -> None:
     plan = plan_of(corpus, poison=True)
     local = run(plan, tmp_path / "local", workers=1)
     assert run_on_ray(plan, tmp_path / "ray", 4).build == local.build
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.Error:
+        return False
+    return bool(line) and (line[0].startswith("ray::_") or "pipeline.child" in line)
 
 
 class Killer:
@@ -69,10 +77,8 @@ class Killer:
 
     def _work(self) -> None:
         while not self._stop.wait(self._chance.uniform(0.5, 1.5) * self._every):
-            listed = subprocess.run(
-                ["pgrep", "-f", r"ray::_|pipeline\.child"], capture_output=True, text=True, check=False
-            ).stdout
-            victims = [int(pid) for pid in listed.split()]
+            family = psutil.Process().children(recursive=True)
+            victims = [process.pid for process in family if _is_worker(process)]
             if victims:
                 try:
                     os.kill(self._chance.choice(victims), signal.SIGKILL)
@@ -81,7 +87,7 @@ class Killer:
                 self.kills += 1
 
 
-def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, tmp_path: Path) -> None:
     plan = plan_of(corpus, poison=True)
     local = run(plan, tmp_path / "local", workers=1)
     with Killer(seed=3, every=2.0) as killer:

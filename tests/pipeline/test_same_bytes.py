@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
+from pipeline.drive import Options, drive, manifests
+from pipeline.plan import make_plan
 from pipeline.store import expand, open_store
-from tests.toy import Files, Lines, Share, Short, Unique, Upper
-
-MEMORY = 300 << 20
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("corpus")
-    chance = random.Random(5)
-    for shard in range(5):
-        lines = ["".join(chance.choices("abcé ", k=chance.choice([2, 4, 6]))) for _ in range(60)]
-        (place / f"{shard}.txt").write_text("\n".join(lines[: 0 if shard == 3 else None]))
-    return place
-
-
-def plan_of(corpus: Path, poison: bool = False, partitions: int | None = None, salt: int = 0) -> Plan:
-    stages = [
-        ("lines", Lines(paths=f"{corpus}/*.txt")),
-        ("upper", Upper(raise_on="aab", segfault_on="bb " if poison else "", grow_on="ccé" if poison else "", salt=salt)),
-        ("short", Short()),
-        ("unique", Unique()),
-        ("share", Share()),
-        ("files", Files()),
-    ]
-    return make_plan("toy", stages, expand(f"{corpus}/*.txt"), partitions)
-
-
-def run(plan: Plan, root: Path, workers: int = 0, batch_rows: int = 7) -> Outcome:
-    outcome = drive(plan, lambda: LocalEngine(workers), Options(str(root), batch_rows, MEMORY if workers else None))
-    assert outcome.build is not None, outcome.failures
-    return outcome
-
-
-def totals(plan: Plan, root: Path) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
-    store = open_store(str(root))
-    for step in plan.steps:
-        for manifest in manifests(store, step):
-            for account in manifest["ledger"]:
-                counts = found.setdefault(f"{account['stage']}/{account['phase']}", Counter())
-                counts.update({"in": account["in"], "kept": account["kept"]})
-                counts.update({"dropped": sum(account["dropped"].values()), "quarantined": sum(account["quarantined"].values())})
-                assert account["in"] == account["kept"] + sum(account["dropped"].values()) + sum(account["quarantined"].values())
-    return found
+from tests.pipeline.toy_corpus import plan_of, run, totals
 
 
 def test_same_build_for_any_run(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""A store on S3, and the only importer of s3fs.
+
+Reads and writes below a prefix of a bucket; what is written appears at once and whole, by a conditional put. The endpoint and the
+credentials come from the usual AWS_* environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import pyarrow as pa
+import s3fs
+
+from pipeline.errors import StoreError, StoreRefused
+from pipeline.store import probe
+
+T = TypeVar("T")
+
+ATTEMPTS = 6  # with the waits below about 12 s of an unreachable server before the driver takes over
+
+
+class S3Store:
+    """A prefix in an S3 bucket; the endpoint and credentials come from the usual AWS_* environment."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        self._fs = file_system()
+
+    def put_new(self, name: str, data: bytes | Path) -> bool:
+        """See `Store.put_new`: PutObject (or CompleteMultipartUpload) with `If-None-Match: *`."""
+
+        def put() -> bool:
+            try:
+                if isinstance(data, Path):
+                    self._fs.put_file(str(data), self.uri(name), mode="create")
+                else:
+                    self._fs.pipe_file(self.uri(name), data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if _code(error) in {"PreconditionFailed", "412"}:
+                    return False
+                raise
+            return True
+
+        return _retried(put, self.uri(name))
+
+    def read(self, name: str) -> bytes:
+        """See `Store.read`."""
+        return _retried(lambda: bytes(self._fs.cat_file(self.uri(name))), self.uri(name))
+
+    def exists(self, name: str) -> bool:
+        """See `Store.exists`."""
+
+        def head() -> bool:
+            self._fs.invalidate_cache()
+            try:
+                self._fs.info(self.uri(name))
+            except FileNotFoundError:
+                return False
+            return True
+
+        return _retried(head, self.uri(name))
+
+    def list(self, folder: str) -> list[str]:
+        """See `Store.list`."""
+
+        def find() -> list[str]:
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            names = (e["name"].rsplit("/", 1)[1] for e in entries if e["type"] == "file")
+            return sorted(name for name in names if name)  # some servers list the folder itself, as an empty name
+
+        return _retried(find, self.uri(folder))
+
+    @contextlib.contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """See `Store.local`: a download that goes when the context ends."""
+        with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
+            path = Path(folder) / name.rsplit("/", 1)[-1]
+            _retried(lambda: self._fs.get_file(self.uri(name), str(path)), self.uri(name))
+            yield path
+
+    def open(self, name: str) -> pa.NativeFile:
+        """See `Store.open`."""
+        return pa.PythonFile(_retried(lambda: self._fs.open(self.uri(name), "rb", block_size=4 << 20), self.uri(name)), mode="r")
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See `Store.scratch`."""
+        with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
+            yield Path(folder)
+
+    def sweep(self) -> None:
+        """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
+
+    def link_new(self, source: str, name: str) -> None:
+        """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless."""
+        if not self.exists(name):
+            _retried(lambda: self._fs.copy(self.uri(source), self.uri(name)), self.uri(name))
+
+    def uri(self, name: str) -> str:
+        """See `Store.uri`."""
+        return f"{self.root}/{name}"
+
+    def probe(self) -> None:
+        """See `Store.probe`."""
+        probe(self)
+        _retried(lambda: self._fs.rm(self.uri("probe"), recursive=True), self.uri("probe"))
+
+
+def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
+    """Return s3fs, set up for stores that others write to."""
+    # Its listing cache would hide what other drivers commit.
+    return s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def _code(error: BaseException) -> str:
+    """Return the S3 error code behind an exception of s3fs, or its HTTP status as text, or ''."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        seen = seen.__cause__
+    return "PreconditionFailed" if "pre-conditions" in str(error) else ""
+
+
+def _retried(action: Callable[[], T], what: str) -> T:
+    """Run an S3 call, waiting 0.4, 0.8, ... s between attempts; raise StoreError when it never works."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except PermissionError as error:
+            raise StoreRefused(f"{what}: access denied ({error}); check the AWS_* credentials") from error
+        except Exception as error:  # botocore and aiohttp raise unrelated families for the same outage
+            if isinstance(error, TypeError | AttributeError | AssertionError):
+                raise
+            if _code(error) in {"NoSuchBucket"}:
+                raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
+            if attempt + 1 == ATTEMPTS:
+                raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
+            time.sleep(0.4 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def open_read(uri: str) -> BinaryIO:
+    """Open an object for reading; seekable."""
+    fs = file_system()
+    return _retried(lambda: fs.open(uri, "rb", block_size=8 << 20), uri)  # type: ignore[no-any-return]
+
+
+def match(pattern: str, is_glob: bool) -> list[tuple[str, int, str]]:
+    """Return (uri, size, etag) of each object that the pattern matches."""
+    fs = file_system()
+    entries = _retried(lambda: fs.glob(pattern, detail=True), pattern)
+    if not is_glob and not entries:
+        with contextlib.suppress(FileNotFoundError):
+            entries = {pattern: _retried(lambda: fs.info(pattern), pattern)}
+    files = [(f"s3://{path.removeprefix('s3://')}", entry) for path, entry in sorted(entries.items()) if entry["type"] == "file"]
+    return [(uri, entry["size"], str(entry.get("ETag", "")).strip('"')) for uri, entry in files]

@@ -1,0 +1,122 @@
+"""One contract over every store: local disk, moto's server, SeaweedFS."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import StoreRefused
+from pipeline.store import Store, expand, open_store
+from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with moto() as first, seaweed(tmp_path_factory.mktemp("seaweed")) as second:
+        yield {"moto": first, "seaweed": second}
+
+
+@pytest.fixture(params=["local", "moto", "seaweed"])
+def store(request: pytest.FixtureRequest, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "local":
+        return open_store(str(tmp_path / "store"))
+    use(monkeypatch, servers[request.param])
+    return open_store(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+def test_put_new_never_overwrites(store: Store, tmp_path: Path) -> None:
+    assert store.put_new("a/b.bin", b"first")
+    assert not store.put_new("a/b.bin", b"second")
+    other = tmp_path / "other"
+    other.write_bytes(b"third")
+    assert not store.put_new("a/b.bin", other)
+    assert store.read("a/b.bin") == b"first"
+
+
+def test_one_of_many_racing_writers_wins(store: Store) -> None:
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        if store.put_new("race", f"{number}".encode() * 1000):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("race") == f"{won[0]}".encode() * 1000
+
+
+def test_listing_reading_and_linking(store: Store, tmp_path: Path) -> None:
+    assert store.list("nowhere") == []
+    assert not store.exists("x/1")
+    with pytest.raises(FileNotFoundError):
+        store.read("x/1")
+    for number in range(3):
+        store.put_new(f"x/{number}", b"content")
+    store.put_new("x/deeper/4", b"")
+    assert store.list("x") == ["0", "1", "2"]
+    store.link_new("x/1", "y/linked")
+    store.link_new("x/1", "y/linked")
+    assert store.read("y/linked") == b"content"
+    with store.local("x/1") as path:
+        assert path.read_bytes() == b"content"
+
+
+def test_arrow_reads_one_batch_of_a_stored_file(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "t.arrow"
+    batches = [pa.record_batch({"n": pa.array(range(i * 10, i * 10 + 10))}) for i in range(5)]
+    with pa.ipc.new_file(path, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    store.put_new("t.arrow", path)
+    with store.open("t.arrow") as file:
+        assert pa.ipc.open_file(file).get_batch(3).equals(batches[3])
+
+
+def test_large_files_are_put_whole_and_once(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * (130 << 12))  # 136 MB: more than one part of a multipart upload
+    assert store.put_new("large", path)
+    assert not store.put_new("large", path)
+    assert len(store.read("large")) == path.stat().st_size
+
+
+def test_probe_accepts(store: Store) -> None:
+    store.probe()
+    assert store.list("probe") == []
+
+
+def test_inputs_are_found_and_read(store: Store) -> None:
+    for name in ("in/a/1.txt", "in/a/2.txt", "in/b/3.txt"):
+        store.put_new(name, name.encode())
+    found = expand(f"{store.root}/in/*/*.txt")
+    assert [file.name for file in found] == ["a/1.txt", "a/2.txt", "b/3.txt"]
+    with found[1].open() as stream:
+        assert stream.read() == b"in/a/2.txt"
+    assert [file.name for file in expand(f"{store.root}/in/b/3.txt")] == ["3.txt"]
+
+
+def test_a_server_that_ignores_the_condition_is_refused(servers: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Proxy(servers["moto"], Faults(unconditional=True)) as proxy:
+        use(monkeypatch, proxy.port)
+        with pytest.raises(StoreRefused, match="does not honour conditional writes"):
+            open_store(f"s3://{BUCKET}/ignored").probe()
+
+
+def test_a_bucket_that_is_not_there_is_refused(servers: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, servers["moto"])
+    with pytest.raises(StoreRefused, match="bucket does not exist"):
+        open_store("s3://no-such-bucket-here/x").probe()
+
+
+def test_a_file_as_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreRefused, match="is a file"):
+        open_store(str(tmp_path / "file")).probe()
