@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.markup import Html, breakable, compact, data, join, number, percent, plural, tag
+from pipeline.ledger import LINEAR_BIN, OCTAVE_BINS
 
 HEIGHT = 120  # px, and units of the view box: a bar of one document is still 2 px high
 BINS_SHOWN = 48  # of equal width; more are joined
@@ -36,26 +37,25 @@ def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def position(bins: Bins) -> tuple[Callable[[float], float], bool]:
-    """Return (a value's place in 0..1, whether the axis is logarithmic): bins of equal width stand on a linear axis.
+def octaves(bins: Bins) -> bool:
+    """Tell whether these are the ledger's bins of whole numbers: there [low, high) means ceil(low) to ceil(high) - 1."""
+    return bins[0][1] - bins[0][0] > 1.5 * LINEAR_BIN
 
-    The others are the ledger's quarter octaves, with one bin for zero: on their axis these stand in equal steps.
+
+def position(bins: Bins, whole: bool) -> Callable[[float], float]:
+    """Return a value's place in 0..1, from the first bin's start to the last one's end.
+
+    The axis is linear; for whole numbers it is logarithmic from 1 up with one bin for 0, so that the ledger's bins stand in
+    equal steps.
     """
-    logarithmic = octaves(bins)
 
     def place(value: float) -> float:
-        if not logarithmic:
+        if not whole:
             return value
-        return 1 + 4 * math.log2(value) if value >= 1 else value
+        return 1 + OCTAVE_BINS * math.log2(value) if value >= 1 else value
 
     left, right = place(bins[0][0]), place(bins[-1][1])
-    return (lambda value: (place(value) - left) / ((right - left) or 1.0)), logarithmic
-
-
-def octaves(bins: Bins) -> bool:
-    """Tell whether the bins widen: then they hold whole numbers, and [low, high) means ceil(low) to ceil(high) - 1."""
-    widths = [high - low for low, high, _ in bins]
-    return max(widths) > 1.01 * min(widths)
+    return lambda value: (place(value) - left) / (right - left)
 
 
 def merged(bins: Bins) -> list[tuple[float, float, int]]:
@@ -69,11 +69,11 @@ def merged(bins: Bins) -> list[tuple[float, float, int]]:
     return [(i * step * width, (i + 1) * step * width, n) for i, n in sorted(counts.items())]
 
 
-def ticks(bins: Bins) -> list[float]:
+def ticks(bins: Bins, whole: bool) -> list[float]:
     """Return round values inside the range of the bins, far enough from each other to be labelled."""
-    place, logarithmic = position(bins)
+    place = position(bins, whole)
     low, high = bins[0][0], bins[-1][1]
-    if logarithmic:
+    if whole:
         candidates = [0.0, *(m * 10.0**p for m in (1, 3, 2, 5) for p in range(16))]
     else:
         step = 10.0 ** math.floor(math.log10(high - low))
@@ -113,14 +113,15 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
     if measure["min"] == measure["max"]:
         return tag("p", "Every value is ", data(measure["min"]), ".", class_="empty")
     middle = quantile(bins, 0.5)
-    bins = bins if octaves(bins) else merged(bins)
-    place, logarithmic = position(bins)
+    whole = octaves(bins)
+    bins = bins if whole else merged(bins)
+    place = position(bins, whole)
     tallest = max(n for _, _, n in bins)
     bars = []
     for low, high, n in bins:
         left, right = 1000 * place(low), 1000 * place(high)
         height = max(2.0, HEIGHT * n / tallest) if n else 0.0
-        hint = f"{_range(low, high, logarithmic)}: {plural(int(n), noun)} ({percent(n, count)})"
+        hint = f"{_range(low, high, whole)}: {plural(int(n), noun)} ({percent(n, count)})"
         bar = tag("rect", x=_px(left + 0.8), y=_px(HEIGHT - height), width=_px(max(right - left - 1.6, 1.6)), height=_px(height))
         hit = tag("rect", class_="hit", x=_px(left), y=0, width=_px(max(right - left, 1.6)), height=HEIGHT)
         bars.append(tag("g", tag("title", hint), hit, bar))
@@ -138,7 +139,7 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
         aria_label=label,
         class_="histogram",
     )
-    marks = [tag("span", compact(t), style=f"left:{_share(place(t), 1)}") for t in ticks(bins)]
+    marks = [tag("span", compact(t), style=f"left:{_share(place(t), 1)}") for t in ticks(bins, whole)]
     return join(picture, tag("div", marks, class_="ticks", aria_hidden="true"))
 
 

@@ -312,8 +312,9 @@ def _parameters(parameters: Mapping[str, Any]) -> Html:
 
 
 def workers(run: Mapping[str, Any]) -> str:
-    """Say who did the work: `2 workers on ray`; `on ray` when the engine chose."""
-    return f"{plural(run['workers'], 'worker')} on {run['on']}" if run["workers"] else f"on {run['on']}"
+    """Say who did the work: `2 workers on Ray`; `on Ray` when the engine chose."""
+    place = {"ray": "Ray", "local": "this machine"}[run["on"]]
+    return f"{plural(run['workers'], 'worker')} on {place}" if run["workers"] else f"on {place}"
 
 
 def losses(summary: Summary) -> tuple[int, int]:

@@ -359,7 +359,7 @@ def test_empty_builds_have_their_own_words(summary):
     ):
         assert words in text
     empty["stages"], empty["inputs"], empty["run"] = [], [], {**summary["run"], "workers": None}
-    assert "on ray" in Reader(page(empty, ".")).text
+    assert "on Ray" in Reader(page(empty, ".")).text
 
 
 def test_a_build_of_documents_shows_no_tokens(summary):
