@@ -88,7 +88,7 @@ class TokenDataset:
         """Open a build.
 
         Args:
-            path: manifest.json, the folder of a build, or an output folder (its newest build).
+            path: manifest.json, the folder of a build, or an output folder (its newest build of tokens).
             sequence_length: tokens in a row of a batch.
             seed: chooses the order; the same seed gives the same order everywhere.
             verify: compare the sha256 of every file with the manifest (about 1.5 GB/s a core); sizes are always compared.

@@ -114,8 +114,12 @@ def build_id(kind: str, shards: Iterable[Shard]) -> str:
 # ---- reading ----
 
 
-def find(path: str | Path) -> Path:
+def find(path: str | Path, kind: str | None = None) -> Path:
     """Return the manifest that `path` means: the file itself, a build's folder, or an output folder with its newest run.
+
+    Args:
+        path: local file or folder.
+        kind: of an output folder, take the newest run that made such a build: `tokens` or `documents`.
 
     Raises:
         FormatError: nothing there that leads to a manifest.
@@ -129,14 +133,16 @@ def find(path: str | Path) -> Path:
         raise FormatError(f"{path}: no such file or folder; give a manifest.json, a build's folder, or an output folder")
     if (place / NAME).is_file():
         return place / NAME
-    runs = sorted((place / "runs").glob("*.json"))
+    runs = sorted((place / "runs").glob("*.json"), reverse=True)
     if not runs:
         raise FormatError(f"{path}: has neither {NAME} nor runs/*.json; give the folder of a build, or of a finished output")
-    record = _json(runs[-1])
-    target: Path = place / _get(record, "manifest", str, str(runs[-1]))
-    if not target.is_file():
-        raise FormatError(f"{runs[-1]}: names the manifest {target}, which is not there")
-    return target
+    for run in runs:
+        target: Path = place / _get(_json(run), "manifest", str, str(run))
+        if not target.is_file():
+            raise FormatError(f"{run}: names the manifest {target}, which is not there")
+        if kind is None or load(target).kind == kind:
+            return target
+    raise FormatError(f"{path}: none of its {len(runs)} runs made a build of kind {kind!r}")
 
 
 def load(path: Path) -> Manifest:

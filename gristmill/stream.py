@@ -62,12 +62,12 @@ class TokenStream:
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> TokenStream:
-        """Open a build: its manifest.json, its folder, or an output folder (its newest build).
+        """Open a build: its manifest.json, its folder, or an output folder (its newest build of tokens).
 
         Raises:
             FormatError: what is there cannot be read, is damaged, or is incomplete.
         """
-        found = mf.find(path)
+        found = mf.find(path, fmt.TOKENS)
         manifest = mf.load(found)
         _check_kind(manifest, found)
         _check_files(manifest, found.parent, verify)

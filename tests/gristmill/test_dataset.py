@@ -335,7 +335,8 @@ def test_builds_without_tokens(tmp_path):
 def test_output_folder_means_its_newest_run(tmp_path):
     for run, ids in (("0001", [[2, 3]]), ("0002", [[4, 5]])):
         publish([[documents(ids)]], tmp_path, run=run)
-    assert TokenDataset.open(tmp_path, sequence_length=2).sample(0).input_ids.tolist() == [[4, 5]]
+    publish([[documents([[6, 7]])]], tmp_path, run="0003", sink=Documents())
+    assert TokenDataset.open(tmp_path, sequence_length=2).sample(0).input_ids.tolist() == [[4, 5]], "the newest of tokens"
 
 
 @pytest.mark.parametrize(
