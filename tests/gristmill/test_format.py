@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -177,3 +180,16 @@ def test_unreadable_files_are_told_apart(shard, tmp_path: Path):
         pass
     with pytest.raises(FormatError, match=r"kind are \(None, None\)"):
         fmt.open_column(foreign, "tokens", "input_ids")
+
+
+def test_the_code_of_the_format_page_runs(shard, monkeypatch):
+    """And what the page says of the id of a document and of the build holds for files read without our reader."""
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    ids, (tokens, _) = shard
+    monkeypatch.chdir(tokens.parent)
+    names: dict[str, Any] = {}
+    exec(code[0], names)
+    assert names["table"]["input_ids"].to_pylist() == ids
+    assert names["stream"].tolist() == ids[0]
+    assert names["table"]["doc_id"][3].as_py() == hashlib.blake2b(b"crawl-0.warc.gz\n3", digest_size=16).hexdigest()

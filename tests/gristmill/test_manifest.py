@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -37,6 +38,11 @@ def test_round_trip():
 def test_bytes_do_not_depend_on_the_order_of_keys():
     turned = dict(reversed(LINEAGE.items()))
     assert dataclasses.replace(MANIFEST, lineage=turned).to_json() == MANIFEST.to_json()
+
+
+def test_id_is_as_documented():
+    lines = ["gristmill 1", f"tokens {'a' * 64}", f"scores-rho1 {'b' * 64}", f"tokens {'c' * 64}", ""]
+    assert MANIFEST.build == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def test_id_depends_on_content_and_order_alone():
