@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.charts import by_count, categories, figures, funnel, histogram, lost, meter
-from jobs.markup import Html, data, duration, join, number, percent, plural, size, tag
+from jobs.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
@@ -84,7 +84,7 @@ def samples(summary: Summary, output: str) -> Html:
                 "details",
                 tag(
                     "summary",
-                    tag("b", reason),
+                    tag("b", breakable(reason)),
                     tag("span", data(n), f" · {percent(n, stage['in'])}", class_="count"),
                     _shown_of(len(shown.get(reason, [])), n),
                 ),
