@@ -1,4 +1,4 @@
-"""What the tests of the report share: a strict reader of pages, and the ledger's histograms of given values."""
+"""What the tests of the report share: a strict reader of pages, and the parts of a ledger's summary."""
 
 from html.parser import HTMLParser
 
@@ -11,6 +11,26 @@ def measure(values, kind):
     made = Measure("number")
     made.add(pa.chunked_array([pa.array(values, kind)]))
     return {"kind": "number", "count": made.count, "sum": made.total, "min": made.low, "max": made.high, "bins": made.bins()}
+
+
+def stage(name, taken, dropped=None, quarantined=None, **parameters):
+    lost = sum((dropped or {}).values()) + sum((quarantined or {}).values())
+    seconds = 0.25 + taken / 90
+    return {
+        "stage": name,
+        "parameters": parameters,
+        "version": 2 if parameters else 1,
+        "in": taken,
+        "kept": taken - lost,
+        "dropped": dropped or {},
+        "quarantined": quarantined or {},
+        "cpu_s": seconds,
+        "wall_s": seconds * 1.1,
+    }
+
+
+def sample(number, text, url):
+    return {"id": f"{number:032x}", "url": url, "file": "docs-00000.warc.gz", "offset": 70_001 + number, "text": text}
 
 
 class Reader(HTMLParser):

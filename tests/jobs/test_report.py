@@ -21,33 +21,13 @@ from pipeline.plan import make_plan
 from pipeline.store import expand, open_store
 from pipeline.store_local import LocalStore
 from stages.sink.documents import Documents
-from tests.jobs.reading import Reader, measure
+from tests.jobs.reading import Reader, measure, sample, stage
 from tests.s3_servers import BUCKET, moto, use
 from tests.toy import Lines, Short, Unique, Upper
 
 HOSTILE = "<script>alert('text')</script> <img src=x onerror=alert(1)> & \"quoted\" \x00\x1b \u202eback\u202c ]]> --> </style> …"
 EVIL_URL = "http://evil.test/?q=\"><script>alert('url')</script>"
 EVIL_REASON = 'odd"reason<b>'
-
-
-def stage(name, taken, dropped=None, quarantined=None, **parameters):
-    lost = sum((dropped or {}).values()) + sum((quarantined or {}).values())
-    seconds = 0.25 + taken / 90
-    return {
-        "stage": name,
-        "parameters": parameters,
-        "version": 2 if parameters else 1,
-        "in": taken,
-        "kept": taken - lost,
-        "dropped": dropped or {},
-        "quarantined": quarantined or {},
-        "cpu_s": seconds,
-        "wall_s": seconds * 1.1,
-    }
-
-
-def sample(number, text, url):
-    return {"id": f"{number:032x}", "url": url, "file": "docs-00000.warc.gz", "offset": 70_001 + number, "text": text}
 
 
 @pytest.fixture
