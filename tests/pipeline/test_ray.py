@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive
 from pipeline.plan import Plan
+from tests.pipeline.killer import Killer
 from tests.pipeline.toy_corpus import plan_of, run, totals
 
 ray = pytest.importorskip("ray")
@@ -47,44 +43,6 @@ def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, tmp_pat
     plan = plan_of(corpus, poison=True)
     local = run(plan, tmp_path / "local", workers=1)
     assert run_on_ray(plan, tmp_path / "ray", 4).build == local.build
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        line = process.cmdline()
-    except psutil.Error:
-        return False
-    return bool(line) and (line[0].startswith("ray::_") or "pipeline.child" in line)
-
-
-class Killer:
-    """SIGKILLs random workers of the cluster (and the children they isolate documents in) until stopped."""
-
-    def __init__(self, seed: int, every: float) -> None:
-        self.kills = 0
-        self._chance = random.Random(seed)
-        self._every = every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stop.wait(self._chance.uniform(0.5, 1.5) * self._every):
-            family = psutil.Process().children(recursive=True)
-            victims = [process.pid for process in family if _is_worker(process)]
-            if victims:
-                try:
-                    os.kill(self._chance.choice(victims), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                self.kills += 1
 
 
 def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, tmp_path: Path) -> None:
