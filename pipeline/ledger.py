@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 SAMPLES = 3  # kept a unit, stage and reason
 SAMPLE_CHARS = 500
 CATEGORIES = 300  # different values of a category kept a unit
-LINEAR_BIN = 0.05  # width of a bin of a real number
+LINEAR_BIN = 0.02  # width of a bin of a real number
 OCTAVE_BINS = 4  # bins a doubling of an integer
 
 

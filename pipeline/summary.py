@@ -27,7 +27,7 @@ def summarize(store: Store, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole account of a build as JSON-ready data.
 
     Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, by name in the order of
-    documents), steps, samples, quarantine, measures, shards, documents, tokens, text_bytes.
+    documents), steps, samples, quarantine, measures, shards, languages, documents, tokens, text_bytes.
     """
     steps = [(step, read_all(store, step["units"])) for step in record["steps"]]
     segments = [manifest for step, manifests in steps if step["kind"] == "segment" for manifest in manifests]
@@ -41,6 +41,7 @@ def summarize(store: Store, record: Mapping[str, Any]) -> dict[str, Any]:
         "quarantine": _quarantine(store, segments),
         "measures": _measures(segments),
         "shards": shards,
+        "languages": _languages(segments),
         "documents": sum(shard["documents"] for shard in shards),
         "tokens": sum(shard.get("tokens", 0) for shard in shards),
         "text_bytes": sum(shard.get("text_bytes", 0) for shard in shards),
@@ -106,6 +107,18 @@ def _quarantine(store: Store, segments: Iterable[Manifest]) -> list[dict[str, An
             rows = pa.ipc.open_file(file).read_all().slice(0, QUARANTINED - len(found)).to_pylist()
         found += [{**{key: row[key] for key in ("id", "url", "file", "offset", "stage")}, "error": row["detail"]} for row in rows]
     return found
+
+
+def _languages(segments: Iterable[Manifest]) -> dict[str, dict[str, int]]:
+    """Return documents, tokens and text bytes of the build by language, the most tokens first."""
+    names = ("documents", "tokens", "text_bytes")
+    total: dict[str, list[int]] = {}
+    for manifest in segments:
+        for part in manifest["parts"]:
+            for language, counts in part["stats"].get("languages", {}).items():
+                total[language] = [a + b for a, b in zip(total.get(language, [0, 0, 0]), counts, strict=True)]
+    ordered = sorted(total.items(), key=lambda item: (-item[1][1], item[0]))
+    return {language: dict(zip(names, counts, strict=True)) for language, counts in ordered}
 
 
 def _measures(segments: Iterable[Manifest]) -> dict[str, Any]:

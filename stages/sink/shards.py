@@ -105,6 +105,7 @@ class _Files:
         self._paths = {kind: folder / fmt.file_name(kind, number) for kind in layout.schemas()}
         self._writers = {kind: pa.ipc.new_file(str(self._paths[kind]), s) for kind, s in layout.schemas().items()}
         self._rows = self._tokens = self._text_bytes = 0
+        self._languages: dict[str, list[int]] = {}  # documents, tokens, text bytes
 
     def write(self, table: pa.Table) -> None:
         """Append one record batch to each file."""
@@ -115,6 +116,17 @@ class _Files:
         self._rows += table.num_rows
         self._tokens += len(batches[fmt.TOKENS].column(fmt.INPUT_IDS).values)
         self._text_bytes += pc.sum(table.column("text_bytes")).as_py()
+        if "language" in table.column_names:
+            self._count(table)
+
+    def _count(self, table: pa.Table) -> None:
+        lengths = pa.array(_lengths(table))
+        sizes = pa.table({"language": table.column("language"), "tokens": lengths, "bytes": table.column("text_bytes")})
+        found = sizes.group_by("language").aggregate([([], "count_all"), ("tokens", "sum"), ("bytes", "sum")])
+        for row in found.to_pylist():
+            total = self._languages.setdefault(row["language"] or "unknown", [0, 0, 0])
+            for i, key in enumerate(("count_all", "tokens_sum", "bytes_sum")):
+                total[i] += row[key]
 
     def close(self) -> None:
         """Finish the files."""
@@ -127,6 +139,7 @@ class _Files:
             fmt.TOKENS: {
                 "tokens": self._tokens,
                 "text_bytes": self._text_bytes,
+                "languages": dict(sorted(self._languages.items())),
                 "dtype": str(self._layout.tokens.field(fmt.INPUT_IDS).type.value_type),
                 "tokenizer": dict(vars(self._layout.tokenizer)),
             }
