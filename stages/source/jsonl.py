@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
 from stages.source.members import Corrupt, kind_of, pieces
@@ -49,13 +50,13 @@ class JsonlSource(Source):
         """Read the one line at this address again; see `Source.fetch`. A compressed file is read from its start.
 
         Raises:
-            ValueError: no line begins there.
+            InputError: no line begins there.
         """
         with file.open() as stream:
             for row in self._rows(stream):
                 if row.offset == offset:
                     return table([row], file.name)
-        raise ValueError(f"{file.uri}: no line at offset {offset}")
+        raise InputError(f"{file.uri}: no line at offset {offset}; has the file changed since?")
 
     def _rows(self, stream: BinaryIO) -> Iterator[Row]:
         for offset, line, length, damage in _lines(stream, self.max_line_bytes):

@@ -51,14 +51,14 @@ def kind_of(file: BinaryIO) -> Kind:
     return "zstd" if head == ZSTD or _skippable(head) else "plain"
 
 
-def pieces(file: BinaryIO, kind: Kind) -> Iterator[bytes]:
-    """Yield the decompressed content of the whole file in pieces.
+def pieces(file: BinaryIO, kind: Kind, start: int = 0) -> Iterator[bytes]:
+    """Yield the decompressed content of the file in pieces; a plain file from byte `start` on, others whole.
 
     Raises:
         Corrupt: after the last good piece, when the compressed bytes are damaged or end too soon.
     """
-    file.seek(0)
     if kind == "plain":
+        file.seek(start)
         while piece := file.read(PIECE):
             yield piece
         return
@@ -162,29 +162,30 @@ def _dictionary(file: BinaryIO) -> Any:  # noqa: ANN401 - ZstdCompressionDict or
         return None
     content = file.read(int.from_bytes(head[4:8], "little"))
     if content[:4] == ZSTD:
-        content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)).read()
+        try:
+            content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)).read()
+        except zstandard.ZstdError:
+            return None  # each frame will say that it lacks its dictionary
     return zstandard.ZstdCompressionDict(content)
 
 
 def _next_start(file: BinaryIO, kind: Kind, start: int, is_start: Callable[[bytes], bool]) -> int:
     """Return where the next member begins whose content begins rightly, or the end of the file."""
     magic = GZIP if kind == "gzip" else ZSTD
-    position, window = start, b""
+    base, window, at = start, b"", 0
     while True:
-        file.seek(position + len(window))
-        more = file.read(PIECE)
-        window += more
-        found = window.find(magic)
-        if found < 0:
-            if not more:
-                return position + len(window)
-            keep = len(magic) - 1
-            position, window = position + len(window) - keep, window[-keep:]
+        found = window.find(magic, at)
+        if found >= 0 and _begins(file, kind, base + found, is_start):
+            return base + found
+        if found >= 0:
+            at = found + 1
             continue
-        position, window = position + found, window[found:]
-        if _begins(file, kind, position, is_start):
-            return position
-        position, window = position + 1, window[1:]
+        file.seek(base + len(window))
+        more = file.read(PIECE)
+        if not more:
+            return base + len(window)
+        keep = min(len(window), len(magic) - 1)
+        base, window, at = base + len(window) - keep, window[len(window) - keep :] + more, 0
 
 
 def _begins(file: BinaryIO, kind: Kind, position: int, is_start: Callable[[bytes], bool]) -> bool:

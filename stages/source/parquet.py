@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
 from stages.source.rows import Row, parse_date, table, tables
@@ -45,13 +46,13 @@ class ParquetSource(Source):
         """Read the one row of this number again; see `Source.fetch`.
 
         Raises:
-            ValueError: there is no such row.
+            InputError: there is no such row.
         """
         with file.open() as stream:
             for row in self._rows(stream, offset):
                 if row.offset == offset:
                     return table([row], file.name)
-        raise ValueError(f"{file.uri}: no row {offset}")
+        raise InputError(f"{file.uri}: no row {offset}; has the file changed since?")
 
     def _rows(self, stream: BinaryIO, start: int) -> Iterator[Row]:
         """Yield the rows from the row group on that holds number `start`."""
@@ -60,20 +61,22 @@ class ParquetSource(Source):
         watched = _Watched(stream)
         number = 0
         try:
-            table_file = pq.ParquetFile(pa.PythonFile(watched, "r"))
-            groups = range(table_file.num_row_groups)
-            sizes = [table_file.metadata.row_group(group).num_rows for group in groups]
-            while number < len(sizes) and start >= sum(sizes[: number + 1]):
-                number += 1
-            kept, number = list(groups)[number:], sum(sizes[:number])
-            columns = [
-                name for name in (self.text_column, self.url_column, self.date_column) if name in table_file.schema_arrow.names
-            ]
-            wrong = self._wrong(table_file.schema_arrow)
+            source = pq.ParquetFile(pa.PythonFile(watched, "r"))
+            wrong = self._wrong(source.schema_arrow)
             if wrong is not None:
                 yield Row(0, 0, error=wrong)
                 return
-            for batch in table_file.iter_batches(READ_ROWS, row_groups=kept, columns=columns, use_threads=False):
+            groups: list[int] = []
+            for group in range(source.num_row_groups):
+                rows = source.metadata.row_group(group).num_rows
+                if not groups and number + rows <= start:
+                    number += rows
+                else:
+                    groups.append(group)
+            columns = [
+                name for name in (self.text_column, self.url_column, self.date_column) if name in source.schema_arrow.names
+            ]
+            for batch in source.iter_batches(READ_ROWS, row_groups=groups, columns=columns, use_threads=False):
                 yield from self._batch(batch, number)
                 number += batch.num_rows
         except (pa.ArrowException, OSError) as error:
@@ -85,23 +88,28 @@ class ParquetSource(Source):
         if self.text_column not in schema.names:
             return f"no column {self.text_column!r}; found {', '.join(schema.names[:20])}"
         kind = schema.field(self.text_column).type
-        return None if kind in (pa.string(), pa.large_string()) else f"column {self.text_column!r} is {kind}, not a string"
+        return None if _is_string(kind) else f"column {self.text_column!r} is {kind}, not a string"
 
     def _batch(self, batch: pa.RecordBatch, number: int) -> Iterator[Row]:
-        nothing = [None] * batch.num_rows
-        texts, urls, dates = (
-            batch[name].to_pylist() if name in batch.schema.names else nothing
-            for name in (self.text_column, self.url_column, self.date_column)
-        )
+        texts, urls = (self._strings(batch, name) for name in (self.text_column, self.url_column))
+        dates = batch[self.date_column] if self.date_column in batch.schema.names else pa.nulls(batch.num_rows)
         for place, (text, url, date) in enumerate(zip(texts, urls, dates, strict=True)):
             row = Row(number + place, 0, url=url if isinstance(url, str) else None, date=_date(date))
             if text is None:
                 row.error = f"{self.text_column!r} is null"
+            elif isinstance(text, bytes):
+                row.error = f"{self.text_column!r} is not UTF-8"
             elif not text or text.isspace():
                 row.drop = "empty"
             else:
                 row.text = text
             yield row
+
+    def _strings(self, batch: pa.RecordBatch, name: str) -> list[str | bytes | None]:
+        """Return a column's strings; as bytes those that are not UTF-8, which Parquet does not check."""
+        if name not in batch.schema.names or not _is_string(batch.schema.field(name).type):
+            return [None] * batch.num_rows
+        return [_decoded(value) for value in batch[name].cast(pa.large_binary()).to_pylist()]
 
 
 class _Watched:
@@ -132,7 +140,23 @@ class _Watched:
         """Leave closing to whoever opened the file."""
 
 
-def _date(value: Any) -> datetime | None:  # noqa: ANN401 - whatever type the column has
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return parse_date(value) if isinstance(value, str) else None
+def _is_string(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string())
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _date(value: pa.Scalar) -> datetime | None:
+    """Return the time in a scalar of any type: UTC where it names no zone, None where it is none that Python can hold."""
+    try:
+        if pa.types.is_timestamp(value.type) or pa.types.is_date(value.type):
+            time: datetime | None = value.cast(pa.timestamp("s"), safe=False).as_py()
+            return time and time.replace(tzinfo=UTC)
+        return parse_date(value.as_py()) if _is_string(value.type) else None
+    except (ValueError, OverflowError):
+        return None

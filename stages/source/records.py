@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from stages.source.members import PIECE, Corrupt, Kind, Member, kind_of, members, pieces
+from stages.source.members import Corrupt, Kind, Member, kind_of, members, pieces
 
 HEAD_LIMIT = 64 << 10
 END = b"\r\n\r\n"
@@ -109,16 +109,11 @@ class _Stream:
 
     def __init__(self, file: BinaryIO, kind: Kind, limit: int, start: int) -> None:
         self._limit = limit
-        self._pieces = pieces(file, kind)
+        self._pieces = pieces(file, kind, start)
         self._window = bytearray()
         self._corrupt: str | None = None
-        self._at = 0
-        if kind == "plain":
-            self._pieces = iter(lambda: file.read(PIECE), b"")
-            file.seek(start)
-            self._at = start
-        else:
-            self._skip(start)
+        self._at = start if kind == "plain" else 0
+        self._skip(start - self._at)
 
     def records(self) -> Iterator[Record]:
         """Yield records to the end of the stream."""

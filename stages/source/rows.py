@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
@@ -62,6 +62,7 @@ def table(rows: list[Row], file: str) -> pa.Table:
 def parse_date(value: str | None) -> datetime | None:
     """Return the time that an ISO 8601 string names (UTC where it names no zone), None when it is none."""
     try:
-        return datetime.fromisoformat(value) if value else None
-    except ValueError:
+        time = datetime.fromisoformat(value) if value else None
+        return time and (time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC))
+    except (ValueError, OverflowError):
         return None

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
 from stages.source.charset import decode
@@ -59,12 +60,12 @@ class WarcSource(Source):
         """Read the one record at this address again; see `Source.fetch`.
 
         Raises:
-            ValueError: no document begins there.
+            InputError: no document begins there.
         """
         with file.open() as stream:
             row = next(_rows(stream, self.max_record_bytes, offset), None)
         if row is None or row.offset != offset:
-            raise ValueError(f"{file.uri}: no document at offset {offset}")
+            raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
         return table([row], file.name)
 
 
