@@ -1,6 +1,6 @@
 """A unit in a process of its own, so that a document that kills it kills nothing else, and can be found.
 
-The parent (`Child`) sends tasks over a socket; the child (`python -m pipeline.child FD`) runs them and tells, before each piece
+The parent (`Child`) sends tasks over a socket; the child (`serve`) runs them and tells, before each piece
 of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
 Only a document that was being worked on at `STRIKES` deaths is quarantined: processes also die for other reasons.
 """
@@ -89,7 +89,8 @@ class Child:
         ours, theirs = socket.socketpair()
         # The parent's modules must be found there too, whatever put them on its path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        command = [sys.executable, "-m", "pipeline.child", str(theirs.fileno())]
+        # Not `-m`: classes of a module run as `__main__` would not be ours when they come back.
+        command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()})"]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
         theirs.close()
         self._channel = Connection(ours.detach())
@@ -164,7 +165,7 @@ def _kind(status: int) -> str:
     return f"killed_by_{signal.Signals(-status).name}" if status < 0 else f"exit_{status}"
 
 
-def main(descriptor: int) -> None:
+def serve(descriptor: int) -> None:
     """Serve tasks until the parent goes."""
     # Interrupts are the parent's to handle; without it we end at the next message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -176,7 +177,3 @@ def main(descriptor: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             channel.send(("done", attempt(channel.recv(), report)))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -34,18 +34,23 @@ class LocalEngine:
         todo: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for task in tasks:
             todo.put(task)
-        done: queue.SimpleQueue[tuple[Task, Result]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Task, Result] | BaseException] = queue.SimpleQueue()
         for child in self._children:
             threading.Thread(target=self._serve, args=(child, todo, done), daemon=True).start()
         for _ in tasks:
-            yield done.get()
+            result = done.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
 
     def close(self) -> None:
         """End the children."""
         for child in self._children:
             child.close()
 
-    def _serve(self, child: Child, todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[tuple[Task, Result]]) -> None:
+    def _serve(
+        self, child: Child, todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[tuple[Task, Result] | BaseException]
+    ) -> None:
         while True:
             try:
                 task = todo.get_nowait()
@@ -55,6 +60,10 @@ class LocalEngine:
                 done.put((task, self._retried(task, child)))
             except Closed:
                 return
+            except BaseException as error:
+                # A thread that died silently would leave the build waiting for ever.
+                done.put(error)
+                raise
 
     def _retried(self, task: Task, child: Child | None) -> Result:
         for number in range(self._retries + 1):

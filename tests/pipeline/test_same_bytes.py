@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.drive import Options, drive, manifests
+from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from pipeline.store import expand, open_store
 from tests.pipeline.toy_corpus import plan_of, run, totals
@@ -56,3 +57,15 @@ def test_a_finished_build_is_not_touched_and_a_change_recomputes_what_depends_on
     assert [len(step.missing(store)) for step in changed.steps] == [len(step.units) for step in changed.steps]
     late = make_plan("toy", [*plan_of(corpus).stages[:-2], plan_of(corpus).stages[-1]], expand(f"{corpus}/*.txt"))
     assert [len(step.missing(store)) for step in late.steps] == [0, 0, 0, 5]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stage_that_raises_on_everything_fails_its_shards_and_stops_the_build(corpus: Path, tmp_path: Path, workers: int) -> None:
+    stages = [*plan_of(corpus).stages[:1], ("upper", Upper(raise_on=" ")), *plan_of(corpus).stages[2:]]
+    for path in corpus.glob("*.txt"):
+        (tmp_path / path.name).write_text("".join(f"all of it {n}\n" for n in range(30)))
+    plan = make_plan("toy", stages, expand(f"{tmp_path}/*.txt"))
+    outcome = drive(plan, lambda: LocalEngine(workers), Options(str(tmp_path / "out")))
+    assert outcome.build is None
+    assert [(label, failure.kind) for _, label, failure in outcome.failures] == [(f"{n}.txt", "failed") for n in range(5)]
+    assert "stage upper raised on each of 30 documents" in outcome.failures[0][2].message
