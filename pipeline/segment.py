@@ -245,13 +245,19 @@ def _parts(room: Room, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
     place = folder / "parts"
     place.mkdir()
 
+    before = Tally(room.name)
+
     def counted() -> Iterator[pa.Table]:
-        for table in tables:
+        for table in _timed(tables, before):
             room.tally.entered += table.num_rows
             room.tally.kept += table.num_rows
             yield table
 
+    cpu, wall = time.process_time(), time.perf_counter()
     parts: list[Part] = opened(room.stage)(counted(), place)
+    # The sink pulls the documents through all stages: what is left without them is its own.
+    room.tally.cpu_s = time.process_time() - cpu - before.cpu_s
+    room.tally.wall_s = time.perf_counter() - wall - before.wall_s
     left = sum(table.num_rows for table in tables)
     assert not left, f"sink {room.name} left {left} documents unread"
     return parts
