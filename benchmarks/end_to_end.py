@@ -1,0 +1,177 @@
+"""From WARC files to a deduplicated corpus: this pipeline beside datatrove's FineWeb chain, on the same files in one run.
+
+Reads `examples/crawl` or the files given; writes both sides' outputs into a temporary folder. Each side is one process on one
+core (`_chains.py` has both chains); they take turns, and what they load is loaded before. Prints input pages per CPU second
+and one JSON line of ratios.
+
+What both sides run: read WARC, extract the text, keep English above .65, Gopher's repetition and quality filters, FineWeb's
+filter, MinHash (14 x 8 of word 5-grams), write the texts. Where they differ:
+- The same options of trafilatura in `same_extractor`; in `default_extractor` ours is resiliparse, as our recipes have it.
+- Pages: datatrove's reader loses XHTML without a WARC-Identified-Payload-Type. Common Crawl writes that field, other crawlers
+  don't: the records are copied with it before, so that both sides have the same pages to work on.
+- Ours also removes exact duplicates, keeps the reason of each drop, and verifies candidates of MinHash.
+- datatrove's URL and C4 filters and its formatter of personal data are left out on its side, as we have none yet.
+
+    python -m benchmarks.end_to_end [--quick] [--warc PATH ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks import _datatrove, _table
+from benchmarks._chains import SIDES
+
+CRAWL = Path(__file__).parents[1] / "examples" / "crawl"
+QUICK_PAGES, WARM_PAGES = 36, 8
+QUICK_ROUNDS, ROUNDS = 2, 3
+
+# What the prototypes reached over datatrove's chain, in one run.
+GOALS = {"same_extractor": ("gristmill-trafilatura", 2.2), "default_extractor": ("gristmill-resiliparse", 22.0)}
+IDENTIFIED = b"WARC-Identified-Payload-Type"
+PAGE = re.compile(rb"^content-type:[ \t]*(text/html|application/xhtml\+xml)", re.IGNORECASE | re.MULTILINE)
+COLUMNS = ("warc", "extract_html", "language", "gopher_repetition", "gopher_quality", "fineweb_quality", "dedup_minhash")
+
+
+def select(warcs: Sequence[Path], pages: int | None, folder: Path) -> tuple[list[str], int]:
+    """Write the responses of the files, or so many from all over them, to a folder; return the paths and how many there are.
+
+    A page's record gets a WARC-Identified-Payload-Type where it has none, as Common Crawl's records have it.
+    """
+    folder.mkdir()
+    total = sum(1 for path in warcs for _ in _responses(path))
+    pages = total if pages is None else min(pages, total)
+    paths, seen, taken = [], 0, 0
+    for path in warcs:
+        target = folder / path.name
+        with target.open("wb") as out:
+            for data in _responses(path):
+                seen += 1
+                if seen * pages // total > taken:
+                    taken += 1
+                    out.write(gzip.compress(_identified(data) + b"\r\n\r\n", 6, mtime=0))
+        paths.append(str(target))
+    return paths, taken
+
+
+def _responses(path: Path) -> Iterator[bytes]:
+    """Yield the header and block of each response in a file."""
+    from stages.source.records import records
+
+    with path.open("rb") as file:
+        yield from (record.data for record in records(file, 1 << 30) if record.type == "response" and record.damage is None)
+
+
+def _identified(data: bytes) -> bytes:
+    head, _, http = data.partition(b"\r\n\r\n")
+    found = PAGE.search(http[: http.find(b"\r\n\r\n")])
+    if found is None or IDENTIFIED.lower() in head.lower():
+        return data
+    version, _, rest = data.partition(b"\r\n")
+    return version + b"\r\n" + IDENTIFIED + b": " + found[1].lower() + b"\r\n" + rest
+
+
+@dataclass
+class Side:
+    """A process with one chain, and what its runs took."""
+
+    name: str
+    log: IO[str]
+    cpu: list[float] = field(default_factory=list)
+    load: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-m", "benchmarks._chains", self.name]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+
+    def run(self, folder: Path, warcs: Sequence[str]) -> dict[str, Any]:
+        """Run the chain once, into `folder`; return what the process says of it."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        folder.mkdir()
+        self.process.stdin.write(json.dumps({"folder": str(folder), "warcs": warcs}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.log.seek(0)
+            raise RuntimeError(f"{self.name} ended:\n{self.log.read()[-3000:]}")
+        result: dict[str, Any] = json.loads(answer)
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(sides: Sequence[Side], warm: Sequence[str], warcs: Sequence[str], rounds: int, folder: Path) -> None:
+    """Load every side with a few pages, then run them in turns over all."""
+    for side in sides:
+        side.load = side.run(folder / f"{side.name}-warm", warm)["cpu"]
+    for number in range(rounds):
+        for side in sides:
+            result = side.run(folder / f"{side.name}-{number}", warcs)
+            side.cpu.append(result["cpu"])
+            side.counts = result["counts"]
+    for side in sides:
+        side.close()
+        # An extractor that fails on every page is the fastest: datatrove only logs it.
+        assert side.counts["extract_html"] > 0.5 * side.counts["warc"], f"{side.name} did not extract: {side.counts}"
+
+
+def _rows(sides: Sequence[Side], pages: int) -> list[list[str]]:
+    rows = []
+    for side in sides:
+        cpu = statistics.median(side.cpu)
+        counts = [str(side.counts[name]) for name in COLUMNS]
+        rows.append([side.name, *(_table.number(value) for value in (pages / cpu, cpu, side.load)), *counts])
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print the table, then the JSON line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAGES} pages from all over the files; within a minute")
+    parser.add_argument("--warc", nargs="+", type=Path, metavar="PATH", help=".warc.gz files")
+    arguments = parser.parse_args(argv)
+    warcs = arguments.warc or sorted(CRAWL.glob("*.warc.gz"))
+    lacking = _datatrove.missing()
+    names = [name for name in SIDES if name != "datatrove" or not lacking]
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as log:
+        folder = Path(place)
+        paths, pages = select(warcs, QUICK_PAGES if arguments.quick else None, folder / "warcs")
+        warm, _ = select(warcs, WARM_PAGES, folder / "warm")
+        sides = [Side(name, log) for name in names]
+        measure(sides, warm, paths, QUICK_ROUNDS if arguments.quick else ROUNDS, folder)
+    found = {side.name: pages / statistics.median(side.cpu) for side in sides}
+    peer = found.get("datatrove")
+    print(
+        f"{pages} pages of {len(paths)} files, one core each, medians of {len(sides[0].cpu)} runs; documents that left each step"
+    )
+    head = ["", "pages/CPU-s", "CPU-s", "load CPU-s", *COLUMNS]
+    print(_table.table(head, _rows(sides, pages)))
+    if lacking:
+        print(f"datatrove is skipped, it lacks {', '.join(lacking)}: {_datatrove.INSTALL}")
+    elif failed := sides[-1].counts["failed"]:
+        print(f"datatrove's extractor gave up on {failed} pages")
+    rows = {row: (found[name] / peer if peer else None, goal) for row, (name, goal) in GOALS.items()}
+    for row, (ratio, goal) in rows.items():
+        print(f"{row}: {_table.number(ratio)} times datatrove's pages per CPU second (goal {goal:g})")
+    print(_table.closing(rows))
+
+
+if __name__ == "__main__":
+    main()
