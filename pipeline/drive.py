@@ -19,7 +19,7 @@ from pipeline.errors import StoreError, StoreFull
 from pipeline.plan import Plan, Step
 from pipeline.segment import Task, read_manifest
 from pipeline.stage import Stored
-from pipeline.store import Store, open_store
+from pipeline.store import Store, open_store, probe
 
 READERS = 16  # threads that read manifests: latency-bound on S3
 
@@ -88,7 +88,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     store = open_store(options.root)
     if finished := read_manifest(store, plan.finished()):
         return Outcome(finished["build"], store.uri(finished["manifest"]), store.uri(finished["record"]), reused=True)
-    store.probe()
+    probe(store)
     store.sweep()
     started = datetime.datetime.now(datetime.UTC)
     clock = time.perf_counter()

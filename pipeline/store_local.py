@@ -17,7 +17,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import StoreFull, StoreRefused
-from pipeline.store import probe
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -125,15 +124,6 @@ class LocalStore:
     def uri(self, name: str) -> str:
         """See `Store.uri`."""
         return str(self._root / name)
-
-    def probe(self) -> None:
-        """See `Store.probe`."""
-        if self._root.exists() and not self._root.is_dir():
-            raise StoreRefused(f"output {self.root!r} is a file; give a folder")
-        try:
-            probe(self)
-        finally:
-            shutil.rmtree(self._root / "probe", ignore_errors=True)
 
 
 def _local_error(error: OSError, target: str) -> OSError:

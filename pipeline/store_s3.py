@@ -17,7 +17,6 @@ import pyarrow as pa
 import s3fs
 
 from pipeline.errors import StoreError, StoreRefused
-from pipeline.store import probe
 
 T = TypeVar("T")
 
@@ -110,11 +109,6 @@ class S3Store:
     def uri(self, name: str) -> str:
         """See `Store.uri`."""
         return f"{self.root}/{name}"
-
-    def probe(self) -> None:
-        """See `Store.probe`."""
-        probe(self)
-        _retried(lambda: self._fs.rm(self.uri("probe"), recursive=True), self.uri("probe"))
 
 
 def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
