@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 
-from stages.score.scheme import Losses, Ngram
+from stages.score.reference import Losses, Ngram
 
 ROWS = pa.schema([("key", pa.uint64()), ("context", pa.int64()), ("count", pa.int64())])
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from stages.score import ngram
-from stages.score.scheme import SCHEMES, Curated, Ngram, Reference, Score
+from stages.score.reference import Curated, Ngram, Reference
+from stages.score.scheme import SCHEMES, Score
 
 VOCABULARY = 9
 DOCUMENTS = st.lists(st.tuples(st.lists(st.integers(0, VOCABULARY - 1), max_size=12), st.booleans()), min_size=1, max_size=6)
