@@ -6,6 +6,7 @@ Reads the config; writes the build into its output. Standard output ends with `b
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -41,7 +42,7 @@ def engine_of(build: config.Build) -> Engine:
         return RayEngine(run.workers, run.address, run.retries)
     from pipeline.local import LocalEngine
 
-    return LocalEngine(1 if run.workers is None else run.workers, run.retries)
+    return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries)
 
 
 def run(path: str, overrides: Mapping[str, str]) -> int:

@@ -86,7 +86,8 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
         StoreFull: no room; everything committed so far stays.
     """
     store = open_store(options.root)
-    if finished := read_manifest(store, plan.finished()):
+    finished = read_manifest(store, plan.finished())
+    if finished is not None and store.exists(finished["manifest"]):
         return Outcome(finished["build"], store.uri(finished["manifest"]), store.uri(finished["record"]), reused=True)
     probe(store)
     store.sweep()

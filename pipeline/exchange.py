@@ -9,7 +9,7 @@ sorted by row. Nothing here holds more than one shard's spill or one key range's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.stage import Exchange, Transform
 
 SPILL = 256 << 20  # bytes of rows of one shard held before a run is written
 RANGE = 512 << 20  # bytes of rows given to one call of reduce
-MMAP_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
+MAPPED_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
 
 ADDRESS = {"shard": pa.int32(), "row": pa.int64()}
 
@@ -90,12 +90,12 @@ def _write_batches(writer: pa.ipc.RecordBatchFileWriter, rows: pa.Table, edges: 
 
 
 def read_range(
-    runs: Sequence[tuple[int, pa.NativeFile]], partition: int, partitions: int, limit: int = RANGE
+    runs: Sequence[tuple[int, Callable[[], pa.NativeFile]]], partition: int, partitions: int, limit: int = RANGE
 ) -> Iterator[pa.Table]:
     """Yield the rows of one partition of the key space in key order, sorted by (key, shard, row).
 
     Args:
-        runs: (shard, open run file), in the order of shards.
+        runs: (shard, how to open its run file), in the order of shards; one is open at a time.
         partition: which of `partitions` equal parts (a power of two up to SLICES).
         limit: bytes of rows in one table; a table is larger only when a single key is.
 
@@ -105,10 +105,12 @@ def read_range(
     """
     width = SLICES // partitions
     parts: list[tuple[int, pa.Table, np.ndarray[Any, Any]]] = []
-    for shard, file in runs:
-        reader = pa.ipc.open_file(file)
-        batches = [reader.get_batch(i) for i in range(partition * width, (partition + 1) * width)]
-        table = pa.Table.from_batches(batches, reader.schema)
+    for shard, opener in runs:
+        with opener() as file:
+            reader = pa.ipc.open_file(file)
+            batches = [reader.get_batch(i) for i in range(partition * width, (partition + 1) * width)]
+            # Where the file is mapped, the batches keep the mapping when the file is closed.
+            table = pa.Table.from_batches(batches, reader.schema)
         parts.append((shard, table, table.column("key").to_numpy()))
     total = sum(table.nbytes for _, table, _ in parts)
     bounds = _bounds([keys for _, _, keys in parts], max(1, -(-total // limit)))

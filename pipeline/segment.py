@@ -8,7 +8,7 @@ errors that stop the whole unit are raised.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
 import json
 import os
@@ -181,8 +181,6 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Roo
     assert isinstance(barrier, Exchange)
     with store.open(settled["settled"]["data"]) as file:
         verdicts = pa.Table.from_batches([pa.ipc.open_file(file).get_batch(unit.index)])
-        # A copy: the mapping goes with the file.
-        verdicts = verdicts.take(pa.array(range(verdicts.num_rows), pa.int64()))
     room = Room(name, barrier, phase="after")
     return _timed(_judged(tables, verdicts, barrier), room.tally), room
 
@@ -300,14 +298,15 @@ def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> di
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
-    with contextlib.ExitStack() as stack:
-        runs = []
-        for shard, name in enumerate(task.unit.inputs):
-            outputs = _need(store, name)["outputs"]
-            for index in range(sum(role.startswith("rows-") for role in outputs)):
-                runs.append((shard, stack.enter_context(store.open(outputs[f"rows-{index}"]["data"]))))
-        path = folder / "reduced.arrow"
-        rows = _write(path, (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions)))
+    names = [
+        (shard, outputs[f"rows-{index}"]["data"])
+        for shard, outputs in enumerate(_need(store, name)["outputs"] for name in task.unit.inputs)
+        for index in range(sum(role.startswith("rows-") for role in outputs))
+    ]
+    mapped = len(names) <= exchange.MAPPED_RUNS
+    runs = [(shard, functools.partial(store.open, name, mapped=mapped)) for shard, name in names]
+    path = folder / "reduced.arrow"
+    rows = _write(path, (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions)))
     return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}, "stage": stage}
 
 

@@ -67,8 +67,8 @@ class Store(Protocol):
         """Give a local path to read the content from (a download, where the store is remote)."""
         ...
 
-    def open(self, name: str) -> pa.NativeFile:
-        """Open for random access by Arrow: mapped where local, ranged requests where remote."""
+    def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
+        """Open for random access by Arrow: where local mapped (or read, if not `mapped`), where remote by ranged requests."""
         ...
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:

@@ -79,11 +79,10 @@ class LocalStore:
         """See `Store.local`: the file itself."""
         yield self._root / name
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
         path = str(self._root / name)
-        # Arrow cannot map an empty file; it is none of ours then, and reading it says so.
-        return pa.memory_map(path)
+        return pa.memory_map(path) if mapped else pa.OSFile(path)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -88,7 +88,7 @@ class S3Store:
             _retried(lambda: self._fs.get_file(self.uri(name), str(path)), self.uri(name))
             yield path
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
         return pa.PythonFile(_retried(lambda: self._fs.open(self.uri(name), "rb", block_size=4 << 20), self.uri(name)), mode="r")
 
