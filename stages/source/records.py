@@ -28,17 +28,23 @@ TYPE = re.compile(rb"^warc-type:[ \t]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(slots=True)
 class Record:
-    """One record: `data` is header and block, the header alone where `damage` is set or the block is over the limit.
+    """One record: `head` is its header, `block` its content, b"" where `damage` is set or `size` is over the limit.
 
-    `type` is the WARC-Type in lower case, '' where there is no readable header. `size` is the block's length in bytes.
+    `type` is the WARC-Type in lower case, '' where no header can be trusted. `size` is what Content-Length says.
     """
 
     offset: int
     length: int
-    type: str
-    data: bytes
-    size: int
+    type: str = ""
+    head: bytes = b""
+    block: bytes = b""
+    size: int = 0
     damage: str | None = None
+
+    @property
+    def data(self) -> bytes:
+        """Header and block, as stored."""
+        return self.head + self.block
 
 
 @dataclass(slots=True)
@@ -90,18 +96,20 @@ def _head(data: bytes | bytearray) -> _Head | str:
 
 def _from_member(member: Member, limit: int) -> Record:
     head = _head(member.data)
-    if member.damage is not None:
-        return Record(
-            member.offset, member.length, "", member.data[: head.end] if isinstance(head, _Head) else b"", 0, member.damage
-        )
+    record = Record(member.offset, member.length, damage=member.damage)
     if isinstance(head, str):
-        return Record(member.offset, member.length, "", b"", 0, head)
+        record.damage = member.damage or head
+        return record
+    record.head, record.size = member.data[: head.end], head.size
+    if member.damage is not None:
+        return record
+    record.type = head.type
     found = member.size - head.end
     if found - head.size not in (0, 2, 4):
-        damage = f"Content-Length is {head.size}, but {found} bytes follow the header in its member"
-        return Record(member.offset, member.length, head.type, member.data[: head.end], head.size, damage)
-    end = head.end + head.size if head.size <= limit else head.end
-    return Record(member.offset, member.length, head.type, member.data[:end], head.size)
+        record.damage = f"Content-Length is {head.size}, but {found} bytes follow the header in its member"
+    elif head.size <= limit:
+        record.block = member.data[head.end : head.end + head.size]
+    return record
 
 
 class _Stream:
@@ -120,7 +128,7 @@ class _Stream:
         while self._fill(1):
             self._fill(HEAD_LIMIT)
             head = _head(self._window)
-            record = Record(self._at, 0, "", b"", 0, head) if isinstance(head, str) else self._record(head)
+            record = Record(self._at, 0, damage=head) if isinstance(head, str) else self._record(head)
             if record.damage is not None:
                 self._resync()
             elif self._skip(record.length) > len(END):
@@ -131,12 +139,12 @@ class _Stream:
             record.length = self._at - record.offset
             yield record
         if self._corrupt is not None:
-            yield Record(self._at, 0, "", b"", 0, self._corrupt)
+            yield Record(self._at, 0, damage=self._corrupt)
 
     def _record(self, head: _Head) -> Record:
         """Return the record at the window's beginning; its damage when it does not end where it says."""
         length = head.end + head.size + len(END)
-        record = Record(self._at, length, head.type, bytes(self._window[: head.end]), head.size)
+        record = Record(self._at, length, head.type, bytes(self._window[: head.end]), size=head.size)
         if head.size > self._limit:
             return record
         found = self._fill(length)
@@ -146,7 +154,7 @@ class _Stream:
             record.damage = f"Content-Length is {head.size}, but no record ends there"
         else:
             record.length = min(length, found)
-            record.data = bytes(self._window[: head.end + head.size])
+            record.block = bytes(self._window[head.end : head.end + head.size])
         return record
 
     def _resync(self) -> None:

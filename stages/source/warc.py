@@ -11,10 +11,11 @@ heads, content or transfer encodings that cannot be undone, text that no candida
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 
@@ -77,61 +78,76 @@ def _rows(stream: BinaryIO, limit: int, start: int = 0) -> Iterator[Row]:
 
 def _row(record: Record, limit: int) -> Row:
     """Return the document in a record, or why there is none."""
-    from fastwarc.warc import WarcRecord
-
     row = Row(record.offset, record.length, error=record.damage)
-    if not record.data:
-        return row
-    parsed = WarcRecord.from_bytes(record.data)
-    row.url = (parsed.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">") or None
-    row.date = parse_date(parsed.headers.get("WARC-Date"))
+    headers = _headers(record.head)
+    row.url = (headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">") or None
+    row.date = parse_date(headers.get("WARC-Date"))
     if record.damage is not None:
         return row
     if record.size > limit:
         row.drop = "too_long"
     elif record.type == "conversion":
-        row.media = PLAIN
-        _fill(row, parsed.reader.read(), None)
-    elif not parsed.is_http:
+        _fill(row, record.block, None)
+    elif not (headers.get("Content-Type") or "").strip().lower().startswith("application/http"):
         row.drop = "not_text"
     else:
-        _respond(row, parsed, limit)
+        _respond(row, record.block, limit)
     return row
 
 
-def _respond(row: Row, parsed: Any, limit: int) -> None:  # noqa: ANN401 - fastwarc has no types for mypy
+def _respond(row: Row, block: bytes, limit: int) -> None:
     """Fill the row from an HTTP response."""
     try:
-        parsed.parse_http(auto_decode="all", max_header_len=HEAD_LIMIT, quirks_mode=True, strict_mode=False)
-        status = parsed.http_headers.status_code
+        response = _http(block, "none")
     except OSError as error:  # the bytes are in memory: this is never the store
-        row.error = f"HTTP response: {error}"
+        row.error = f"malformed HTTP head: {error}"
         return
-    if status is None:
-        row.error = f"malformed HTTP head: {(parsed.http_headers.status_line or '')[:80]!r}"
-        return
-    if status != 200:
-        row.drop = "http_status"
-        return
-    content_type = parsed.http_headers.get("Content-Type") or ""
+    headers = response.http_headers
+    content_type = headers.get("Content-Type") or ""
     name = content_type.partition(";")[0].strip().lower()
-    if name and name not in MEDIA:
+    if headers.status_code is None:
+        row.error = f"malformed HTTP head: {(headers.status_line or '')[:80]!r}"
+    elif headers.status_code != 200:
+        row.drop = "http_status"
+    elif name and name not in MEDIA:
         row.drop = "not_text"
-        return
-    try:
-        body = parsed.reader.read(limit + 1)
-    except OSError as error:
-        row.error = f"HTTP body: {error}"
-        return
-    if not name and not PAGE.match(body.removeprefix(BOM)):
-        row.drop = "not_text"
-        return
-    row.media = MEDIA.get(name, HTML)
-    declared = CHARSET.search(content_type)
-    if len(body) > limit:
-        row.drop = "too_long"
     else:
-        _fill(row, body, declared[1] if declared else None)
+        try:
+            if "Content-Encoding" in headers or "Transfer-Encoding" in headers:
+                response = _http(block, "all")
+            body = response.reader.read(limit + 1)
+        except OSError as error:
+            row.error = f"HTTP body: {error}"
+            return
+        if not name and not PAGE.match(body.removeprefix(BOM)):
+            row.drop = "not_text"
+            return
+        row.media = MEDIA.get(name, HTML)
+        declared = CHARSET.search(content_type)
+        if len(body) > limit:
+            row.drop = "too_long"
+        else:
+            _fill(row, body, declared[1] if declared else None)
+
+
+def _headers(head: bytes) -> Any:  # noqa: ANN401 - fastwarc has no types for mypy
+    from fastwarc.warc import HeaderMap
+
+    headers = HeaderMap()
+    headers.parse(io.BytesIO(head))
+    return headers
+
+
+def _http(block: bytes, decode: Literal["none", "all"]) -> Any:  # noqa: ANN401 - as above
+    """Parse an HTTP response; `all` undoes transfer and content encodings. Raises OSError for malformed bytes."""
+    from fastwarc.warc import WarcRecord
+
+    # Not WarcRecord.from_bytes with the record's own header: fastwarc 2.0.1 aborts the process on a huge Content-Length.
+    record = WarcRecord()
+    record.set_bytes_content(block)
+    record.is_http = True
+    record.parse_http(auto_decode=decode, max_header_len=HEAD_LIMIT, quirks_mode=True, strict_mode=False)
+    return record
 
 
 def _fill(row: Row, body: bytes, declared: str | None) -> None:

@@ -1,0 +1,136 @@
+"""HTTP bodies and charsets: what is undone, what is decoded, what is quarantined."""
+
+import gzip
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from archives import gz, memory, record, scan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.source.charset import decode
+from stages.source.warc import WarcSource
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+BODY = "<p>grüße</p>".encode() * 20
+CHUNKS = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:17], BODY[17:90], BODY[90:])) + b"0\r\n\r\n"
+
+
+def one(response, **options):
+    rows = scan(WarcSource(paths="", **options), memory(gz([record(0, response)]))).to_pylist()
+    assert len(rows) == 1
+    return rows[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Content-Encoding: gzip", gzip.compress(BODY)),
+        (b"content-encoding: GZIP", gzip.compress(BODY)),
+        (b"Content-Encoding: deflate", zlib.compress(BODY)),
+        (b"Content-Encoding: br", brotli.compress(BODY)),
+        (b"Content-Encoding: zstd", zstandard.compress(BODY)),
+        (b"Content-Encoding: identity", BODY),
+        (b"Transfer-Encoding: chunked", CHUNKS),
+        (b"X-Crawl-Content-Encoding: gzip", BODY),
+    ],
+)
+def test_encodings_are_undone(header, body):
+    row = one(HEAD + header + b"\r\n\r\n" + body)
+    assert (row["text"], row["error"], row["drop"]) == (BODY.decode(), None, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Content-Encoding: gzip", BODY),
+        (b"Content-Encoding: br", b"\xff" * 50),
+        (b"Content-Encoding: quantum", BODY),
+        (b"Transfer-Encoding: chunked", BODY),
+        (b"Transfer-Encoding: chunked", CHUNKS[:40]),
+    ],
+)
+def test_encodings_that_cannot_be_undone_are_quarantined(header, body):
+    row = one(HEAD + header + b"\r\n\r\n" + body)
+    assert row["error"].startswith("HTTP body: ")
+    assert (row["text"], row["drop"], row["url"]) == ("", None, "http://site.test/0")
+
+
+def test_a_body_that_unpacks_beyond_the_limit_is_too_long():
+    bomb = gzip.compress(b"\0" * 5_000_000)
+    row = one(HEAD + b"Content-Encoding: gzip\r\n\r\n" + bomb, max_record_bytes=100_000)
+    assert (row["drop"], row["text"]) == ("too_long", "")
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"<html><p>no head", b"Content-Type: text/html\r\n\r\nx", b"HTTP/1.1 abc\r\n\r\nx", b"\0" * 90]
+)
+def test_malformed_heads_are_quarantined(head):
+    row = one(head)
+    assert row["error"].startswith("malformed HTTP head")
+    assert row["text"] == ""
+
+
+def test_heads_with_bare_line_feeds_and_lines_without_colon_are_read():
+    assert one(b"HTTP/1.1 200 OK\nContent-Type: text/html\nnonsense\n\n<p>x</p>")["text"] == "<p>x</p>"
+
+
+@pytest.mark.parametrize(
+    ("body", "declared", "expected"),
+    [
+        ("naïve".encode(), None, "naïve"),
+        ("naïve".encode("latin-1"), "ISO-8859-1", "naïve"),
+        ("“quoted”".encode("cp1252"), "latin1", "“quoted”"),
+        ("Привет".encode("koi8-r"), "koi8-r", "Привет"),
+        ("日本語".encode("shift_jis"), "Shift_JIS", "日本語"),
+        ("①㈱".encode("cp932"), "sjis", "①㈱"),
+        ("똠".encode("cp949"), "euc-kr", "똠"),
+        ("𠮷".encode("gb18030"), "gb2312", "𠮷"),
+        (b"\xef\xbb\xbf" + "naïve".encode(), "latin1", "naïve"),
+        (b"\xff\xfe" + "naïve".encode("utf-16-le"), None, "naïve"),
+        (b"\xfe\xff" + "naïve".encode("utf-16-be"), "utf-8", "naïve"),
+        ('<meta charset="iso-8859-2">ł'.encode("iso-8859-2"), None, '<meta charset="iso-8859-2">ł'),
+        (
+            "<META http-equiv=Content-Type content='text/html; charset=windows-1251'>Да".encode("cp1251"),
+            None,
+            "<META http-equiv=Content-Type content='text/html; charset=windows-1251'>Да",
+        ),
+        (
+            '<?xml version="1.0" encoding="iso-8859-1"?><p>é'.encode("latin-1"),
+            None,
+            '<?xml version="1.0" encoding="iso-8859-1"?><p>é',
+        ),
+        ("<meta charset=utf-16>é".encode(), None, "<meta charset=utf-16>é"),
+        ("naïve".encode(), "no-such-charset", "naïve"),
+        (b"+AGE-", "utf-7", "+AGE-"),
+        ("caf\xe9 <meta charset=utf-8>".encode("latin-1"), "latin1", "caf\xe9 <meta charset=utf-8>"),
+    ],
+)
+def test_what_a_page_says_of_its_charset_is_believed_before_what_it_looks_like(body, declared, expected):
+    assert decode(body, declared, markup=True) == expected
+
+
+def test_detection_decides_when_nothing_is_declared():
+    russian = "Это обычный русский текст, в котором достаточно слов для угадывания кодировки. " * 5
+    assert decode(russian.encode("cp1251"), None, markup=True) == russian
+
+
+def test_plain_text_is_not_asked_for_meta_elements():
+    body = "<meta charset=koi8-r> é".encode()
+    assert decode(body, None, markup=False) == body.decode()
+    assert decode(body, None, markup=True) != body.decode()
+
+
+def test_bytes_that_no_charset_decodes_are_quarantined():
+    row = one(HEAD + b"\r\n\x81\x8d\x8f\x90 \xff\xfe\xfd")
+    assert row["error"] == "no charset decodes the text (declared: utf-8)"
+    assert row["text"] == ""
+
+
+@given(st.binary(max_size=200), st.none() | st.sampled_from(["utf-8", "latin1", "utf-16", "gbk", "\xff", ""]), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_give_encodable_text_or_none(body, declared, markup):
+    text = decode(body, declared, markup)
+    assert text is None or text.encode() is not None
