@@ -1,0 +1,119 @@
+"""JSON Lines against Python's own reading of them, and every way a line can be wrong."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pytest
+import zstandard
+from archives import memory, scan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.schema import DOCUMENT, check
+from stages.source.jsonl import JsonlSource
+from stages.source.rows import SCHEMA
+
+SOURCE = JsonlSource(paths="")
+PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+
+
+def read(data, **options):
+    return scan(JsonlSource(paths="", **options), memory(data))
+
+
+@given(
+    st.lists(st.text(min_size=1).filter(lambda text: not text.isspace()), max_size=20),
+    st.sampled_from(sorted(PACKS)),
+    st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_lines_come_as_they_are_with_addresses_that_lead_back(texts, pack, escape):
+    lines = [
+        json.dumps({"text": text, "url": f"http://site.test/{n}"}, ensure_ascii=escape).encode() for n, text in enumerate(texts)
+    ]
+    file = memory(PACKS[pack](b"\n".join(lines)))
+    rows = scan(SOURCE, file, batch_rows=7)
+    check(rows, DOCUMENT, pack)
+    assert rows.schema == SCHEMA
+    assert rows["text"].to_pylist() == texts
+    assert rows["length"].to_pylist() == [len(line) for line in lines]
+    assert rows["offset"].to_pylist() == [sum(len(line) + 1 for line in lines[:n]) for n in range(len(lines))]
+    for number in range(len(texts)):
+        row = rows.slice(number, 1)
+        assert SOURCE.fetch(file, row["offset"][0].as_py(), row["length"][0].as_py()).equals(row)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 100])
+def test_lines_longer_than_a_piece_are_whole_for_any_batch(batch_rows):
+    texts = ["a" * (3 << 20), "short", "é" * (1 << 20)]
+    data = b"\n".join(json.dumps({"text": text}).encode() for text in texts) + b"\n"
+    tables = list(SOURCE.open()(memory(data), batch_rows))
+    assert pa.concat_tables(tables)["text"].to_pylist() == texts
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"text": "a"', "not JSON"),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"text": "\xff"}', "not UTF-8"),
+        (b'["text"]', "not a JSON object: list"),
+        (b'{"body": "a"}', "no 'text' among the keys"),
+        (b'{"text": null}', "no 'text' among the keys"),
+        (b'{"text": 5}', "'text' is not text: int"),
+        (b'{"text": "\\ud800"}', "'text' is not text: a lone surrogate"),
+    ],
+)
+def test_a_bad_line_is_quarantined_and_its_neighbours_are_not(line, error):
+    rows = read(b'{"text": "before"}\n' + line + b'\n\n  \n{"text": "after"}\n').to_pylist()
+    assert [row["text"] for row in rows] == ["before", "", "after"]
+    assert rows[1]["error"].startswith(error)
+    assert (rows[1]["offset"], rows[1]["length"]) == (19, len(line))
+    assert [rows[0]["error"], rows[2]["error"]] == [None, None]
+
+
+def test_keys_dates_and_addresses():
+    data = (
+        b'{"body": "a", "link": "http://x.test/", "when": "2024-05-06T07:08:09+02:00"}\n{"body": "b", "link": 5, "when": "soon"}'
+    )
+    rows = read(data, text_key="body", url_key="link", date_key="when").to_pylist()
+    assert [(row["text"], row["url"], str(row["date"])) for row in rows] == [
+        ("a", "http://x.test/", "2024-05-06 05:08:09+00:00"),
+        ("b", None, "None"),
+    ]
+
+
+def test_empty_and_too_long_lines_are_dropped():
+    data = b'{"text": " "}\n' + json.dumps({"text": "x" * 200}).encode() + b'\n{"text": "fits"}'
+    rows = read(data, max_line_bytes=100).to_pylist()
+    assert [(row["drop"], row["text"], row["length"]) for row in rows] == [
+        ("empty", "", 13),
+        ("too_long", "", 212),
+        (None, "fits", 16),
+    ]
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_a_cut_file_gives_the_lines_before_and_one_error(pack):
+    data = PACKS[pack](b"".join(json.dumps({"text": f"{n**40:x}"}).encode() + b"\n" for n in range(1, 30_000)))
+    rows = read(data[: len(data) // 2]).to_pylist()
+    assert [row["text"] for row in rows[:-1]] == [f"{n**40:x}" for n in range(1, len(rows))]
+    assert len(rows) > 1000
+    assert rows[-1]["error"].endswith("ends before its end")
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_an_empty_file_has_no_rows(pack):
+    assert read(PACKS[pack](b"")).num_rows == 0
+
+
+def test_an_address_without_a_line_is_refused():
+    with pytest.raises(InputError, match="no line at offset 5"):
+        SOURCE.fetch(memory(b'{"text": "a"}'), 5, 0)
+
+
+def test_the_limit_must_be_sensible():
+    with pytest.raises(ValueError, match="max_line_bytes is 0"):
+        JsonlSource(paths="", max_line_bytes=0)
