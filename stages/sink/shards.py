@@ -50,7 +50,9 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
     assert not missing, f"shards: the field input_ids lacks metadata {sorted(missing)}"
     bos, eos = (int(metadata[key]) if key in metadata else None for key in ("bos_id", "eos_id"))
     tokenizer = Tokenizer(metadata["tokenizer_sha256"], int(metadata["vocab_size"]), bos, eos)
-    extra = [schema.field(name) for name in ("language", *columns) if name in schema.names]
+    # What every shard has anyway, and what is named twice, is written once.
+    always = fmt.token_schema(ids.type.value_type, tokenizer).names
+    extra = [schema.field(n) for n in dict.fromkeys(("language", *columns)) if n in schema.names and n not in always]
     plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in extra]
     schemes: dict[str, list[pa.Field]] = {}
     for field in schema:
@@ -194,7 +196,8 @@ class Shards(Sink):
     Args:
         tokens_per_shard: a new file is begun when the running count of tokens would pass this; a longer document has a
             file of its own.
-        columns: further columns to keep in the shards (`language` is kept when it is there).
+        columns: further columns to keep in the shards, beside those that every shard has (`gristmill.format.token_schema`);
+            `language` is kept when it is there.
     """
 
     tokens_per_shard: int = 50_000_000

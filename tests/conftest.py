@@ -1,0 +1,133 @@
+"""What many tests start from, made once a session: a small crawl, its pages, a tokenizer and a finished build.
+
+The small crawl is a folder in which `python -m jobs` runs as in a checkout: the recipes in it are the real ones, its two WARC
+files hold pages of `examples/crawl`, whose compressed records are copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipeline.store import expand
+from stages.extract.html import ExtractHtml
+from stages.source.warc import WarcSource
+from stages.tokenizer import Bpe
+
+ROOT = Path(__file__).parents[1]
+
+# Where the pages begin that are taken, by what the demo does with them.
+PAGES = {
+    "docs-00000.warc.gz": {
+        "kept": [3935, 314703, 326075, 380450, 456143, 1178808, 1542384],
+        "exact_duplicate": [383541, 394803, 646341],
+        "language": [11909],
+        "language_score": [102562],
+        "gopher_below_alpha_threshold": [16318],
+        "gopher_short_doc": [141944],
+    },
+    "docs-00001.warc.gz": {
+        "kept": [234011, 1046529],
+        "exact_duplicate": [257198, 345858],  # of pages in the other file
+        "language": [67868],
+        "language_score": [12175],
+        "gopher_below_alpha_threshold": [852],
+        "gopher_short_doc": [476655],
+        "gopher_too_many_hashes": [2769880],
+        "no_text": [1759693],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder to run the commands in."""
+
+    folder: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "jobs", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def jobs(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end in a process of its own and check its exit code."""
+        done = subprocess.run(self.command(*arguments), cwd=self.folder, env=self.environment(), capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+
+def member(data: bytes, start: int) -> bytes:
+    """Return the gzip member that begins at `start`."""
+    decoder = zlib.decompressobj(wbits=31)
+    decoder.decompress(data[start:])
+    return data[start : len(data) - len(decoder.unused_data)]
+
+
+@pytest.fixture(scope="session")
+def small_crawl(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """24 pages in two files, below `examples/crawl` of a folder that has the recipes too."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "examples/crawl").mkdir(parents=True)
+    for name, pages in PAGES.items():
+        data = (ROOT / "examples/crawl" / name).read_bytes()
+        starts = [0, *sorted(start for taken in pages.values() for start in taken)]
+        (folder / "examples/crawl" / name).write_bytes(b"".join(member(data, start) for start in starts))
+    (folder / "jobs").symlink_to(ROOT / "jobs")
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def pages(small_crawl: Checkout) -> pa.Table:
+    """The pages of the small crawl as documents of HTML."""
+    files = expand(str(small_crawl.folder / "examples/crawl/*.warc.gz"))
+    tables = [table for file in files for table in WarcSource(paths="").open()(file, 100)]
+    return pa.concat_tables(tables).drop_columns(["drop", "error"]).combine_chunks()
+
+
+@pytest.fixture(scope="session")
+def texts(pages: pa.Table) -> pa.Table:
+    """The pages as documents of plain text."""
+    docs = ExtractHtml().open()(pages)
+    return docs.filter(pc.is_null(docs["drop"])).drop_columns(["drop"]).combine_chunks()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer of 600 tokens, trained on the pages."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    Bpe(vocab_size=600).train(texts["text"].to_pylist()).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out of the commands: the demo's build of tokens over the small crawl."""
+
+    checkout: Checkout
+    output: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def id(self) -> str:
+        return self.stdout.split()[-2]
+
+
+@pytest.fixture(scope="session")
+def small_build(small_crawl: Checkout) -> Built:
+    """The demo's three recipes run one after the other, on this machine alone: texts, tokenizer, token shards."""
+    local = ("--set", "run.on=local")
+    small_crawl.jobs("build", "jobs/recipes/demo-text.yaml", *local)
+    small_crawl.jobs("train-tokenizer", "jobs/recipes/tokenizer-superbpe-8k.yaml")
+    done = small_crawl.jobs("build", "jobs/recipes/demo.yaml", *local)
+    return Built(small_crawl, small_crawl.folder / "build/demo", done.stdout, done.stderr)

@@ -1,0 +1,230 @@
+"""Every stage with parameters to test it with, the documents it is given, and the ways to split these into tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.stage import Filter, Stage
+from stages import STAGES
+from stages.extract.html import ExtractHtml
+from stages.filter.language import Language
+from stages.score.reference import Curated, Ngram, Reference
+from stages.tokenizer.encode import Encode
+
+TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Parameters of a stage. `one`: sets that run; the first is what `other` differs from, by one parameter each.
+
+    `other` names every parameter of the stage; what must change along with it stands beside it.
+    """
+
+    one: Sequence[Mapping[str, Any]] = ({},)
+    other: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def one_each(**values: Any) -> dict[str, dict[str, Any]]:
+    return {name: {name: value} for name, value in values.items()}
+
+
+def reference(**ngram: Any) -> dict[str, Any]:
+    return {"reference": Reference(ngram=Ngram(**{"slots": 2**14, **ngram}))}
+
+
+CASES: dict[str, Case] = {
+    "warc": Case(other=one_each(max_record_bytes=1 << 20)),
+    "jsonl": Case(other=one_each(text_key="content", url_key="address", date_key="when", max_line_bytes=1 << 20)),
+    "parquet": Case(other=one_each(text_column="content", url_column="address", date_column="when")),
+    "extract_html": Case(
+        [{}, {"main_content": False, "comments": True, "links": True}, {"engine": "trafilatura", "favor": "recall"}],
+        {
+            **one_each(engine="trafilatura", main_content=False, comments=True, links=True, max_chars=99_999, max_depth=99),
+            "favor": {"favor": "recall", "engine": "trafilatura"},
+        },
+    ),
+    "language": Case(
+        [{"keep": ("en", "fr")}, {"min_score": 0.0, "max_chars": 300}],
+        one_each(keep=("fr", "en"), min_score=0.5, max_chars=10, model="<lid.176 elsewhere>"),
+    ),
+    "gopher_repetition": Case(
+        other=one_each(
+            dup_line_frac=0.2,
+            dup_para_frac=0.2,
+            dup_line_char_frac=0.1,
+            dup_para_char_frac=0.1,
+            top_n_grams=((2, 0.2),),
+            dup_n_grams=((5, 0.15),),
+            language="de",
+        )
+    ),
+    "gopher_quality": Case(
+        [{}, {"stop_words": ("der", "die"), "min_doc_words": None}],
+        one_each(
+            min_doc_words=49,
+            max_doc_words=99_999,
+            min_avg_word_length=2,
+            max_avg_word_length=11,
+            max_symbol_word_ratio=None,
+            max_bullet_lines_ratio=0.8,
+            max_ellipsis_lines_ratio=0.2,
+            max_non_alpha_words_ratio=0.7,
+            min_stop_words=1,
+            stop_words=("the",),
+            language="de",
+        ),
+    ),
+    "fineweb_quality": Case(
+        other=one_each(
+            line_punct_thr=0.1,
+            line_punct_exclude_zero=True,
+            stop_chars=(".",),
+            short_line_thr=0.6,
+            short_line_length=20,
+            char_duplicates_ratio=0.02,
+            new_line_ratio=0.2,
+            language="de",
+        )
+    ),
+    "dedup_exact": Case([{}, {"normalize": "whitespace"}], one_each(normalize="whitespace")),
+    "dedup_minhash": Case(
+        [{}, {"ngram": 2, "bands": 32, "rows": 2, "threshold": 0.1, "max_stars": 2}],
+        one_each(ngram=4, bands=13, rows=7, threshold=0.7, max_stars=15, seed=1),
+    ),
+    "encode": Case(
+        [{"tokenizer": TOKENIZER}, {"tokenizer": TOKENIZER, "bos": "<|endoftext|>", "eos": None}],
+        one_each(tokenizer=OTHER_TOKENIZER, bos="<|endoftext|>", eos=None),
+    ),
+    "score": Case(
+        [reference(), reference(order=2, curated=Curated(column="length", at_least=4400))],
+        {"scheme": {}, "reference": reference(order=4)},  # there is one scheme only
+    ),
+    "shards": Case(
+        [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score")}],
+        one_each(tokens_per_shard=1, columns=("url",)),
+    ),
+    "documents": Case([{}, {"bytes_per_shard": 10_000}], one_each(bytes_per_shard=1)),
+}
+RUNS = [(name, index) for name, case in CASES.items() for index in range(len(case.one))]
+
+MOST_MARKUP, MOST_TEXT = 20_000, 2_500  # characters: the rules of repetition and the slow extractor take their time
+
+# Texts that pages rarely have and stages must take all the same.
+ODD = [
+    "x",
+    "¶",
+    "é" * 300,
+    "\ufeff \u2028 a",
+    "line\n" * 40,
+    "word " * 200,
+    "漢字かな交じり文" * 30,
+    "👩‍👩‍👧 end",
+    "- a\n- b\n…",
+    "NaN # # #",
+]
+
+
+@dataclass(frozen=True)
+class World:
+    """What stages are given: documents of each state, and files."""
+
+    pages: pa.Table
+    texts: pa.Table
+    named: pa.Table
+    encoded: pa.Table
+    files: Mapping[str, str]
+
+    @staticmethod
+    def of(pages: pa.Table, texts: pa.Table, tokenizer: Path) -> World:
+        pages = pages.filter(pc.less(pc.utf8_length(pages["text"]), MOST_MARKUP))
+        short = pc.utf8_slice_codeunits(texts["text"], 0, MOST_TEXT)
+        texts = texts.set_column(texts.column_names.index("text"), texts.schema.field("text"), short)
+        other = tokenizer.with_name("another")
+        other.mkdir(exist_ok=True)
+        (other / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
+        lid = other / "lid.ftz"
+        lid.write_bytes(Path(Language().files()[0]).read_bytes())
+        texts = with_odd(texts)
+        named = Language(min_score=0.0).open()(texts).drop_columns(["drop"])
+        encoded = Encode(tokenizer=str(tokenizer)).open()(named).drop_columns(["drop"])
+        files = {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
+        return World(whole(with_odd(pages)), whole(texts), whole(named), whole(encoded), files)
+
+    def make(self, name: str, parameters: Mapping[str, Any]) -> Stage:
+        given = {"paths": "nowhere"} if name in ("warc", "jsonl", "parquet") else {}
+        values = {key: self.files.get(value, value) if isinstance(value, str) else value for key, value in parameters.items()}
+        return STAGES[name](**given, **values)
+
+    def stage(self, name: str, index: int) -> Stage:
+        return self.make(name, CASES[name].one[index])
+
+    def input(self, stage: Stage) -> pa.Table:
+        """Return documents as they are where such a stage stands in a build."""
+        if isinstance(stage, ExtractHtml):
+            return self.pages
+        if isinstance(stage, Filter):
+            return self.named
+        return self.encoded if "input_ids" in stage.needs() else self.texts
+
+
+def with_odd(docs: pa.Table) -> pa.Table:
+    """Return the documents followed by ones with odd texts, and by the first of them again under another id."""
+    rows = docs.slice(0, 1).to_pylist() * len(ODD)
+    odd = [
+        {**row, "id": f"{i:032x}", "text": text, "url": None, "date": None}
+        for i, (row, text) in enumerate(zip(rows, ODD, strict=True))
+    ]
+    again = [{**docs.slice(1, 1).to_pylist()[0], "id": "f" * 32}]
+    return pa.concat_tables([docs, pa.Table.from_pylist(odd + again, schema=docs.schema)])
+
+
+def whole(docs: pa.Table) -> pa.Table:
+    """Return the documents in fresh buffers, one chunk a column."""
+    return docs.take(pa.array(range(docs.num_rows))).combine_chunks()
+
+
+def _cut(docs: pa.Table, sizes: Sequence[int]) -> list[pa.Table]:
+    tables, start = [], 0
+    while start < docs.num_rows:
+        size = sizes[len(tables) % len(sizes)]
+        tables.append(docs.slice(start, size))
+        start += size
+    return tables
+
+
+def _at_an_offset(docs: pa.Table) -> pa.Table:
+    """Return the documents as a slice of buffers that hold others before and behind them."""
+    longer = whole(pa.concat_tables([docs.slice(3), docs, docs.slice(0, 5)]))
+    return longer.slice(docs.num_rows - 3, docs.num_rows)
+
+
+def _chunked(docs: pa.Table) -> pa.Table:
+    """Return one table of many chunks, empty ones among them."""
+    return pa.concat_tables([docs.slice(0, 0), *_cut(docs, [1, 4, 0, 2, 7]), docs.slice(0, 0)])
+
+
+SPLITS: dict[str, Callable[[pa.Table], list[pa.Table]]] = {
+    "rows": lambda docs: _cut(docs, [1]),
+    "uneven": lambda docs: _cut(docs, [2, 11, 1, 5]),
+    "offset": lambda docs: [_at_an_offset(docs)],
+    "chunked": lambda docs: [_chunked(docs)],
+    "copies": lambda docs: [docs.slice(0, 0), *map(whole, _cut(docs, [9, 3])), docs.slice(0, 0)],
+    "pieces of an offset": lambda docs: _cut(_at_an_offset(docs), [4, 13]),
+}
+
+
+def state(table: pa.Table | pa.Array) -> str:
+    """Return a hash of the values and types; equal for tables that differ in chunks and offsets only, NaN equal to NaN."""
+    if isinstance(table, pa.Array | pa.ChunkedArray):
+        table = pa.table({"values": table})
+    schema = [(f.name, str(f.type), sorted((f.metadata or {}).items())) for f in table.schema]
+    rows = "\n".join(str(row) for row in table.to_pylist())
+    return hashlib.sha256(f"{schema}\n{rows}".encode("utf-8", "surrogatepass")).hexdigest()
