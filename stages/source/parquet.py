@@ -69,6 +69,8 @@ class ParquetSource(Source):
             groups: list[int] = []
             for group in range(source.num_row_groups):
                 rows = source.metadata.row_group(group).num_rows
+                if rows < 0:
+                    raise pa.ArrowInvalid(f"row group {group} has {rows} rows")
                 if not groups and number + rows <= start:
                     number += rows
                 else:
@@ -79,7 +81,7 @@ class ParquetSource(Source):
             for batch in source.iter_batches(READ_ROWS, row_groups=groups, columns=columns, use_threads=False):
                 yield from self._batch(batch, number)
                 number += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if watched.failure is not None:
                 raise watched.failure from error
             yield Row(number, 0, error=f"damaged Parquet: {str(error).splitlines()[0][:200]}")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import Memory, memory, scan
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
@@ -104,6 +104,7 @@ GOOD = packed(texts(400), row_group_size=100, compression="snappy")
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+@example(GOOD.index(b"schema") + 12, 255)  # the name of a column
 @settings(max_examples=150, deadline=None)
 def test_a_flipped_byte_never_raises(place, flip):
     data = bytearray(GOOD)
