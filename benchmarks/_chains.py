@@ -1,9 +1,10 @@
 """One side of `benchmarks.end_to_end`: a process that loads a chain and then runs it whenever it is told to.
 
-    python -m benchmarks._chains gristmill-trafilatura|gristmill-resiliparse|datatrove
+    python -m benchmarks._chains gristmill-trafilatura|gristmill-resiliparse|datatrove FOLDER
 
-Reads JSON lines from standard input: `{"folder": an empty folder, "warcs": [paths]}`; runs the chain on one core, writes into the
-folder, and answers with a line `{"cpu": CPU seconds of this process and its children, "wall": ..., "counts": {step: documents}}`.
+Reads JSON lines from standard input: `{"folder": an empty folder, "warcs": [paths]}`; runs the chain on one core, writes into
+that folder (FOLDER is for what is kept between runs), and answers with a line `{"cpu": CPU seconds of this process and its
+children, "wall": ..., "counts": {step: documents that left it}}`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _kept(ledgers: Sequence[Mapping[str, Any]]) -> Counts:
     return counts
 
 
-def datatrove() -> Run:
+def datatrove(cache: Path) -> Run:
     """Return datatrove's FineWeb chain (its examples/fineweb.py) through its own executor, one process a step.
 
     Left out, as we have no such stage yet: the URL filter, the C4 filter, the formatter of personal data. Left out, as it
@@ -67,7 +68,7 @@ def datatrove() -> Run:
     from benchmarks import _datatrove
 
     assert not _datatrove.missing(), _datatrove.INSTALL
-    _datatrove.prepare()
+    _datatrove.prepare(cache)
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
     from datatrove.pipeline.readers import JsonlReader
@@ -121,9 +122,9 @@ NAMES = {
     "MinHash stage 4": "dedup_minhash",
 }
 
-SIDES: dict[str, Callable[[], Run]] = {
-    "gristmill-trafilatura": lambda: gristmill("trafilatura"),
-    "gristmill-resiliparse": lambda: gristmill("resiliparse"),
+SIDES: dict[str, Callable[[Path], Run]] = {
+    "gristmill-trafilatura": lambda _: gristmill("trafilatura"),
+    "gristmill-resiliparse": lambda _: gristmill("resiliparse"),
     "datatrove": datatrove,
 }
 
@@ -134,13 +135,13 @@ def cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def main(side: str) -> None:
+def main(side: str, folder: str) -> None:
     """Serve until the input ends."""
     # One core for the process and all it starts.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints is not an answer
-    run = SIDES[side]()
+    run = SIDES[side](Path(folder))
     for line in sys.stdin:
         task = json.loads(line)
         wall, cpu = time.perf_counter(), cpu_seconds()
@@ -150,4 +151,4 @@ def main(side: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

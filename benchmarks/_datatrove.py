@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,9 @@ def missing() -> list[str]:
     return [name for name in needed if name not in installed]
 
 
-def prepare() -> None:
+def prepare(cache: Path) -> None:
     """Silence its log, give its cache a folder of its own, and import what its extractor's processes shall inherit."""
-    os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="datatrove-")
+    os.environ["HF_ASSETS_CACHE"] = str(cache)
     os.environ["HF_HUB_OFFLINE"] = "1"
     import trafilatura  # noqa: F401  a sandbox that imports it itself runs into its own time limit
     from loguru import logger

@@ -39,7 +39,7 @@ QUICK_ROUNDS, ROUNDS = 2, 3
 
 # What the prototypes reached over datatrove's chain, in one run.
 GOALS = {"same_extractor": ("gristmill-trafilatura", 2.2), "default_extractor": ("gristmill-resiliparse", 22.0)}
-IDENTIFIED = b"WARC-Identified-Payload-Type"
+IDENTIFIED = "WARC-Identified-Payload-Type"
 PAGE = re.compile(rb"^content-type:[ \t]*(text/html|application/xhtml\+xml)", re.IGNORECASE | re.MULTILINE)
 COLUMNS = ("warc", "extract_html", "language", "gopher_repetition", "gopher_quality", "fineweb_quality", "dedup_minhash")
 
@@ -60,26 +60,23 @@ def select(warcs: Sequence[Path], pages: int | None, folder: Path) -> tuple[list
                 seen += 1
                 if seen * pages // total > taken:
                     taken += 1
-                    out.write(gzip.compress(_identified(data) + b"\r\n\r\n", 6, mtime=0))
+                    out.write(gzip.compress(data, 6, mtime=0))
         paths.append(str(target))
     return paths, taken
 
 
 def _responses(path: Path) -> Iterator[bytes]:
-    """Yield the header and block of each response in a file."""
-    from stages.source.records import records
+    """Yield each response in a file as a record that says what its payload is, where it is a page."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     with path.open("rb") as file:
-        yield from (record.data for record in records(file, 1 << 30) if record.type == "response" and record.damage is None)
-
-
-def _identified(data: bytes) -> bytes:
-    head, _, http = data.partition(b"\r\n\r\n")
-    found = PAGE.search(http[: http.find(b"\r\n\r\n")])
-    if found is None or IDENTIFIED.lower() in head.lower():
-        return data
-    version, _, rest = data.partition(b"\r\n")
-    return version + b"\r\n" + IDENTIFIED + b": " + found[1].lower() + b"\r\n" + rest
+        for record in ArchiveIterator(file, record_types=WarcRecordType.response, parse_http=False):
+            block = record.reader.read()
+            found = PAGE.search(block[: block.find(b"\r\n\r\n")])
+            if found is not None and record.headers.get(IDENTIFIED) is None:
+                record.headers.append(IDENTIFIED, found[1].lower().decode())
+            head = "".join(f"{name}: {value}\r\n" for name, value in record.headers.items())
+            yield f"{record.headers.status_line}\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
 
 
 @dataclass
@@ -87,13 +84,14 @@ class Side:
     """A process with one chain, and what its runs took."""
 
     name: str
+    cache: Path
     log: IO[str]
     cpu: list[float] = field(default_factory=list)
     load: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "benchmarks._chains", self.name]
+        command = [sys.executable, "-m", "benchmarks._chains", self.name, str(self.cache)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
 
@@ -154,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(place)
         paths, pages = select(warcs, QUICK_PAGES if arguments.quick else None, folder / "warcs")
         warm, _ = select(warcs, WARM_PAGES, folder / "warm")
-        sides = [Side(name, log) for name in names]
+        sides = [Side(name, folder / "cache", log) for name in names]
         measure(sides, warm, paths, QUICK_ROUNDS if arguments.quick else ROUNDS, folder)
     found = {side.name: pages / statistics.median(side.cpu) for side in sides}
     peer = found.get("datatrove")
