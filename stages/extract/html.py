@@ -74,8 +74,12 @@ class ExtractHtml(Map):
         if len(markup) > self.max_chars:
             return "", "too_long"
         tree: Any = HTMLTree.parse(markup)
-        # No tree is deeper than it has tags; a chain of child selectors matches an element at that depth or none.
-        if markup.count("<") > self.max_depth and tree.document.query_selector(" > ".join(["*"] * (self.max_depth + 1))):
+        # A chain of child selectors matches an element at that depth or none. No page needs the look that has too few tags
+        # for it: html and body are implied, and at most two elements a tag (`<table><td>` makes four).
+        deep = 2 * markup.count("<") + 2 > self.max_depth and tree.document.query_selector(
+            " > ".join(["*"] * (self.max_depth + 1))
+        )
+        if deep:
             return "", "too_deep"
         return extract(markup, tree), None
 

@@ -1,7 +1,8 @@
-"""Rules of thumb on text: Gopher's quality and repetition rules and FineWeb's, as datatrove decides them.
+"""Rules of thumb on text: Gopher's repetition and quality rules, C4's and FineWeb's, as datatrove decides them.
 
 Reads `text`, and `language` where a stage before added it; names the first rule that a document breaks, with datatrove's own
-reason. datatrove's classes are the reference implementation of these filters, so they are what runs here.
+reason. C4 also rewrites `text`. datatrove's classes are the reference implementation of these filters, so they are what runs
+here.
 
 Words depend on the language. datatrove assigns a splitter to most codes; those that run on spaCy or white space alone are
 used as they are. For the others (Chinese, Japanese, Thai, Hindi, ...) it needs packages that are not part of this project,
@@ -12,12 +13,14 @@ report then shows. Keep them by leaving these filters out, or by filtering on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.stage import Filter, Judge, Transform
+from pipeline.errors import InputError
+from pipeline.schema import DROP
+from pipeline.stage import Filter, Judge, Map, Stage, Transform
 
 ENGLISH = "en"
 NO_SPLITTER = "no_word_splitter"
@@ -43,13 +46,21 @@ class GopherRepetition(Filter):
 
     def __post_init__(self) -> None:
         _fractions(self, "dup_line_frac", "dup_para_frac", "dup_line_char_frac", "dup_para_char_frac")
+        for name in ("top_n_grams", "dup_n_grams"):
+            for n, share in getattr(self, name):
+                if n < 1 or not 0 <= share <= 1:
+                    raise ValueError(f"{name}: {(n, share)} should be n of at least 1 and a share between 0 and 1")
+
+    def check(self) -> None:
+        """Raise InputError when words of `language` cannot be split."""
+        _check_language(self.language)
 
     def open(self) -> Judge:
         """Return f(docs) → reasons."""
         from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 
         parameters = _parameters(self)
-        return _judge(lambda language: GopherRepetitionFilter(**parameters, language=language).filter, self.language)
+        return _judge(lambda language: GopherRepetitionFilter(**parameters, language=language), self.language)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +94,13 @@ class GopherQuality(Filter):
             if least is not None and most is not None and least > most:
                 raise ValueError(f"{low} is {least}, above {high} = {most}: no document would be kept")
 
+    def check(self) -> None:
+        """Raise InputError when words of `language` cannot be split."""
+        _check_language(self.language)
+
     def open(self) -> Judge:
         """Return f(docs) → reasons."""
-        return _judge(lambda language: self._reference(language).filter, self.language)
+        return _judge(self._reference, self.language)
 
     def explain(self) -> Transform:
         """Return f(docs) → the number that each rule compares, a row a document; null where the words cannot be split."""
@@ -130,12 +145,59 @@ class FinewebQuality(Filter):
     def __post_init__(self) -> None:
         _fractions(self, "line_punct_thr", "short_line_thr", "char_duplicates_ratio")
 
+    def check(self) -> None:
+        """Raise InputError when words of `language` cannot be split."""
+        _check_language(self.language)
+
     def open(self) -> Judge:
         """Return f(docs) → reasons."""
         from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
         parameters = _parameters(self)
-        return _judge(lambda language: FineWebQualityFilter(**parameters, language=language).filter, self.language)
+        return _judge(lambda language: FineWebQualityFilter(**parameters, language=language), self.language)
+
+
+@dataclass(frozen=True, kw_only=True)
+class C4Quality(Map):
+    """Drop lines that are not sentences, then documents that have too few left (C4, Raffel et al. 2020, section 2.2).
+
+    It rewrites `text`: lines without terminal punctuation, of fewer than `min_words_per_line` words, with a word of more than
+    `max_word_length` characters, about JavaScript or cookies go, and citation marks. -1 switches a bound off. With
+    `split_paragraph` false sentences are judged instead of lines. The list of bad words is not applied. `language` splits the
+    sentences of documents that have no `language` column.
+    """
+
+    split_paragraph: bool = True
+    remove_citations: bool = True
+    filter_no_terminal_punct: bool = True
+    min_num_sentences: int = 5
+    min_words_per_line: int = 3
+    max_word_length: int = 1000
+    filter_lorem_ipsum: bool = True
+    filter_javascript: bool = True
+    filter_curly_bracket: bool = True
+    filter_policy: bool = True
+    language: str = ENGLISH
+
+    def check(self) -> None:
+        """Raise InputError when words of `language` cannot be split."""
+        _check_language(self.language)
+
+    def open(self) -> Transform:
+        """Return f(docs) → docs with `text` and `drop`."""
+        from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+
+        parameters = _parameters(self)
+        verdicts = _verdicts(lambda language: C4QualityFilter(**parameters, language=language), self.language)
+
+        def transform(docs: pa.Table) -> pa.Table:
+            found = verdicts(docs)
+            texts = pa.array([text for _, text in found], pa.string())
+            place = docs.schema.get_field_index("text")
+            docs = docs.set_column(place, docs.schema.field(place), texts)
+            return docs.append_column(DROP, pa.array([reason for reason, _ in found], pa.string()))
+
+        return transform
 
 
 NUMBERS = pa.schema(
@@ -177,28 +239,44 @@ def _gopher_numbers(text: str, language: str, stop_words: set[str]) -> dict[str,
     }
 
 
-def _judge(build: Callable[[str], Callable[[Any], Any]], default: str) -> Judge:
-    """Return f(docs) → reasons; `build(language)` makes datatrove's filter function, once a language."""
+def _judge(build: Callable[[str], Any], default: str) -> Judge:
+    """Return f(docs) → reasons; see `_verdicts`."""
+    verdicts = _verdicts(build, default)
+    return lambda docs: pa.array([reason for reason, _ in verdicts(docs)], pa.string())
+
+
+def _verdicts(build: Callable[[str], Any], default: str) -> Callable[[pa.Table], list[tuple[str | None, str]]]:
+    """Return f(docs) → for each document the reason to drop it or None, and its text afterwards.
+
+    `build(language)` makes datatrove's filter, once a language; `default` is the language of documents without one.
+    """
     from datatrove.data import Document
+    from datatrove.pipeline.filters.base_filter import get_filter_result
     from loguru import logger
 
     logger.disable("datatrove")  # it writes to standard error
-    filters: dict[str, Callable[[Any], Any] | None] = {}
+    filters: dict[str, Any] = {}
 
-    def reason(text: str, language: str) -> str | None:
+    def verdict(text: str, language: str) -> tuple[str | None, str]:
         if language not in filters:
             filters[language] = build(language) if _splits(language) else None
-        judge = filters[language]
-        if judge is None:
-            return NO_SPLITTER
-        verdict = judge(Document(text=text, id=""))
-        return verdict[1] if isinstance(verdict, tuple) else None
+        if filters[language] is None:
+            return NO_SPLITTER, text
+        document = Document(text=text, id="")
+        kept, reason = get_filter_result(filters[language].filter(document))
+        return (None, document.text) if kept else (str(reason), text)
 
-    def judge_table(docs: pa.Table) -> pa.Array:
-        languages = _languages(docs, default)
-        return pa.array([reason(text, code) for text, code in zip(docs["text"].to_pylist(), languages, strict=True)], pa.string())
+    def judge(docs: pa.Table) -> list[tuple[str | None, str]]:
+        return [verdict(text, code) for text, code in zip(docs["text"].to_pylist(), _languages(docs, default), strict=True)]
 
-    return judge_table
+    return judge
+
+
+def _check_language(language: str) -> None:
+    if language != ENGLISH and not _splits(language):
+        raise InputError(
+            f"language: {language!r} has no word splitter without further packages; give a code such as en, de or fr"
+        )
 
 
 def _splits(language: str) -> bool:
@@ -219,14 +297,12 @@ def _languages(docs: pa.Table, default: str) -> list[str]:
     return [code or default for code in docs["language"].to_pylist()]
 
 
-def _parameters(stage: Filter) -> dict[str, Any]:
+def _parameters(stage: Stage) -> dict[str, Any]:
     """Return the fields that datatrove's class takes under the same name, but the language."""
-    from dataclasses import fields
-
     return {field.name: getattr(stage, field.name) for field in fields(stage) if field.name != "language"}
 
 
-def _fractions(stage: Filter, *names: str) -> None:
+def _fractions(stage: Stage, *names: str) -> None:
     values: Mapping[str, float | None] = {name: getattr(stage, name) for name in names}
     for name, value in values.items():
         if value is not None and not 0 <= value <= 1:

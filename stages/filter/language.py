@@ -111,7 +111,8 @@ def _predict(model: Any, texts: pa.ChunkedArray, max_chars: int | None) -> tuple
 def _known(code: str, labels: frozenset[str], model: str) -> None:
     if code in labels:
         return
-    near = difflib.get_close_matches(code.lower(), sorted(labels), n=3, cutoff=0.4)
+    short = code.lower()[:2]  # en_US, eng, english, EN
+    near = [short] if short in labels else difflib.get_close_matches(code.lower(), sorted(labels), n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(f"keep: unknown language {code!r}{hint} ({model} has {len(labels)} codes, for instance en, de, fr, zh)")
 

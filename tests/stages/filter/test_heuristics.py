@@ -1,0 +1,163 @@
+"""Decisions and reasons against datatrove's own filters, called as datatrove's pipeline calls them."""
+
+import pyarrow as pa
+import pytest
+from datatrove.data import Document
+from datatrove.pipeline.filters.base_filter import get_filter_result
+from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
+from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
+
+SMALL = 40
+FILTERS = [
+    (GopherRepetition, GopherRepetitionFilter),
+    (GopherQuality, GopherQualityFilter),
+    (FinewebQuality, FineWebQualityFilter),
+]
+PROSE = "The people of the town have always said that the river is to be crossed with care, and that it will rise in spring. "
+
+
+def docs(texts, languages=None):
+    columns = {"text": pa.array(texts, pa.string())}
+    if languages is not None:
+        columns["language"] = pa.array(languages, pa.string())
+    return pa.table(columns)
+
+
+def reference(judge, text):
+    kept, reason = get_filter_result(judge.filter(Document(text=text, id="")))
+    return None if kept else reason
+
+
+@pytest.fixture(scope="module")
+def some(crawl_texts):
+    """Documents of moderate length: datatrove takes long for the others."""
+    prose = [text for text in crawl_texts if len(text) < 12_000][:SMALL]
+    return [*prose, "", " \n", "word", "...", "#" * 80, "- a\n" * 60, PROSE * 9]
+
+
+@pytest.mark.parametrize(("stage", "peer"), FILTERS)
+def test_decisions_and_reasons_equal_datatroves_for_any_batch(some, stage, peer):
+    judge = stage().open()
+    own = peer()
+    found = judge(docs(some)).to_pylist()
+    assert found == [reference(own, text) for text in some]
+    assert len(set(found)) > 2
+    split = pa.concat_arrays([judge(docs(some).slice(start, 7)) for start in range(0, len(some), 7)])
+    assert split.to_pylist() == found
+
+
+@pytest.mark.parametrize(("stage", "peer"), FILTERS)
+def test_words_are_split_in_the_language_of_the_document(crawl_texts, stage, peer):
+    texts = [text for text in crawl_texts if len(text) < 5_000][-8:]
+    for language in ("fr", "tr"):
+        options = {"min_stop_words": None} if peer is GopherQualityFilter else {}
+        own = peer(language=language, **options)
+        expected = [reference(own, text) for text in texts]
+        assert stage().open()(docs(texts, [language] * len(texts))).to_pylist() == expected
+        options = {"min_stop_words": 0} if peer is GopherQualityFilter else {}
+        assert stage(language=language, **options).open()(docs(texts)).to_pylist() == expected
+
+
+def test_stop_words_are_asked_of_english_only_unless_given():
+    german = "Der Fluss steigt im Frühling, und die Leute der Stadt haben stets gesagt, dass man ihn mit Vorsicht quert. " * 6
+    table = docs([german, german], ["de", "en"])
+    assert GopherQuality().open()(table).to_pylist() == [None, "gopher_enough_stop_words"]
+    assert GopherQuality(stop_words=("the", "of")).open()(table).to_pylist() == ["gopher_enough_stop_words"] * 2
+    assert GopherQuality(stop_words=("die", "und")).open()(table).to_pylist() == [None, None]
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "th", "ko", "vi", "hi", "tl", "no-such-code"])
+@pytest.mark.parametrize("stage", [GopherQuality, GopherRepetition, FinewebQuality])
+def test_languages_without_a_splitter_are_named(stage, language):
+    assert stage().open()(docs([PROSE * 9], [language])).to_pylist() == ["no_word_splitter"]
+
+
+def test_documents_whose_language_is_null_are_read_as_the_default():
+    judge = GopherQuality().open()
+    assert judge(docs([PROSE * 9, "short"], [None, None])).to_pylist() == [None, "gopher_short_doc"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "reason"),
+    [
+        ({"min_doc_words": 500}, PROSE * 9, "gopher_short_doc"),
+        ({"max_doc_words": 60}, PROSE * 9, "gopher_long_doc"),
+        ({"min_avg_word_length": 6}, PROSE * 9, "gopher_below_avg_threshold"),
+        ({"max_avg_word_length": 3}, PROSE * 9, "gopher_above_avg_threshold"),
+        ({"min_doc_words": None, "min_avg_word_length": None, "min_stop_words": None}, "Hello you", None),
+    ],
+)
+def test_parameters_reach_the_rules(options, text, reason):
+    assert GopherQuality(**options).open()(docs([text])).to_pylist() == [reason]
+
+
+def test_the_numbers_explain_the_decision(some):
+    numbers = GopherQuality().explain()(docs(some)).to_pylist()
+    reasons = GopherQuality().open()(docs(some)).to_pylist()
+    for row, reason in zip(numbers, reasons, strict=True):
+        rules = [
+            ("gopher_short_doc", row["words"] < 50),
+            ("gopher_long_doc", row["words"] > 100_000),
+            ("gopher_below_avg_threshold", (row["mean_word_length"] or 0) < 3),
+            ("gopher_above_avg_threshold", (row["mean_word_length"] or 0) > 10),
+            ("gopher_too_many_hashes", (row["hashes_per_word"] or 0) > 0.1),
+            ("gopher_too_many_ellipsis", (row["ellipses_per_word"] or 0) > 0.1),
+            ("gopher_too_many_bullets", (row["bullet_lines"] or 0) > 0.9),
+            ("gopher_too_many_end_ellipsis", (row["ellipsis_lines"] or 0) > 0.3),
+            ("gopher_below_alpha_threshold", (row["alpha_words"] or 0) < 0.8),
+            ("gopher_enough_stop_words", row["stop_words"] < 2),
+        ]
+        assert next((name for name, broken in rules if broken), None) == reason
+
+
+def test_numbers_of_a_language_without_a_splitter_are_null():
+    numbers = GopherQuality().explain()(docs(["文字"], ["zh"])).to_pylist()
+    assert set(numbers[0].values()) == {None}
+
+
+def test_c4_rewrites_and_drops_as_datatrove_does(some):
+    texts = [
+        *some,
+        PROSE * 2 + "\n" + PROSE * 3 + "\nno end\nuses cookies on the page.\n" + PROSE + "[12]",
+        "lorem ipsum dolor sit.",
+        "a { b c.",
+    ]
+    found = C4Quality().open()(docs(texts))
+    own = C4QualityFilter()
+    for text, after, drop in zip(texts, found["text"].to_pylist(), found["drop"].to_pylist(), strict=True):
+        document = Document(text=text, id="")
+        kept, reason = get_filter_result(own.filter(document))
+        assert (after, drop) == ((document.text, None) if kept else (text, reason))
+    assert {None, "too_few_sentences", "lorem_ipsum", "curly_bracket"} <= set(found["drop"].to_pylist())
+    assert "cookies" not in found["text"][len(some)].as_py()
+    assert C4Quality().open()(docs([PROSE], ["zh"]))["drop"].to_pylist() == ["no_word_splitter"]
+
+
+@pytest.mark.parametrize("stage", [GopherQuality, GopherRepetition, FinewebQuality])
+def test_no_rows_in_no_reasons_out(stage):
+    assert stage().open()(docs([])).to_pylist() == []
+
+
+def test_nothing_is_written_to_standard_error(capfd):
+    GopherQuality().open()(docs([PROSE * 9]))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GopherQuality(min_doc_words=10, max_doc_words=5), "min_doc_words is 10, above max_doc_words = 5"),
+        (lambda: GopherQuality(max_bullet_lines_ratio=90), "max_bullet_lines_ratio is 90; it is a share"),
+        (lambda: GopherRepetition(dup_line_frac=-1), "dup_line_frac is -1"),
+        (lambda: GopherRepetition(top_n_grams=((0, 0.1),)), "top_n_grams"),
+        (lambda: FinewebQuality(line_punct_thr=2), "line_punct_thr is 2"),
+        (lambda: GopherQuality(language="zh"), "language: 'zh' has no word splitter"),
+    ],
+)
+def test_mistakes_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make().check()
