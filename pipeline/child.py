@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import resource
 import signal
@@ -51,6 +52,11 @@ def attempt(task: Task, report: Any = None) -> dict[str, Any] | Failure:  # noqa
         return Failure("user", str(error))
     except PipelineError as error:
         return Failure("failed", str(error))
+    except (FileNotFoundError, PermissionError) as error:
+        return Failure("failed", f"{type(error).__name__}: {error}")
+    except OSError as error:
+        # A disk or a network that failed under us: on a document it would have been caught before.
+        return Failure("full" if error.errno == errno.ENOSPC else "store", f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 - what a stage raises outside of documents ends its unit, not the build
         return Failure("failed", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}")
 

