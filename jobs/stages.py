@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import typing
 
+from jobs.yaml_nodes import suggest
 from pipeline.errors import UserError
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Source, Stage
 from stages import STAGES
@@ -22,9 +22,7 @@ def run(name: str | None) -> int:
             print(f"{key:<{width}}  {_kind(stage):<8}  {_first_line(stage)}")
         return 0
     if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no stage {name!r}{hint} Known: {', '.join(STAGES)}")
+        raise UserError(f"unknown stage {name!r};{suggest(name, STAGES)} the stages are {', '.join(STAGES)}")
     print("\n".join(_describe(name, STAGES[name])))
     return 0
 

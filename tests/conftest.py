@@ -6,17 +6,22 @@ files hold pages of `examples/crawl`, whose compressed records are copied byte f
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from jobs.__main__ import main
 from pipeline.store import expand
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
@@ -64,6 +69,14 @@ class Checkout:
         done = subprocess.run(self.command(*arguments), cwd=self.folder, env=self.environment(), capture_output=True, text=True)
         assert done.returncode == code, done.stdout + done.stderr
         return done
+
+    def here(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Run a command in this process, which has imported the heavy libraries already; return its two streams."""
+        out, errors = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            found = main(list(arguments))
+        assert found == code, out.getvalue() + errors.getvalue()
+        return out.getvalue(), errors.getvalue()
 
 
 def member(data: bytes, start: int) -> bytes:
@@ -122,11 +135,21 @@ class Built:
     def id(self) -> str:
         return self.stdout.split()[-2]
 
+    def record(self) -> dict[str, Any]:
+        """Return the record of the run."""
+        return newest_record(self.output)
+
+
+def newest_record(output: Path) -> dict[str, Any]:
+    """Return the record of the newest run of an output."""
+    record: dict[str, Any] = json.loads(max((output / "runs").iterdir()).read_text())
+    return record
+
 
 @pytest.fixture(scope="session")
 def small_build(small_crawl: Checkout) -> Built:
     """The demo's three recipes run one after the other, on this machine alone: texts, tokenizer, token shards."""
-    local = ("--set", "run.on=local")
+    local = ("--set", "run.on=local", "--set", "run.workers=1")
     small_crawl.jobs("build", "jobs/recipes/demo-text.yaml", *local)
     small_crawl.jobs("train-tokenizer", "jobs/recipes/tokenizer-superbpe-8k.yaml")
     done = small_crawl.jobs("build", "jobs/recipes/demo.yaml", *local)

@@ -1,0 +1,293 @@
+"""The commands as a person runs them: processes of their own, their two streams, their exit codes, what they leave on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stages import STAGES
+from tests.conftest import PAGES, Built, Checkout, newest_record
+
+DEMO = "jobs/recipes/demo.yaml"
+LOCAL = ("--set", "run.on=local", "--set", "run.workers=1")
+STEPS = ["segment", "reduce", "settle"] * 3 + ["segment"]
+UNITS = [2, 1, 1] * 3 + [2]
+
+SHORT = """
+name: short
+output: build/short
+source:
+  warc: {paths: "examples/crawl/*.warc.gz"}
+stages:
+  - extract_html
+  - language: {min_score: 0.3}
+  - dedup_exact
+  - documents
+run: {on: local, workers: 1}
+"""
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return inode, size and time of change of everything below a folder."""
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        status = path.stat()
+        found[str(path.relative_to(folder))] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def planned(checkout: Checkout, *arguments: str) -> dict[str, Any]:
+    out, errors = checkout.here("plan", DEMO, "--json", *arguments)
+    assert errors == ""
+    plan: dict[str, Any] = json.loads(out)
+    return plan
+
+
+@pytest.fixture
+def copy(small_build: Built, tmp_path: Path) -> Checkout:
+    """A copy of the finished build to change."""
+    shutil.copytree(small_build.checkout.folder, tmp_path / "checkout", symlinks=True)
+    return Checkout(tmp_path / "checkout")
+
+
+def test_a_build_says_its_id_and_manifest_on_its_last_line_and_all_else_on_standard_error(small_build: Built) -> None:
+    assert re.fullmatch(r"build [0-9a-f]{32} build/demo/builds/[0-9a-f]{32}/manifest\.json\n", small_build.stdout)
+    _, build, path = small_build.stdout.split()
+    manifest = json.loads((small_build.checkout.folder / path).read_text())
+    assert manifest["build"] == build == small_build.id
+    assert "6 dedup_minhash-score: 2/2" in small_build.stderr and "9 score-shards: 2/2" in small_build.stderr
+    assert "5 dedup_minhash-settle: all 1 done before" in small_build.stderr, "the build of texts did that"
+    assert small_build.stderr.splitlines()[-1] == "next: python -m jobs report build/demo"
+    assert "Traceback" not in small_build.stderr and "\x1b" not in small_build.stderr
+
+
+def test_a_rerun_prints_the_same_line_and_touches_nothing(small_build: Built) -> None:
+    before = snapshot(small_build.output)
+    again = small_build.checkout.jobs("build", DEMO, *LOCAL)
+    assert again.stdout == small_build.stdout
+    assert "nothing to do" in again.stderr
+    assert snapshot(small_build.output) == before
+
+
+def test_plan_tells_what_is_to_compute_and_writes_nothing(small_build: Built) -> None:
+    checkout = small_build.checkout
+    told = checkout.jobs("plan", DEMO, "--json", "--set", "output=build/never")
+    plan = json.loads(told.stdout)
+    assert told.stderr == "" and planned(checkout, "--set", "output=build/never") == plan
+    assert [step["kind"] for step in plan["segments"]] == STEPS
+    assert [step["units"] for step in plan["segments"]] == UNITS and not any(step["done"] for step in plan["segments"])
+    assert plan["segments"][0]["missing"] == sorted(PAGES) and not plan["finished"]
+    assert [file["name"] for file in plan["inputs"]] == sorted(PAGES)
+    lines = checkout.jobs("plan", DEMO, "--set", "output=build/never").stdout.splitlines()
+    assert lines[0].startswith("demo → build/never on ray: 2 input files") and lines[-1] == f"run it: python -m jobs build {DEMO}"
+    assert [line.rsplit(": ", 1)[1] for line in lines[1:-1]] == [f"{units} to compute" for units in UNITS]
+    assert not (checkout.folder / "build/never").exists()
+
+
+def test_plan_tells_that_a_finished_build_is_done(small_build: Built) -> None:
+    before = snapshot(small_build.output)
+    plan = planned(small_build.checkout)
+    assert plan["finished"] and [step["done"] for step in plan["segments"]] == UNITS
+    lines = small_build.checkout.jobs("plan", DEMO).stdout.splitlines()
+    assert lines[-1] == "finished: a rerun computes nothing" and all(line.endswith(": done") for line in lines[1:-1])
+    assert snapshot(small_build.output) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ("stages.shards.tokens_per_shard=1000", 9),
+        ("stages.score.reference.ngram.order=2", 6),
+        ("stages.dedup_minhash.threshold=0.9", 3),
+        ("stages.gopher_quality.min_doc_words=10", 0),
+        ("run.batch_rows=3", 10),
+        ("name=other", 10),
+    ],
+)
+def test_plan_tells_that_a_changed_parameter_changes_what_depends_on_it(small_build: Built, change: str, first: int) -> None:
+    plan = planned(small_build.checkout, "--set", change)
+    missing = [len(step["missing"]) for step in plan["segments"]]
+    assert missing == [0] * first + UNITS[first:] and plan["finished"] == (first == 10)
+
+
+def test_a_changed_late_parameter_computes_only_what_plan_said(copy: Checkout, small_build: Built) -> None:
+    change = ("--set", "stages.shards.tokens_per_shard=1000")
+    output = copy.folder / "build/demo"
+    before = snapshot(output)
+    done = copy.jobs("build", DEMO, *LOCAL, *change)
+    assert done.stdout.split()[1] != small_build.id
+    assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 9 + [2]
+    after = snapshot(output)
+    for name, (inode, size, changed) in before.items():
+        if not (output / name).is_dir():
+            assert after[name] == (inode, size, changed), name
+    units = [name for name in after.keys() - before.keys() if name.startswith("steps/") and name.endswith(".json")]
+    assert len(units) == 2
+    assert planned(copy, *change)["finished"] and planned(copy)["finished"]
+
+
+def test_a_changed_input_file_computes_that_shard_and_what_all_shards_decide(copy: Checkout) -> None:
+    target = copy.folder / "examples/crawl" / max(PAGES)
+    os.utime(target, ns=(1, 1))
+    missing = [step["missing"] for step in planned(copy)["segments"]]
+    assert missing[0] == [max(PAGES)] and all(missing)
+    assert [len(names) for names in missing] == [1, *UNITS[1:]]
+
+
+def test_stages_lists_them_all_in_order(small_crawl: Checkout) -> None:
+    lines = small_crawl.jobs("stages").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(STAGES)
+    kinds = {"source", "map", "filter", "exchange", "fit", "sink"}
+    assert {line.split()[1] for line in lines} == kinds and all(len(line.split()) > 4 for line in lines)
+
+
+def test_stages_describes_one_with_its_parameters(small_crawl: Checkout) -> None:
+    told = small_crawl.jobs("stages", "language").stdout
+    assert told.startswith("language (map, version 1)\n")
+    for line in ("keep: tuple[str, ...] = ()", "min_score: float = 0.65", "max_chars: int | None = None"):
+        assert f"  {line}\n" in told
+    assert "  paths: str | tuple[str, ...] required\n" in small_crawl.jobs("stages", "warc").stdout
+
+
+def test_stages_knows_what_was_meant(small_crawl: Checkout) -> None:
+    done = small_crawl.jobs("stages", "langage", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: unknown stage 'langage'; did you mean 'language'? the stages are warc, ")
+    assert small_crawl.jobs("stages", "xyz", code=2).stderr.startswith("error: unknown stage 'xyz'; the stages are warc, ")
+
+
+def test_report_writes_a_page_beside_the_build(copy: Checkout, small_build: Built) -> None:
+    done = copy.jobs("report", "build/demo")
+    page = f"build/demo/builds/{small_build.id}/report.html"
+    assert done.stdout == "" and done.stderr == f"report: {page}\n"
+    text = (copy.folder / page).read_text()
+    assert text.startswith("<!doctype html>") and small_build.id[:12] in text
+    by_id = copy.jobs("report", f"build/demo/builds/{small_build.id}/")
+    assert by_id.stderr == done.stderr
+
+
+def told(small_build: Built) -> dict[str, Any]:
+    done = small_build.checkout.jobs("report", "build/demo", "--json")
+    assert done.stderr == ""
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def manifests(output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for step in newest_record(output)["steps"]:
+        for name in step["units"]:
+            yield step["kind"], json.loads((output / name).read_text())
+
+
+def test_the_ledger_adds_up_and_is_the_sum_of_its_units(small_build: Built) -> None:
+    summary = told(small_build)
+    stages = {stage["stage"]: stage for stage in summary["stages"]}
+    assert list(stages) == [stage["stage"] for stage in small_build.record()["stages"]]
+    before = sum(map(len, (page for pages in PAGES.values() for page in pages.values())))
+    lost = 0
+    for name, stage in stages.items():
+        assert stage["in"] == before == stage["kept"] + sum(stage["dropped"].values()) + sum(stage["quarantined"].values()), name
+        before = stage["kept"]
+        lost += stage["in"] - stage["kept"]
+    entered, kept, dropped = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
+    rows = Counter[str]()
+    for kind, manifest in manifests(small_build.output):
+        assert kind == "segment" or manifest["ledger"] == []
+        for account in manifest["ledger"]:
+            gone = sum(account["dropped"].values()) + sum(account["quarantined"].values())
+            assert account["in"] == account["kept"] + gone, "in each unit too"
+            entered[account["stage"]] += account["in"] * (account["phase"] != "after")
+            kept[account["stage"]] += account["kept"] * (account["phase"] != "before")
+            dropped.update({(account["stage"], reason): count for reason, count in account["dropped"].items()})
+        for role in ("dropped", "quarantined"):
+            rows[role] += manifest["outputs"].get(role, {"rows": 0})["rows"]
+    for name, stage in stages.items():
+        assert (stage["in"], stage["kept"]) == (entered[name], kept[name])
+        assert stage["dropped"] == {reason: count for (where, reason), count in sorted(dropped.items()) if where == name}
+    assert rows["dropped"] + rows["quarantined"] == lost
+    expected = Counter(reason for pages in PAGES.values() for reason, starts in pages.items() for _ in starts)
+    assert expected.pop("kept") == summary["documents"]
+    assert Counter({reason: count for (_, reason), count in dropped.items()}) == expected
+
+
+def test_the_shards_of_the_ledger_are_the_files_of_the_build(small_build: Built) -> None:
+    summary = told(small_build)
+    folder = small_build.output / "builds" / small_build.id
+    assert [shard["input"] for shard in summary["shards"]] == sorted(PAGES)
+    documents = tokens = 0
+    for shard in summary["shards"]:
+        content = (folder / shard["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == shard["sha256"] and len(content) == shard["bytes"]
+        table = pa.ipc.open_file(content).read_all()
+        documents += table.num_rows
+        tokens += sum(map(len, table["input_ids"].to_pylist()))
+        assert (table.num_rows, len(table["input_ids"].combine_chunks().values)) == (shard["documents"], shard["tokens"])
+        for side in shard["sidecars"].values():
+            assert hashlib.sha256((folder / side["file"]).read_bytes()).hexdigest() == side["sha256"]
+    assert (documents, tokens) == (summary["documents"], summary["tokens"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_crawl: Checkout) -> str:
+    (small_crawl.folder / "short.yaml").write_text(SHORT)
+    return small_crawl.jobs("build", "short.yaml").stdout.split()[1]
+
+
+def interrupt(checkout: Checkout, line: str, *arguments: str) -> tuple[int, str, str]:
+    """Start a build, press Ctrl-C when it says `line`; return exit code and streams."""
+    process = subprocess.Popen(
+        checkout.command("build", *arguments),
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    while line not in said:
+        more = process.stderr.readline()
+        assert more, said
+        said += more
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
+    out, rest = process.communicate(timeout=60)
+    return process.returncode, out, said + rest
+
+
+def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout, undisturbed: str) -> None:
+    arguments = ("short.yaml", "--set", "output=build/interrupted")
+    for line in ("0 warc-dedup_exact: 2 of 2 to do", "1 dedup_exact-reduce: 1 of 1 to do"):
+        code, out, errors = interrupt(small_crawl, line, *arguments)
+        assert (code, out) == (130, ""), errors
+        assert errors.splitlines()[-1] == "interrupted: what is done is kept; run the same command again to go on"
+        assert "Traceback" not in errors
+    done = small_crawl.jobs("build", *arguments)
+    assert done.stdout.split()[1] == undisturbed
+    assert "0 warc-dedup_exact: all 2 done before" in done.stderr
+
+
+def test_a_shard_that_cannot_be_read_fails_alone(small_crawl: Checkout, undisturbed: str) -> None:
+    # Reading its first byte is an input/output error, as on a broken disk.
+    paths = "source.warc.paths=[examples/crawl/docs-00000.warc.gz, examples/crawl/docs-00001.warc.gz, /proc/self/mem]"
+    arguments = ("short.yaml", "--set", "output=build/broken")
+    failed = small_crawl.jobs("build", *arguments, "--set", paths, "--set", "run.retries=0", code=3)
+    assert failed.stdout == ""
+    lines = failed.stderr.splitlines()
+    assert lines[-1] == "not built: 1 shard failed; mend the cause and run `python -m jobs build short.yaml` again"
+    assert "0 warc-dedup_exact: mem failed: OSError: [Errno 5] Input/output error" in lines
+    mended = small_crawl.jobs("build", *arguments)
+    assert mended.stdout.split()[1] == undisturbed
+    assert "0 warc-dedup_exact: all 2 done before" in mended.stderr
