@@ -1,6 +1,6 @@
 """What it costs to run a finished build again, and whether a changed parameter recomputes what `plan` says and no more.
 
-Builds `examples/crawl` into a temporary folder with the real commands (`python -m jobs build`), in child processes. Then:
+Builds a copy of `examples/crawl` in a temporary folder with the real commands (`python -m jobs build`), in child processes. Then:
 - the same command again, `on: ray`: wall and CPU seconds, and what it reads. A finished build needs no work, so no Ray is
   started for it; a bare `ray.init` and `shutdown` is timed beside it.
 - a parameter of the sink, then one of a barrier in the middle, is changed: the units that `plan` names before, and those
@@ -21,6 +21,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import statistics
 import struct
 import subprocess
@@ -117,10 +118,11 @@ class Opened:
 
 
 def config(folder: Path, quick: bool) -> Path:
-    """Write the build's YAML; return its path."""
+    """Copy the crawl, so that nobody else opens it, and write the build's YAML; return its path."""
+    shutil.copytree(CRAWL, folder / "crawl")
     path = folder / "build.yaml"
     path.write_text(
-        f"name: resume\noutput: {folder / 'out'}\nsource: {{warc: {{paths: '{CRAWL}/*.warc.gz'}}}}\n"
+        f"name: resume\noutput: {folder / 'out'}\nsource: {{warc: {{paths: '{folder / 'crawl'}/*.warc.gz'}}}}\n"
         f"stages: {QUICK_STAGES if quick else STAGES}\nrun: {{on: ray, workers: 2}}\n"
     )
     return path
@@ -131,25 +133,25 @@ def manifests(output: Path) -> set[str]:
     return {str(path.relative_to(output)) for path in (output / "steps").glob("*/*.json")}
 
 
-def reruns(path: Path, output: Path, times: int) -> tuple[list[Ran], Counter[str]]:
+def reruns(path: Path, watched: Sequence[Path], times: int) -> tuple[list[Ran], Counter[str]]:
     """Run the finished build again and again; return what each took and what was opened in all of them."""
-    watch = Opened([output, CRAWL])
+    watch = Opened(watched)
     found = [run(JOBS, "build", str(path)) for _ in range(times)]
     opened = watch.counts()
     watch.close()
     return found, opened
 
 
-def changed(path: Path, output: Path, setting: str) -> dict[str, Any]:
+def changed(path: Path, watched: Sequence[Path], setting: str) -> dict[str, Any]:
     """Plan and build with one parameter changed; return units in all, planned, done, and what was opened."""
     options = ("--set", setting, "--set", "run.on=local")
     plan = json.loads(run(JOBS, "plan", str(path), "--json", *options).last)
     units = sum(step["units"] for step in plan["segments"])
-    before, watch = manifests(output), Opened([output, CRAWL])
+    before, watch = manifests(watched[0]), Opened(watched)
     took = run(JOBS, "build", str(path), *options)
     opened = watch.counts()
     watch.close()
-    done = len(manifests(output) - before)
+    done = len(manifests(watched[0]) - before)
     planned = units - sum(step["done"] for step in plan["segments"])
     return {"units": units, "planned": planned, "done": done, "wall": took.wall, "opened": opened}
 
@@ -172,16 +174,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     times = QUICK_RUNS if quick else RUNS
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        path, output = config(folder, quick), folder / "out"
-        watch = Opened([CRAWL])
+        path, watched = config(folder, quick), (folder / "out", folder / "crawl")
+        watch = Opened(watched[1:])
         first = run(JOBS, "build", str(path), "--set", "run.on=local")
         assert watch.counts(), "the first build reads the crawl: the counting does not work here"
         watch.close()
         bare, imports = ([run(code) for _ in range(times)] for code in (TELL, IMPORTS))
         ray = [run(RAY) for _ in range(1 if quick else 3)]
-        again, opened = reruns(path, output, times)
+        again, opened = reruns(path, watched, times)
         assert {each.last for each in again} == {first.last}, "a rerun named another build"
-        changes = {name: changed(path, output, setting) for name, setting in CHANGES.items()}
+        changes = {name: changed(path, watched, setting) for name, setting in CHANGES.items()}
     rows = []
     steps = (
         ("interpreter", bare),
@@ -208,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for setting, found in zip(CHANGES.values(), changes.values(), strict=True)
     ]
     print(_table.table(["changed", "units", "planned", "done", "wall s", "files opened"], lines))
-    data = (opened["data"] + opened[CRAWL.name]) / times
+    data = (opened["data"] + opened["crawl"]) / times
     closing: dict[str, tuple[float | None, float]] = {
         "rerun_of_2_s": (median(again, lambda ran: ran.wall) / LIMIT_S, 1.0),
         "data_files_opened": (data, 0.0),

@@ -33,7 +33,7 @@ from pipeline.store import expand
 from stages import STAGES
 
 BATCH_ROWS = 256
-QUICK_PAGES, PAGES = 32, 420
+QUICK_PAGES, PAGES = 32, 210
 QUICK_ROUNDS, ROUNDS = 2, 3
 WARM_ROWS = 8
 LEAST_S = 0.1
