@@ -21,8 +21,8 @@ DOCUMENT = pa.schema(
         pa.field("url", pa.string()),
         pa.field("date", pa.timestamp("s", tz="UTC")),
         pa.field("file", pa.string(), nullable=False),  # name of the input file, relative to its pattern's fixed part
-        pa.field("offset", pa.int64(), nullable=False),  # bytes (WARC: of the record's compressed member) or row number
-        pa.field("length", pa.int64(), nullable=False),  # bytes on disk of the raw record; 0 where it has none
+        pa.field("offset", pa.int64(), nullable=False),  # bytes on disk (WARC members), bytes unpacked (lines), or row number
+        pa.field("length", pa.int64(), nullable=False),  # bytes of the raw record, as `offset` counts them; 0 where it has none
         pa.field("media", pa.string(), nullable=False),  # what `text` holds: text/html or text/plain
         pa.field("text", pa.string(), nullable=False),  # valid UTF-8
     ]

@@ -26,7 +26,7 @@ stages:
   - dedup_exact
   - dedup_minhash
   - documents
-run: {{on: local, workers: {workers}, batch_rows: {rows}}}
+run: {{on: {on}, workers: {workers}, batch_rows: {rows}}}
 """
 
 
@@ -38,9 +38,9 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def start(crawl: Path, output: Path, workers: int = 1, rows: int = 256) -> subprocess.Popen[str]:
-    config = crawl.parent / f"{output.parent.name}-{workers}-{rows}.yaml"
-    config.write_text(CONFIG.format(output=output, crawl=crawl, workers=workers, rows=rows))
+def start(crawl: Path, output: Path, workers: int = 1, rows: int = 256, on: str = "local") -> subprocess.Popen[str]:
+    config = crawl.parent / f"{output.parent.name}-{workers}-{rows}-{on}.yaml"
+    config.write_text(CONFIG.format(output=output, crawl=crawl, workers=workers, rows=rows, on=on))
     command = [sys.executable, "-m", "jobs", "build", str(config)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -76,6 +76,18 @@ def test_driver_killed_at_random_moments(crawl: Path, expected: str, tmp_path: P
     assert killed > 0
     assert finish(start(crawl, output, workers=2)) == expected
     assert not any((output / "scratch").iterdir()), "what killed processes left is swept"
+
+
+def test_driver_on_ray_killed_and_run_again(crawl: Path, expected: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = start(crawl, output, workers=2, rows=20, on="ray")
+    deadline = time.monotonic() + 120
+    while not list(output.glob("steps/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert list(output.glob("steps/*/*.json")) and not (output / "runs").exists(), "killed between its first and its last shard"
+    assert finish(start(crawl, output, workers=2, on="ray")) == expected
 
 
 def test_two_drivers_at_once_on_one_output(crawl: Path, expected: str, tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pipeline.drive import Options, drive, manifests
+from pipeline.drive import Options, Result, drive, manifests
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
+from pipeline.segment import Task
 from pipeline.store import expand, open_store
 from tests.pipeline.toy_corpus import plan_of, run, totals
 from tests.toy import Upper
@@ -19,6 +24,27 @@ def test_same_build_for_any_run(corpus: Path, tmp_path: Path) -> None:
     first = run(plan_of(corpus), tmp_path / "a").build
     assert run(plan_of(corpus), tmp_path / "b", batch_rows=1000).build == first
     assert run(plan_of(corpus, partitions=16), tmp_path / "c", workers=2, batch_rows=1).build == first
+
+
+@dataclass
+class Shuffled:
+    """An engine that takes the shards of each step in another order."""
+
+    seed: int
+    inner: LocalEngine = field(default_factory=lambda: LocalEngine(0))
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+        order = list(tasks)
+        random.Random(self.seed).shuffle(order)
+        return self.inner.run(order)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_same_build_in_any_order_of_shards(corpus: Path, tmp_path: Path) -> None:
+    builds = {drive(plan_of(corpus), partial(Shuffled, seed), Options(str(tmp_path / str(seed)))).build for seed in range(3)}
+    assert builds == {run(plan_of(corpus), tmp_path / "straight").build}
 
 
 def test_every_document_is_accounted_for(corpus: Path, tmp_path: Path) -> None:
