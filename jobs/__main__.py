@@ -1,6 +1,7 @@
 """The commands: `python -m jobs build | plan | stages | train-tokenizer | report | explain`.
 
-Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, 130 interrupted.
+Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
+the store, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import UserError
+from pipeline.errors import StoreError, UserError
 
-USER_MISTAKE, INTERRUPTED = 2, 130
+USER_MISTAKE, STOPPED, INTERRUPTED = 2, 3, 130
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
@@ -96,6 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except StoreError as error:
+        print(f"stopped: {error}\nwhat is done is kept; run the same command again to go on", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED

@@ -15,7 +15,7 @@ from typing import Any
 from jobs import config
 from jobs.progress import BuildProgress
 from pipeline.drive import Engine, Options, Outcome, drive
-from pipeline.errors import ConfigError, InputError, StoreError
+from pipeline.errors import ConfigError, InputError, UserError
 from pipeline.plan import Plan, make_plan
 from pipeline.store import expand, open_store
 
@@ -29,6 +29,9 @@ def plan_of(build: config.Build) -> Plan:
         inputs = expand(build.source.paths)
     except InputError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[config.SOURCE]) from error
+    if not inputs:
+        advice = "paths is an empty list; give at least one file or pattern"
+        raise ConfigError(f"source {build.source_name!r}: {advice}", build.places[config.SOURCE])
     return make_plan(build.name, stages, inputs, build.run.partitions)
 
 
@@ -57,17 +60,16 @@ def run(path: str, overrides: Mapping[str, str]) -> int:
         "path": path,
     }
     options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record)
-    try:
-        with BuildProgress() as progress:
-            outcome = drive(plan, lambda: engine_of(build), options, progress)
-    except StoreError as error:
-        print(f"stopped: {error}\nwhat is done is kept; run the same command again to go on", file=sys.stderr)
-        return FAILED
+    with BuildProgress() as progress:
+        outcome = drive(plan, lambda: engine_of(build), options, progress)
     return _tell(outcome, build, path)
 
 
 def _tell(outcome: Outcome, build: config.Build, path: str) -> int:
     if outcome.build is None:
+        mistakes = [f"{step}, {label}: {failure.message}" for step, label, failure in outcome.failures if failure.kind == "user"]
+        if mistakes:
+            raise UserError(mistakes[0])
         for step, label, failure in outcome.failures:
             print(f"failed: {step}, {label}: {failure.message}", file=sys.stderr)
         shards = f"{len(outcome.failures)} shard{'s' * (len(outcome.failures) > 1)}"

@@ -20,6 +20,7 @@ from jobs.parameters import as_data, build, required
 from jobs.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline import schema
 from pipeline.errors import ConfigError, UserError
+from pipeline.plan import SLICES
 from pipeline.stage import Sink, Source, Stage
 from stages import STAGES
 
@@ -57,6 +58,8 @@ class Run:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, found {value}")
+        if self.partitions is not None and (self.partitions > SLICES or self.partitions.bit_count() != 1):
+            raise ValueError(f"partitions must be a power of two from 1 to {SLICES}, found {self.partitions}")
         if self.memory_bytes < 1:
             raise ValueError(f"memory_per_worker must be above 0, found {self.memory_per_worker}")
 

@@ -178,6 +178,14 @@ def test_report_writes_a_page_beside_the_build(copy: Checkout, small_build: Buil
     assert by_id.stderr == done.stderr
 
 
+def test_a_store_that_lost_a_file_stops_a_command_with_a_message(copy: Checkout) -> None:
+    lost = newest_record(copy.folder / "build/demo")["steps"][0]["units"][1]
+    (copy.folder / "build/demo" / lost).unlink()
+    out, errors = copy.here("report", "build/demo", code=3)
+    assert out == "" and errors.startswith(f"stopped: build/demo/{lost} was committed and is gone")
+    assert "Traceback" not in copy.jobs("report", "build/demo", code=3).stderr
+
+
 def told(small_build: Built) -> dict[str, Any]:
     done = small_build.checkout.jobs("report", "build/demo", "--json")
     assert done.stderr == ""
@@ -245,8 +253,8 @@ def undisturbed(small_crawl: Checkout) -> str:
     return small_crawl.jobs("build", "short.yaml").stdout.split()[1]
 
 
-def interrupt(checkout: Checkout, line: str, *arguments: str) -> tuple[int, str, str]:
-    """Start a build, press Ctrl-C when it says `line`; return exit code and streams."""
+def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str) -> tuple[int, str, str]:
+    """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams."""
     process = subprocess.Popen(
         checkout.command("build", *arguments),
         cwd=checkout.folder,
@@ -262,15 +270,15 @@ def interrupt(checkout: Checkout, line: str, *arguments: str) -> tuple[int, str,
         more = process.stderr.readline()
         assert more, said
         said += more
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     out, rest = process.communicate(timeout=60)
     return process.returncode, out, said + rest
 
 
 def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout, undisturbed: str) -> None:
     arguments = ("short.yaml", "--set", "output=build/interrupted")
-    for line in ("0 warc-dedup_exact: 2 of 2 to do", "1 dedup_exact-reduce: 1 of 1 to do"):
-        code, out, errors = interrupt(small_crawl, line, *arguments)
+    for line, whole_group in (("0 warc-dedup_exact: 2 of 2 to do", False), ("1 dedup_exact-reduce: 1 of 1 to do", True)):
+        code, out, errors = interrupt(small_crawl, line, whole_group, *arguments)
         assert (code, out) == (130, ""), errors
         assert errors.splitlines()[-1] == "interrupted: what is done is kept; run the same command again to go on"
         assert "Traceback" not in errors
