@@ -9,7 +9,7 @@ from pipeline.stage import Stage
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
 from stages.extract.html import ExtractHtml
-from stages.filter.heuristics import FinewebQuality, GopherQuality, GopherRepetition
+from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
 from stages.score.scheme import Score
 from stages.sink.documents import Documents
@@ -27,6 +27,7 @@ STAGES: dict[str, type[Stage]] = {
     "language": Language,
     "gopher_repetition": GopherRepetition,
     "gopher_quality": GopherQuality,
+    "c4_quality": C4Quality,
     "fineweb_quality": FinewebQuality,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,

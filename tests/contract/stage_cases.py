@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.stage import Filter, Stage
 from stages import STAGES
 from stages.extract.html import ExtractHtml
+from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
 from stages.score.reference import Curated, Ngram, Reference
 from stages.tokenizer.encode import Encode
@@ -79,6 +80,22 @@ CASES: dict[str, Case] = {
             max_non_alpha_words_ratio=0.7,
             min_stop_words=1,
             stop_words=("the",),
+            language="de",
+        ),
+    ),
+    "c4_quality": Case(
+        [{"min_num_sentences": 2}, {"split_paragraph": False, "filter_no_terminal_punct": False, "min_num_sentences": 1}],
+        one_each(
+            split_paragraph=False,
+            remove_citations=False,
+            filter_no_terminal_punct=False,
+            min_num_sentences=4,
+            min_words_per_line=2,
+            max_word_length=999,
+            filter_lorem_ipsum=False,
+            filter_javascript=False,
+            filter_curly_bracket=False,
+            filter_policy=False,
             language="de",
         ),
     ),
@@ -170,7 +187,7 @@ class World:
         """Return documents as they are where such a stage stands in a build."""
         if isinstance(stage, ExtractHtml):
             return self.pages
-        if isinstance(stage, Filter):
+        if isinstance(stage, Filter | C4Quality):
             return self.named
         return self.encoded if "input_ids" in stage.needs() else self.texts
 
