@@ -7,12 +7,13 @@ the store, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
 from pipeline.errors import StoreError, UserError
 
-USER_MISTAKE, STOPPED, INTERRUPTED = 2, 3, 130
+USER_MISTAKE, STOPPED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
@@ -100,6 +101,10 @@ def main(argv: list[str] | None = None) -> int:
     except StoreError as error:
         print(f"stopped: {error}\nwhat is done is kept; run the same command again to go on", file=sys.stderr)
         return STOPPED
+    except BrokenPipeError:
+        # `… | head` has read enough; without this Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED

@@ -111,7 +111,7 @@ def test_make_runs_what_is_there() -> None:
     assert len(recipes) >= 3
     for path in recipes:
         assert (ROOT / path).is_file(), path
-    for module in re.findall(r"\$\(PY\) -m ([\w.]+)", text):
+    for module in re.findall(r"\$\(PY\) -m (\w+(?:\.\w+)*)", text):
         assert importlib.util.find_spec(module), module
     for extra in re.findall(r"'\.\[([\w,]+)\]'", text):
         assert set(extra.split(",")) <= set(PROJECT["optional-dependencies"])
