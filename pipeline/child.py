@@ -97,7 +97,10 @@ class Child:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         # Not `-m`: classes of a module run as `__main__` would not be ours when they come back.
         command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()})"]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        # A group of its own: Ctrl-C on a terminal is for the driver, which ends its children itself.
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, process_group=0
+        )
         theirs.close()
         self._channel = Connection(ours.detach())
         return self._channel
@@ -173,8 +176,6 @@ def _kind(status: int) -> str:
 
 def serve(descriptor: int) -> None:
     """Serve tasks until the parent goes."""
-    # Interrupts are the parent's to handle; without it we end at the next message.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Connection(descriptor)
 
     def report(number: int, stage: str, document: str | None) -> None:

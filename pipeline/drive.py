@@ -144,7 +144,10 @@ def read_all(store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
         found = list(pool.map(lambda name: read_manifest(store, name), names))
     missing = [name for name, manifest in zip(names, found, strict=True) if manifest is None]
     if missing:
-        raise StoreError(f"{store.uri(missing[0])} was committed and is gone; run the build again to make it anew")
+        raise StoreError(
+            f"{store.uri(missing[0])} was committed and is gone; to make it anew delete {store.uri('finished')} and run the "
+            "build again"
+        )
     return [manifest for manifest in found if manifest is not None]
 
 

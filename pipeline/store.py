@@ -97,8 +97,9 @@ def open_store(root: str) -> Store:
         return S3Store(root)
     if "://" in root:
         raise StoreRefused(f"output {root!r}: only local folders and s3:// can commit without overwriting")
-    if os.path.isfile(root):
-        raise StoreRefused(f"output {root!r} is a file; give a folder")
+    for place in (Path(root), *Path(root).parents):
+        if place.is_file():
+            raise StoreRefused(f"output {root!r}: {str(place)!r} is a file; give a folder")
     from pipeline.store_local import LocalStore
 
     return LocalStore(root)
@@ -111,12 +112,13 @@ def probe(store: Store) -> None:
     """
     try:
         store.put_new("probe", b"first")
-        second, content = store.put_new("probe", b"second"), store.read("probe")
+        before = store.read("probe")
+        second, after = store.put_new("probe", b"second"), store.read("probe")
     except StoreError:
         raise
     except OSError as error:
         raise StoreRefused(f"output {store.root!r} cannot be written: {error}") from error
-    if second or content != b"first":
+    if second or before != after:
         raise StoreRefused(
             f"output {store.root!r} does not honour conditional writes: a second write to one name was accepted (expected to be "
             "refused). Builds there could overwrite each other; use a local disk or an S3 server with If-None-Match"

@@ -92,6 +92,7 @@ class Language(Map):
             )
             if self.keep:
                 drop = pc.if_else(pc.is_in(languages, keep), drop, "language")
+            docs = docs.drop_columns([name for name in ("language", "language_score") if name in docs.column_names])
             return docs.append_column("language", languages).append_column("language_score", scores).append_column(DROP, drop)
 
         return transform

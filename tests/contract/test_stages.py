@@ -344,3 +344,13 @@ def expect_reasons(reasons: pa.Array | pa.ChunkedArray) -> None:
     assert reasons.type == pa.string()
     for reason in reasons.drop_null().unique().to_pylist():
         assert REASON.fullmatch(reason) and len(reason) <= REASON_CHARS, reason
+
+
+@pytest.mark.parametrize(("name", "index"), of_kind(Map))
+def test_a_map_replaces_the_columns_it_finds(name: str, index: int, world: World) -> None:
+    stage, docs = world.stage(name, index), world.input(world.stage(name, index))
+    work = opened(stage, world)
+    once = work(docs)
+    twice = work(once.drop_columns([column for column in ("drop", "error") if column in once.column_names]))
+    assert sorted(twice.column_names) == sorted(once.column_names)
+    assert len(set(twice.column_names)) == len(twice.column_names)
