@@ -277,7 +277,7 @@ def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str)
 
 def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout, undisturbed: str) -> None:
     arguments = ("short.yaml", "--set", "output=build/interrupted")
-    for line, whole_group in (("0 warc-dedup_exact: 2 of 2 to do", False), ("1 dedup_exact-reduce: 1 of 1 to do", True)):
+    for line, whole_group in (("0 warc-dedup_exact: 2 of 2 to do", True), ("1 dedup_exact-reduce: 1 of 1 to do", True)):
         code, out, errors = interrupt(small_crawl, line, whole_group, *arguments)
         assert (code, out) == (130, ""), errors
         assert errors.splitlines()[-1] == "interrupted: what is done is kept; run the same command again to go on"
