@@ -21,7 +21,7 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 	$(PY) -m examples.read_batches build/demo
 	$(PY) -m jobs report build/demo
 	@echo
-	@echo "The report is build/demo/report.html: open it in a browser. To try next:"
+	@echo "The report is $$(ls -t build/demo/builds/*/report.html | head -1): open it in a browser. To try next:"
 	@echo "  $(PY) -m jobs explain build/demo http://sqlite.test:8000/json1.html    what was decided on this page, and why"
 	@echo "  $(PY) -m jobs plan jobs/recipes/demo.yaml --set stages.language.min_score=0.8    what one change recomputes"
 	@echo "  $(PY) -m jobs stages    every stage and its parameters, to write a config of your own"
