@@ -76,9 +76,9 @@ class Run:
 class Build:
     """A build that can be planned.
 
-    `stages`: (name, stage) in the order of the file, without the source. `text`: the whole config with defaults and
-    overrides as plain data, for the record of the run. `places`: where each stage stands in the file, by its index in
-    `stages`; the source has the index -1.
+    `stages`: (name, stage) in the order of the file, without the source; a stage used twice is `name` and `name-2`.
+    `text`: the whole config with defaults and overrides as plain data, for the record of the run. `places`: where each stage
+    stands in the file, by its index in `stages`; the source has the index -1.
     """
 
     name: str
@@ -149,11 +149,16 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
         output=output,
         source_name=source.name,
         source=source.stage,
-        stages=tuple((each.name, each.stage) for each in stages),
+        stages=tuple(zip(_different([each.name for each in stages]), (each.stage for each in stages), strict=True)),
         run=run,
         text=text,
         places={SOURCE: source.place} | {i: each.place for i, each in enumerate(stages)},
     )
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """Return the names with a number where one comes again, so that each stage has an account of its own."""
+    return [f"{name}-{n}" if (n := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
 
 
 def _top(root: Node, known: Mapping[str, type[Stage]]) -> dict[str, Node]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -140,7 +140,9 @@ class Unique(Exchange):
 
 @dataclass(frozen=True, kw_only=True)
 class Share(Fit):
-    """Adds to each document the share that its first letter has in all documents."""
+    """Adds to each document the share that its first letter has in all documents; asks for an actor, as models do."""
+
+    actor: ClassVar[bool] = True
 
     def adds(self) -> Mapping[str, pa.DataType]:
         return {"share": pa.float64()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -299,3 +300,29 @@ def test_a_shard_that_cannot_be_read_fails_alone(small_crawl: Checkout, undistur
     mended = small_crawl.jobs("build", *arguments)
     assert mended.stdout.split()[1] == undisturbed
     assert "0 warc-dedup_exact: all 2 done before" in mended.stderr
+
+
+def test_a_stage_used_twice_has_two_accounts(small_crawl: Checkout) -> None:
+    config = """
+name: twice
+output: build/twice
+source: {warc: {paths: "examples/crawl/*.warc.gz"}}
+stages:
+  - extract_html
+  - language: {keep: [en, fr, de]}
+  - dedup_exact
+  - language: {keep: [en], min_score: 0.8}
+  - dedup_exact
+  - documents
+run: {on: local, workers: 1}
+"""
+    (small_crawl.folder / "twice.yaml").write_text(config)
+    small_crawl.jobs("build", "twice.yaml")
+    ledger = json.loads(small_crawl.jobs("report", "build/twice", "--json").stdout)
+    names = ["warc", "extract_html", "language", "dedup_exact", "language-2", "dedup_exact-2", "documents"]
+    assert [stage["stage"] for stage in ledger["stages"]] == names
+    for before, after in itertools.pairwise(ledger["stages"]):
+        assert before["kept"] == after["in"]
+    dropped = ledger["samples"]["language-2"]["language_score"][0]
+    told = small_crawl.jobs("explain", "build/twice", dropped["id"]).stdout
+    assert "language: kept" in told and "language-2: dropped: language_score" in told
