@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import heapq
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,9 +20,11 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.child import Child, Failure, attempt, run_isolated
 from pipeline.drive import Result
+from pipeline.errors import UserError
 from pipeline.segment import Task
 
 IN_FLIGHT = 2  # units a worker: one running, one waiting, so that no worker idles and no queue grows
+CONNECT_S = 10.0
 BACKOFF_S = 0.5
 BACKOFF_LIMIT_S = 30.0
 ISOLATE_AFTER = 2  # deaths of the worker
@@ -53,15 +56,32 @@ class _Worker:
         return _run(task, folder, isolated)
 
 
+def _join(address: str | None, workers: int | None) -> None:
+    """Connect to the cluster at `address`, or start one on this machine.
+
+    Raises:
+        UserError: nothing answers there.
+    """
+    local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():
+            # Ray itself tries for two minutes and then ends the process.
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    except OSError as error:
+        where = f"no Ray cluster answers at {address!r}" if address else "Ray does not start on this machine"
+        advice = "give run.address (or RAY_ADDRESS) as host:port of its head, or neither to start one here"
+        raise UserError(f"{where}: {error}; {advice}") from error
+
+
 class RayEngine:
     """Runs tasks on a Ray cluster, or on one it starts on this machine."""
 
     def __init__(self, workers: int | None = None, address: str | None = None, retries: int = 4) -> None:
         self._owns = not ray.is_initialized()
         if self._owns:
-            address = address or os.environ.get("RAY_ADDRESS")
-            local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **local)
+            _join(address or os.environ.get("RAY_ADDRESS"), workers)
         cpus = int(ray.cluster_resources().get("CPU", 1))
         self._workers = min(workers, cpus) if workers else cpus
         self._retries = retries

@@ -273,3 +273,11 @@ def test_words_that_are_no_command(arguments: list[str], tmp_path: Path) -> None
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("usage: python -m jobs") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer(address: str, small_crawl: Checkout) -> None:
+    settings = ("--set", "run.on=ray", "--set", f"run.address={address!r}", "--set", "output=build/no-cluster")
+    done = small_crawl.jobs("build", "jobs/recipes/demo-text.yaml", *settings, code=2)
+    assert done.stderr.splitlines()[-1].startswith(f"error: no Ray cluster answers at '{address}'")
+    assert "run.address" in done.stderr and "Traceback" not in done.stderr and not done.stdout
