@@ -17,7 +17,7 @@ from jobs import config
 from pipeline import exchange
 from pipeline.drive import read_all
 from pipeline.errors import InputError
-from pipeline.schema import DROP, ERROR
+from pipeline.schema import DROP, ERROR, undecided
 from pipeline.segment import read_manifest
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
 from pipeline.store import InputFile, Store
@@ -121,7 +121,7 @@ class Trace:
         docs = self.raw(found)
         verdict = _verdict(docs)
         yield Decision(self.build.source_name, verdict, _columns(docs, None), _text(docs))
-        docs = _undecided(docs)
+        docs = undecided(docs)
         barrier = 0
         for name, stage in self.build.stages:
             if verdict != "kept":
@@ -143,7 +143,7 @@ class Trace:
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
             yield Decision(name, verdict, {**_columns(docs, before), **numbers}, _text(docs), changed)
-            docs = _undecided(docs)
+            docs = undecided(docs)
 
     def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
         """Give the document the verdict or the model that all documents together came to."""
@@ -157,10 +157,7 @@ class Trace:
             shard = [each["name"] for each in self.record["inputs"]].index(found.file)
             row = self._row(number, shard, found.id)
             verdicts = pa.Table.from_batches([reader.get_batch(shard)])
-            mine = verdicts.filter(pc.equal(verdicts["row"], row)).set_column(
-                1, "row", pa.array([0] * _count(verdicts, row), pa.int64())
-            )
-            return exchange.apply_verdicts(docs, 0, mine, stage.defaults()), {}
+            return exchange.apply_verdicts(docs, row, verdicts, stage.defaults()), {}
 
     def _row(self, number: int, shard: int, document: str) -> int:
         """Return the document's number in the segment before barrier `number`."""
@@ -191,10 +188,6 @@ def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:
     return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost)
 
 
-def _count(verdicts: pa.Table, row: int) -> int:
-    return int(pc.sum(pc.equal(verdicts["row"], row)).as_py() or 0)
-
-
 def _step(stage: Stage, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
     if isinstance(stage, Filter):
         explain = stage.explain()
@@ -210,10 +203,6 @@ def _verdict(docs: pa.Table) -> str:
         if value is not None:
             return f"{word}: {value}"
     return "kept"
-
-
-def _undecided(docs: pa.Table) -> pa.Table:
-    return docs.drop_columns([name for name in (DROP, ERROR) if name in docs.column_names])
 
 
 def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pipeline.child import Failure
 from pipeline.errors import StoreError, StoreFull
-from pipeline.plan import Plan, Step
+from pipeline.plan import Plan, Step, Unit
 from pipeline.segment import Task, read_manifest
 from pipeline.stage import Stored
 from pipeline.store import Store, open_store, probe
@@ -114,7 +114,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     return _finish(plan, store, options, {"started": started.isoformat(timespec="seconds"), "seconds": seconds}, done)
 
 
-def _task(plan: Plan, step: Step, unit: Any, options: Options) -> Task:  # noqa: ANN401
+def _task(plan: Plan, step: Step, unit: Unit, options: Options) -> Task:
     return Task(options.root, step.spec, unit, len(plan.inputs), options.batch_rows, options.memory)
 
 

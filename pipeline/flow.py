@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import PipelineError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
-from pipeline.schema import DROP, ERROR
+from pipeline.schema import DROP, ERROR, undecided
 from pipeline.stage import Filter, Stage, Transform
 
 MESSAGE_CHARS = 500
@@ -95,8 +95,7 @@ class Flow:
         """Take an empty table through all rooms, uncounted, to learn the schema behind the last."""
         for room in self.rooms:
             assert room.work is not None
-            table = self._decided(room, room.work(table), table)
-            table = table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
+            table = undecided(self._decided(room, room.work(table), table))
         return table
 
     def enter(self, room: Room, table: pa.Table) -> pa.Table:

@@ -34,6 +34,11 @@ def document_id(file: str, offset: int) -> str:
     return hashlib.blake2b(f"{file}\n{offset}".encode(), digest_size=16).hexdigest()
 
 
+def undecided(table: pa.Table) -> pa.Table:
+    """Return the table without the reserved columns."""
+    return table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
+
+
 def check(table: pa.Table, required: pa.Schema | Mapping[str, pa.DataType], where: str) -> None:
     """Assert that `table` has every required column with its type, and no null where the schema forbids it.
 

@@ -25,7 +25,7 @@ from pipeline.fingerprint import describe, digest
 from pipeline.flow import Flow, Room, Watch, lost_table
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
-from pipeline.schema import DOCUMENT, DROP, ERROR, check
+from pipeline.schema import DOCUMENT, check, undecided
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Stage, Transform
 from pipeline.store import Store, open_store, sha256_file
 
@@ -136,7 +136,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> d
         for table in tables:
             number += 1
             if number == 0:
-                yield flow.schema(_bare(table.slice(0, 0)))
+                yield flow.schema(undecided(table.slice(0, 0)))
             flow.careful = number in task.careful
             out = flow.run(flow.enter(entry, table) if entry is not None else table)
             if out.num_rows:
@@ -160,10 +160,6 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> d
     manifest["ledger"] = [{**room.tally.plain(), "phase": room.phase} for room in accounts]
     manifest["measures"] = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
     return manifest
-
-
-def _bare(table: pa.Table) -> pa.Table:
-    return table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
 
 
 def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Room | None]:

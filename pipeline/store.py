@@ -1,4 +1,4 @@
-"""Where bytes live: a local folder or an S3 prefix behind the same six verbs.
+"""Where bytes live: a local folder or an S3 prefix behind the same verbs.
 
 Reads: any file under the root, input files of any kind (`expand`). Writes: only through `put_new`, which is atomic and
 never overwrites: `link()` from a temporary file on local disks, `If-None-Match: *` on S3. `probe` refuses a place where
@@ -8,24 +8,19 @@ that does not hold (some S3 servers ignore the condition silently).
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
 from pipeline.errors import InputError, StoreError, StoreRefused
 
-T = TypeVar("T")
-
 GLOB = "*?["
-ATTEMPTS = 6  # with the waits below about 12 s of an unreachable server before the driver takes over
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,6 @@ class Store(Protocol):
 
     def list(self, folder: str) -> list[str]:
         """Return the names of the files directly in `folder`, sorted; empty when there is no such folder."""
-        ...
-
-    def local(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Give a local path to read the content from (a download, where the store is remote)."""
         ...
 
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:

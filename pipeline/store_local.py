@@ -74,11 +74,6 @@ class LocalStore:
         with os.scandir(place) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
 
-    @contextlib.contextmanager
-    def local(self, name: str) -> Iterator[Path]:
-        """See `Store.local`: the file itself."""
-        yield self._root / name
-
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
         path = str(self._root / name)

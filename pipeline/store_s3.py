@@ -82,14 +82,6 @@ class S3Store:
 
         return _retried(find, self.uri(folder))
 
-    @contextlib.contextmanager
-    def local(self, name: str) -> Iterator[Path]:
-        """See `Store.local`: a download that goes when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
-            path = Path(folder) / name.rsplit("/", 1)[-1]
-            _retried(lambda: self._fs.get_file(self.uri(name), str(path)), self.uri(name))
-            yield path
-
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
         return pa.PythonFile(_Reader(self._fs, self.uri(name), 4 << 20), mode="r")

@@ -65,8 +65,6 @@ def test_listing_reading_and_linking(store: Store, tmp_path: Path) -> None:
     store.link_new("x/1", "y/linked")
     store.link_new("x/1", "y/linked")
     assert store.read("y/linked") == b"content"
-    with store.local("x/1") as path:
-        assert path.read_bytes() == b"content"
 
 
 def test_arrow_reads_one_batch_of_a_stored_file(store: Store, tmp_path: Path) -> None:
