@@ -1,0 +1,1 @@
+"""Learning merges: texts in batches, words counted, ids in a flat stream, the compiled trainer."""

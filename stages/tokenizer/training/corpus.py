@@ -1,0 +1,105 @@
+"""The texts a tokenizer is trained on: batches of documents by group, and where work on them runs.
+
+Reads texts that the caller holds; writes nothing. What is learned must not depend on how texts fall into batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+BATCH_BYTES = 4_000_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some documents of one group.
+
+    `text`: uint8 [bytes], UTF-8 of all of them. `offsets`: int64 [documents + 1]. `group`: number of the group.
+    """
+
+    text: np.ndarray
+    offsets: np.ndarray
+    group: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.offsets) - 1
+
+    def documents(self) -> Iterator[bytes]:
+        """Yield each document."""
+        data = self.text.tobytes()
+        for begin, end in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True):
+            yield data[begin:end]
+
+
+def here(work: Callable[[Any], T], batches: Sequence[Batch]) -> Iterator[T]:
+    """Do the work in this process."""
+    return map(work, batches)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Batches in the order of their groups, and `run(work, batches)`, which yields work(batch) in the order of batches.
+
+    `groups`: the name of each group, such as a language.
+    """
+
+    batches: tuple[Batch, ...]
+    groups: tuple[str, ...]
+    run: Callable[[Callable[[Any], Any], Sequence[Batch]], Iterator[Any]] = here
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of all texts."""
+        return sum(len(batch.text) for batch in self.batches)
+
+
+def make_corpus(texts: Iterable[str | bytes], groups: Iterable[str] | None = None, batch_bytes: int = BATCH_BYTES) -> Corpus:
+    """Return the corpus of texts in memory.
+
+    Args:
+        texts: documents; empty ones are left out.
+        groups: of each document; None puts all into one.
+        batch_bytes: a batch ends when it holds so many.
+
+    Raises:
+        ValueError: no text at all, or no group for some.
+    """
+    held = [text.encode() if isinstance(text, str) else text for text in texts]
+    names = [""] * len(held) if groups is None else list(groups)
+    if len(names) != len(held):
+        raise ValueError(f"groups must name one for each of {len(held)} texts, found {len(names)}")
+    by_group: dict[str, list[bytes]] = {}
+    for name, text in zip(names, held, strict=True):
+        if text:
+            by_group.setdefault(name, []).append(text)
+    if not by_group:
+        raise ValueError("texts are empty: there is nothing to train on")
+    known = tuple(sorted(by_group))
+    batches = [batch for number, name in enumerate(known) for batch in _batches(by_group[name], number, batch_bytes)]
+    return Corpus(tuple(batches), known)
+
+
+def _batches(texts: Sequence[bytes], group: int, batch_bytes: int) -> Iterator[Batch]:
+    held: list[bytes] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= batch_bytes:
+            yield _batch(held, group)
+            held, size = [], 0
+    if held:
+        yield _batch(held, group)
+
+
+def _batch(texts: Sequence[bytes], group: int) -> Batch:
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return Batch(np.frombuffer(b"".join(texts), np.uint8), offsets, group)
