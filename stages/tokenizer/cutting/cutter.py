@@ -1,0 +1,193 @@
+"""Cuts UTF-8 text into the pieces that `tokenizers` makes with the same split patterns, compiled.
+
+Reads flat buffers of bytes, writes the ends of the pieces. A pattern is made into a table once (`automaton`); the scan then
+takes one step a character, and steps back where a match ended earlier than it could be known. It never looks beyond the
+end of the document. Importing this module compiles the loops, or loads them from numba's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from stages.tokenizer.cutting import automaton
+from stages.tokenizer.cutting.classes import numerics
+from stages.tokenizer.cutting.regex import Choice, Node, One, Repeat, parse
+from stages.tokenizer.patterns import Pattern
+
+_EVENT, _MATCH, _CUT, _START = (np.uint32(flag) for flag in (automaton.EVENT, automaton.MATCH, automaton.CUT, automaton.START))
+_SHIFT, _HIT = np.uint32(automaton.SHIFT), np.uint32(automaton.HIT)
+_CUT_BIT = np.uint32(automaton.CUT.bit_length() - 1)
+_BEGIN, _FIRST_DIGIT, _END_SYMBOL = 0, 1, 2  # columns of Cutter.levels
+_NO_SYMBOL = 256
+_ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
+
+
+class Cutter(NamedTuple):
+    """Patterns made into tables; arrays only, so that compiled functions take it as one argument.
+
+    `symbols`: what a code point is to the automata, uint8 [1,114,112]. `table`: see `automaton.build_table`, uint32.
+    `levels`: one row a pattern: where its table begins, its first symbol of a digit (or one that no character has), the symbol
+    of the end of a text; uint64 [patterns, 3].
+    """
+
+    symbols: npt.NDArray[np.uint8]
+    table: npt.NDArray[np.uint32]
+    levels: npt.NDArray[np.uint64]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def cut_into(cutter: Cutter, text: npt.NDArray[np.uint8], begin: int, end: int, ends: npt.NDArray[np.int64]) -> int:
+    """Write where each piece of text[begin:end] ends, as places in `text`; return how many pieces there are.
+
+    `text`: valid UTF-8, uint8 [bytes]. `ends`: int64, with room for end - begin entries; what is behind the pieces' is garbage.
+    """
+    if begin >= end:
+        return 0
+    ends[0] = end
+    count = 1
+    for level in range(cutter.levels.shape[0]):
+        if level == 0:
+            count = _scan(cutter, level, text, np.uint64(begin), np.uint64(end), ends, 0)
+            continue
+        pieces = ends[:count].copy()
+        count, behind = 0, begin
+        for piece in pieces:
+            count = _scan(cutter, level, text, np.uint64(behind), np.uint64(piece), ends, count)
+            behind = piece
+    return count
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _scan(
+    cutter: Cutter,
+    level: int,
+    text: npt.NDArray[np.uint8],
+    begin: np.uint64,
+    end: np.uint64,
+    ends: npt.NDArray[np.int64],
+    found: int,
+) -> int:
+    """Append where the pieces of text[begin:end] end from `found` on, by one pattern; return the new count."""
+    symbols, table = cutter.symbols, cutter.table
+    base, first_digit, end_symbol = (
+        cutter.levels[level, _BEGIN],
+        cutter.levels[level, _FIRST_DIGIT],
+        cutter.levels[level, _END_SYMBOL],
+    )
+    state, at, start, last, gap = base, begin, begin, begin, begin
+    digit, behind_digit, left = end, end, _ZERO  # the digit last seen, what follows it, how many there are from it on, modulo 3
+    first = count = np.uint64(found)
+    while True:
+        entry = _EVENT
+        while at < end:
+            symbol, size = _symbol(symbols, text, at)
+            if symbol >= first_digit:
+                if at != digit:
+                    left = (left + _TWO) % _THREE if at == behind_digit else _digits(symbols, first_digit, text, at, end)
+                    digit, behind_digit = at, at + size
+                symbol += left
+            entry = table[state + symbol]
+            if entry & _EVENT:
+                break
+            # No branches: whether a word ends here is what a processor predicts worst.
+            ends[count] = at
+            count += np.uint64((entry >> _CUT_BIT) & np.uint32(1))
+            last = at if entry & _MATCH else last
+            start = at if entry & _START else start
+            state = np.uint64(entry >> _SHIFT)
+            at += size
+        if at >= end:
+            if state == base:
+                break
+            entry = table[state + end_symbol]
+        last = at if entry & _MATCH else last
+        start = at if entry & _START else start
+        if entry >> _SHIFT == _HIT:
+            gap = np.uint64(ends[count - _ONE]) if count > first else begin
+            if start > gap:
+                ends[count] = start
+                count += _ONE
+        if entry >> _SHIFT == _HIT and last > start:
+            ends[count] = last
+            count += _ONE
+            at = last
+        else:  # without a match, or behind an empty one, the search goes on at the next character
+            at = start + _symbol(symbols, text, start)[1]
+        state = base
+    gap = np.uint64(ends[count - _ONE]) if count > first else begin
+    if gap < end:
+        ends[count] = end
+        count += _ONE
+    return np.int64(count)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _symbol(symbols: npt.NDArray[np.uint8], text: npt.NDArray[np.uint8], at: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Return the symbol and the size in bytes of the character that begins at `at`."""
+    byte = np.uint64(text[at])
+    if byte < np.uint64(0x80):
+        return np.uint64(symbols[byte]), _ONE
+    point, size = byte & np.uint64(0x1F), _TWO
+    point = point << np.uint64(6) | (np.uint64(text[at + _ONE]) & np.uint64(0x3F))
+    if byte >= np.uint64(0xE0):
+        point, size = (point & np.uint64(0x3FF)) << np.uint64(6) | (np.uint64(text[at + _TWO]) & np.uint64(0x3F)), _THREE
+    if byte >= np.uint64(0xF0):
+        point, size = (point & np.uint64(0x7FFF)) << np.uint64(6) | (np.uint64(text[at + _THREE]) & np.uint64(0x3F)), _FOUR
+    return np.uint64(symbols[point]), size
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _digits(
+    symbols: npt.NDArray[np.uint8], first_digit: np.uint64, text: npt.NDArray[np.uint8], at: np.uint64, end: np.uint64
+) -> np.uint64:
+    """Return the number of digits from `at` on, modulo three."""
+    count = _ZERO
+    while at < end:
+        symbol, size = _symbol(symbols, text, at)
+        if symbol < first_digit:
+            break
+        count += _ONE
+        at += size
+    return count % _THREE
+
+
+def make_cutter(cuts: Sequence[Pattern]) -> Cutter:
+    """Return the cutter that applies these patterns one after the other, each inside the pieces of the one before.
+
+    Without patterns a text is one piece. Takes 0.1 to 0.6 s for the published patterns, most of it to ask for the classes.
+
+    Raises:
+        UnsupportedPattern: a pattern has something that tables cannot do; it says what.
+    """
+    trees: list[Node] = []
+    for cut_ in cuts:
+        trees += [_digit_runs()] if cut_.digits else []
+        trees.append(parse(cut_.regex))
+    programs = [automaton.compile_program(tree) for tree in trees]
+    symbols = automaton.tell_apart(programs)
+    tables: list[npt.NDArray[np.uint32]] = []
+    levels = np.zeros((len(programs), 3), np.uint64)
+    base = 0
+    for level, program in zip(levels, programs, strict=True):
+        tables.append(automaton.build_table(program, symbols, base))
+        uses_digits = any(what == automaton.THOUSANDS for what, _, _ in program.instructions)
+        level[:] = base, symbols.first_digit if uses_digits else _NO_SYMBOL, symbols.end
+        base += tables[-1].size
+    return Cutter(symbols.of, np.concatenate(tables) if tables else np.zeros(0, np.uint32), levels)
+
+
+def cut(cutter: Cutter, text: bytes) -> npt.NDArray[np.int64]:
+    """Return where the pieces of a text end, in bytes; int64 [pieces]. The text must be valid UTF-8."""
+    ends = np.empty(len(text), np.int64)
+    return ends[: cut_into(cutter, np.frombuffer(bytearray(text), np.uint8), 0, len(text), ends)]
+
+
+def _digit_runs() -> Node:
+    """Return what `Digits(individual_digits=False)` cuts: runs of numeric characters and what is between them."""
+    digits = numerics()
+    return Choice((Repeat(One(digits), 1, None), Repeat(One(~digits), 1, None)))
