@@ -1,0 +1,53 @@
+"""What a token must obey to be made by a merge: limits on words, colons, units, bytes, and on the first character.
+
+Reads nothing and writes nothing; `kernels.py` reads the rules as two flat arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+NO_LIMIT = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Limits on the token that a merge makes. A pair that breaks one is passed over, the next best is merged.
+
+    `max_words`: at most so many words, where words are the non-empty parts of the token between spaces (0x20): " of the",
+    "of  the " and "of the" have two, "  " has none, "a\\nb" has one. So in the fork of `tokenizers` behind SuperBPE (Liu et
+    al. 2025, arXiv 2503.13423; alisawuffles/tokenizers-superbpe, commit a27d8bf: 4 words).
+    `forbid_colon`: no token holds a colon that a space follows, wherever in it (same place).
+    `max_units`: at most so many ids of the initial stream in one token; initial ids are one unit each.
+    `max_bytes`: at most so many bytes.
+    `no_leading`: code points; no token begins with one of them and goes on after it. This is CBPE (MorphTok, Brahma et al. 2025,
+    arXiv 2504.10335) on bytes: a dependent vowel joins what stands before it, or stays alone.
+    """
+
+    max_words: int | None = None
+    forbid_colon: bool = False
+    max_units: int | None = None
+    max_bytes: int | None = None
+    no_leading: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in (("max_words", 1), ("max_units", 2), ("max_bytes", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, or null for no limit; found {value}")
+        for point in self.no_leading:
+            if not 0 <= point <= 0x10FFFF or 0xD800 <= point <= 0xDFFF:
+                raise ValueError(f"no_leading must hold Unicode code points, found {point}")
+
+    def limits(self) -> npt.NDArray[np.int64]:
+        """Return int64 [4]: most words, most units, most bytes, 1 if a colon before a space is forbidden."""
+        most = [NO_LIMIT if limit is None else limit for limit in (self.max_words, self.max_units, self.max_bytes)]
+        return np.array([*most, int(self.forbid_colon)], np.int64)
+
+    def leading(self) -> npt.NDArray[np.int64]:
+        """Return int64 [characters]: the UTF-8 bytes of each character of `no_leading` as one big-endian number, ascending."""
+        return np.array(sorted({int.from_bytes(chr(point).encode(), "big") for point in self.no_leading}), np.int64)

@@ -1,0 +1,147 @@
+"""What is known of each token while merges are learned: its bytes, found again by its bytes, and what the rules ask about it.
+
+The compiled half of `rules.py`: reads and fills the arrays of `Tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
+SHIFT = np.uint64(32)
+SPACE, COLON = 0x20, 0x3A
+WORDS, UNITS, BYTES, NO_COLON = range(4)  # places in Rules.limits()
+
+
+class Tokens(NamedTuple):
+    """Tables by id. `ids` is the room: initial tokens and those to come.
+
+    `text`: uint8 [bytes], the tokens one after the other; token i is text[starts[i]:starts[i + 1]].
+    `starts`: int64 [ids + 1]. `words`, `units`: int32 [ids], see `Rules`. `colons`: uint8 [ids], 1 if it holds ": ".
+    `seats`: int32 [a power of two], token ids by the hash of their bytes, -1 where free (open addressing).
+    """
+
+    text: Any
+    starts: Any
+    words: Any
+    units: Any
+    colons: Any
+    seats: Any
+
+
+def make_tokens(tokens: Sequence[bytes], room: int) -> Tokens:
+    """Return the tables of `tokens`, with room for `room` ids in all."""
+    seats = 1 << (2 * room).bit_length()
+    starts = np.zeros(room + 1, np.int64)
+    np.cumsum([len(token) for token in tokens], out=starts[1 : len(tokens) + 1])
+    text = np.zeros(starts[len(tokens)] + 16 * room, np.uint8)
+    text[: starts[len(tokens)]] = np.frombuffer(b"".join(tokens), np.uint8)
+    tables = Tokens(
+        text, starts, np.zeros(room, np.int32), np.ones(room, np.int32), np.zeros(room, np.uint8), np.full(seats, -1, np.int32)
+    )
+    describe(tables, len(tokens))
+    return tables
+
+
+@njit(cache=True, nogil=True)
+def _seat(tokens: Tokens, start: int, end: int) -> int:
+    """Return where text[start:end] sits in `seats`, or the free seat where it would."""
+    value = FNV_OFFSET
+    for i in range(start, end):
+        value = (value ^ np.uint64(tokens.text[i])) * FNV_PRIME
+    mask = np.int64(tokens.seats.size - 1)
+    at = np.int64((value ^ (value >> SHIFT)) & np.uint64(mask))
+    while tokens.seats[at] >= 0:
+        other = tokens.starts[tokens.seats[at]]
+        if tokens.starts[tokens.seats[at] + 1] - other == end - start:
+            same = True
+            for i in range(end - start):
+                if tokens.text[start + i] != tokens.text[other + i]:
+                    same = False
+                    break
+            if same:
+                return at
+        at = (at + 1) & mask
+    return at
+
+
+@njit(cache=True, nogil=True)
+def describe(tokens: Tokens, count: int) -> None:
+    """Fill `words`, `colons` and `seats` for the first `count` tokens; of equal tokens the first keeps the seat."""
+    for token in range(count):
+        start, end = tokens.starts[token], tokens.starts[token + 1]
+        for i in range(start, end):
+            if tokens.text[i] == SPACE:
+                if i > start and tokens.text[i - 1] == COLON:
+                    tokens.colons[token] = 1
+            elif i == start or tokens.text[i - 1] == SPACE:
+                tokens.words[token] += 1
+        if end > start:
+            seat = _seat(tokens, start, end)
+            if tokens.seats[seat] < 0:
+                tokens.seats[seat] = token
+
+
+@njit(cache=True, nogil=True)
+def _leads(tokens: Tokens, leading: Any, left: int, right: int) -> bool:  # noqa: ANN401 - numba has no types
+    """Say if the joined token begins with a character of `leading` and goes on after it."""
+    start, middle = tokens.starts[left], tokens.starts[left + 1]
+    rest, end = tokens.starts[right], tokens.starts[right + 1]
+    first = tokens.text[start]
+    size = 1 if first < 0x80 else 0 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    if size == 0 or middle - start + end - rest <= size:
+        return False
+    value = np.int64(0)
+    for i in range(size):
+        at = start + i
+        value = value << 8 | np.int64(tokens.text[at] if at < middle else tokens.text[rest + at - middle])
+    at = np.searchsorted(leading, value)
+    return at < leading.size and leading[at] == value
+
+
+@njit(cache=True, nogil=True)
+def allowed(tokens: Tokens, limits: Any, leading: Any, left: int, right: int) -> bool:  # noqa: ANN401 - numba has no types
+    """Say if the rules let `left` and `right` be joined; a token without bytes is never joined."""
+    start, middle = tokens.starts[left], tokens.starts[left + 1]
+    rest, end = tokens.starts[right], tokens.starts[right + 1]
+    if start == middle or rest == end or middle - start + end - rest > limits[BYTES]:
+        return False
+    if np.int64(tokens.units[left]) + tokens.units[right] > limits[UNITS]:
+        return False
+    last, first = tokens.text[middle - 1], tokens.text[rest]
+    if tokens.words[left] + tokens.words[right] - (last != SPACE and first != SPACE) > limits[WORDS]:
+        return False
+    if limits[NO_COLON] and (tokens.colons[left] or tokens.colons[right] or (last == COLON and first == SPACE)):
+        return False
+    return leading.size == 0 or not _leads(tokens, leading, left, right)
+
+
+@njit(cache=True, nogil=True)
+def join(tokens: Tokens, count: int, left: int, right: int) -> int:
+    """Return the id of `left` + `right`: that of a token with these bytes, else `count`, which is filled in.
+
+    There must be room in `text` and `starts`.
+    """
+    start, middle = tokens.starts[left], tokens.starts[left + 1]
+    rest, end = tokens.starts[right], tokens.starts[right + 1]
+    last, first = tokens.text[middle - 1], tokens.text[rest]
+    at = tokens.starts[count]
+    for i in range(start, middle):
+        tokens.text[at] = tokens.text[i]
+        at += 1
+    for i in range(rest, end):
+        tokens.text[at] = tokens.text[i]
+        at += 1
+    seat = _seat(tokens, tokens.starts[count], at)
+    if tokens.seats[seat] >= 0:
+        return np.int64(tokens.seats[seat])
+    tokens.seats[seat] = count
+    tokens.starts[count + 1] = at
+    tokens.words[count] = tokens.words[left] + tokens.words[right] - (last != SPACE and first != SPACE)
+    tokens.units[count] = tokens.units[left] + tokens.units[right]
+    tokens.colons[count] = tokens.colons[left] | tokens.colons[right] | (last == COLON and first == SPACE)
+    return np.int64(count)
