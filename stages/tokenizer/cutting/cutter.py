@@ -24,6 +24,7 @@ _SHIFT, _HIT = np.uint32(automaton.SHIFT), np.uint32(automaton.HIT)
 _CUT_BIT = np.uint32(automaton.CUT.bit_length() - 1)
 _BEGIN, _FIRST_DIGIT, _END_SYMBOL = 0, 1, 2  # columns of Cutter.levels
 _NO_SYMBOL = 256
+_ASCII = np.uint64(0x80)
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
 
 
@@ -85,7 +86,11 @@ def _scan(
     while True:
         entry = _EVENT
         while at < end:
-            symbol, size = _symbol(symbols, text, at)
+            byte = np.uint64(text[at])
+            if byte < _ASCII:
+                symbol, size = np.uint64(symbols[byte]), _ONE
+            else:
+                symbol, size = _symbol(symbols, text, at)
             if symbol >= first_digit:
                 if at != digit:
                     left = (left + _TWO) % _THREE if at == behind_digit else _digits(symbols, first_digit, text, at, end)
@@ -130,7 +135,7 @@ def _scan(
 def _symbol(symbols: npt.NDArray[np.uint8], text: npt.NDArray[np.uint8], at: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the symbol and the size in bytes of the character that begins at `at`."""
     byte = np.uint64(text[at])
-    if byte < np.uint64(0x80):
+    if byte < _ASCII:
         return np.uint64(symbols[byte]), _ONE
     point, size = byte & np.uint64(0x1F), _TWO
     point = point << np.uint64(6) | (np.uint64(text[at + _ONE]) & np.uint64(0x3F))
