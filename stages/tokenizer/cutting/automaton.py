@@ -22,13 +22,15 @@ MOST_INSTRUCTIONS = 20_000
 MOST_STATES = 4096
 MOST_SYMBOLS = 250
 
-# An entry of the table: where the next row begins (or, of an event, HIT) << 4, and what happens before the character.
+# An entry of the table: where the next row begins << SHIFT, and what happens before the character. Of an event: the row to go
+# on with (where nothing else is said) << 2 | DONE | HIT, all << SHIFT.
 EVENT = 1  # the attempt is over, in a way that needs more than one step
 MATCH = 2  # a match of the attempt ends before this character
 CUT = 4  # a piece ends before this character, and the next attempt begins with it
 START = 8  # an attempt begins with this character
 SHIFT = 4
-HIT = 1  # of an event: there has been a match
+HIT = 1  # there has been a match
+DONE = 2  # the text ends between two attempts
 
 CHARACTER, AHEAD, THOUSANDS, SPLIT, ACCEPT = range(5)
 
@@ -59,6 +61,10 @@ class Program:
         place = self.add_one(AHEAD, one, to)
         self.negative.add(place)
         return place
+
+    def counts_digits(self) -> bool:
+        """Return whether there is an instruction that looks beyond the next character."""
+        return any(what == THOUSANDS for what, _, _ in self.instructions)
 
 
 def compile_program(tree: Node) -> Program:
@@ -171,15 +177,15 @@ class Symbols:
         return found
 
 
-def tell_apart(programs: Many[Program]) -> Symbols:
-    """Return the coarsest symbols for these programs.
+def tell_apart(programs: Many[Program], others: Many[Members]) -> Symbols:
+    """Return the coarsest symbols for these programs and some other classes.
 
     Raises:
         UnsupportedPattern: there are more than fit.
     """
-    thousands = any(what == THOUSANDS for program in programs for what, _, _ in program.instructions)
-    digits = members(r"\d") if thousands else np.zeros(CODE_POINTS, np.bool_)
-    classes: list[Members] = [digits, *{id(one.members): one.members for program in programs for one in program.classes}.values()]
+    digits = members(r"\d") if any(program.counts_digits() for program in programs) else np.zeros(CODE_POINTS, np.bool_)
+    named = [*others, *(one.members for program in programs for one in program.classes)]
+    classes: list[Members] = [digits, *{id(each): each for each in named}.values()]
     changes = np.zeros(CODE_POINTS, np.bool_)
     changes[0] = True
     for each in classes:
@@ -201,48 +207,64 @@ def tell_apart(programs: Many[Program]) -> Symbols:
 
 @dataclass(frozen=True)
 class State:
-    """Threads in the order of their priority; whether the attempt has matched; characters read in it: 0, 1, or 2 for more."""
+    """What an attempt to match has come to.
+
+    `threads`: in the order of their priority. `hit`: it has matched. `depth`: characters read in it: 0, 1, or 2 for more. `side`:
+    1 or 2, which says of the last character on which side of a border it is; 0 where no character has been read.
+    """
 
     threads: tuple[int, ...]
     hit: bool
     depth: int
+    side: int
 
 
 Step = tuple[State | None, bool]
 """The state after a symbol (None: no thread is left), and whether a match ends before the symbol."""
 
 
-class _Machine:
-    """A program together with symbols: explores the states that can be reached."""
+class Machine:
+    """A program together with symbols: the states that can be reached, and the table made of them.
 
-    def __init__(self, program: Program, symbols: Symbols) -> None:
-        self.program = program
+    `runs`: a class or None; where characters inside and outside of it meet a text ends for the program, and another begins.
+
+    Raises:
+        UnsupportedPattern: it needs too many states.
+    """
+
+    def __init__(self, program: Program, symbols: Symbols, runs: Members | None) -> None:
+        self.program, self.end = program, symbols.end
         thousands = symbols.thousands()
         self.allows = [
-            thousands
-            if what == THOUSANDS
-            else symbols.has[id(program.classes[of].members)] ^ (place in program.negative)
+            symbols.has[id(program.classes[of].members)] ^ (place in program.negative)
             if what in (CHARACTER, AHEAD)
             else thousands
             for place, (what, of, _) in enumerate(program.instructions)
         ]
-        self.symbols = symbols
-        self.begin = State((program.begin,), False, 0)
+        self.sides = [0] * (symbols.end + 1) if runs is None else [*(symbols.has[id(runs)][:-1] + 1).tolist(), 0]
+        self.begins = [State((program.begin,), False, 0, side) for side in sorted({0, *self.sides})]
         self.steps: dict[State, list[Step]] = {}
+        self.explore()
+        self.gaps = self.leaves_gaps()
 
     def explore(self) -> None:
         """Fill `steps`: for each state its step on each symbol, the end of the text included."""
-        waiting = [self.begin]
+        waiting = self.begins[::-1]
+        for state in self.begins:  # their rows are the first
+            self.steps[state] = []
         while waiting:
             state = waiting.pop()
-            if state in self.steps:
+            if self.steps.get(state):
                 continue
-            self.steps[state] = [self.step(state, symbol) for symbol in range(self.symbols.end + 1)]
+            self.steps[state] = [self.step(state, symbol) for symbol in range(self.end + 1)]
             if len(self.steps) > MOST_STATES:
                 raise UnsupportedPattern(f"the pattern needs more than {MOST_STATES:_} states")
             waiting += [after for after, _ in self.steps[state] if after is not None]
 
     def step(self, state: State, symbol: int) -> Step:
+        """Run the threads of a state on one symbol."""
+        if self.crosses(state, symbol):
+            symbol = self.end
         threads: dict[int, None] = {}
         stack, seen = list(reversed(state.threads)), set[int]()
         matched = False
@@ -261,55 +283,55 @@ class _Machine:
                     threads[to[0]] = None
                 else:
                     stack.append(to[0])
-        after = State(tuple(threads), state.hit or matched, min(state.depth + 1, 2)) if threads else None
-        return after, matched
+        after = State(tuple(threads), state.hit or matched, min(state.depth + 1, 2), self.sides[symbol])
+        return after if threads else None, matched
+
+    def crosses(self, state: State, symbol: int) -> bool:
+        """Return whether there is a border between what the state has read and the symbol."""
+        return state.side != 0 and symbol != self.end and self.sides[symbol] != state.side
 
     def leaves_gaps(self) -> bool:
         """Return whether an attempt can end without a match or with an empty one."""
         for state, steps in self.steps.items():
             for symbol, (after, matched) in enumerate(steps):
-                if state.depth == 0 and (matched or after is None) and symbol < self.symbols.end:
+                if state.depth == 0 and state.side == 0 and (matched or after is None) and symbol < self.end:
                     return True
                 if state.depth > 0 and after is None and not matched and not state.hit:
                     return True
         return False
 
+    def table(self, base: int) -> npt.NDArray[np.uint32]:
+        """Return the table, uint32 [states, width], whose rows begin at `base` in the cutter's table.
 
-def build_table(program: Program, symbols: Symbols, base: int) -> npt.NDArray[np.uint32]:
-    """Return the table of a program, flat uint32 [states * width], whose rows begin at `base` in the cutter's table.
+        The width is a power of two with room for all symbols. The first row is where a text begins.
+        """
+        width = 1 << self.end.bit_length()
+        rows = {state: base + i * width for i, state in enumerate(self.steps)}
+        table = np.zeros((len(rows), width), np.uint32)
+        for i, state in enumerate(self.steps):
+            for symbol in range(self.end + 1):
+                table[i, symbol] = self.entry(state, symbol, rows, table)
+        return table
 
-    The first row is where an attempt begins. `width`: see `row_width`.
-
-    Raises:
-        UnsupportedPattern: it needs too many states.
-    """
-    machine = _Machine(program, symbols)
-    machine.explore()
-    width = row_width(symbols)
-    rows = {state: base + i * width for i, state in enumerate(machine.steps)}
-    assert rows[machine.begin] == base
-    gaps = machine.leaves_gaps()
-    table = np.zeros((len(rows), width), np.uint32)
-    for i, (state, steps) in enumerate(machine.steps.items()):
-        for symbol, (after, matched) in enumerate(steps):
-            flags = MATCH * matched | START * (state.depth == 0)
-            first = int(table[0, symbol])
-            at_end = symbol == symbols.end
-            if after is not None:
-                entry = rows[after] << SHIFT | flags
-            elif state.depth == 0 and not matched:
-                entry = EVENT if at_end else base << SHIFT
-            elif matched or state.hit:
-                one_step = matched and state.depth > 0 and not gaps and not at_end
-                entry = first | CUT if one_step else HIT << SHIFT | flags | EVENT
-            elif state.depth == 1 and not at_end:  # the next attempt begins with this very character
-                entry = first
-            else:
-                entry = EVENT
-            table[i, symbol] = entry
-    return table.reshape(-1)
-
-
-def row_width(symbols: Symbols) -> int:
-    """Return the entries of a row: a power of two with room for all symbols."""
-    return 1 << symbols.end.bit_length()
+    def entry(self, state: State, symbol: int, rows: dict[State, int], table: npt.NDArray[np.uint32]) -> int:
+        """Return the entry for a symbol; `table` holds those of the first rows already."""
+        after, matched = self.steps[state][symbol]
+        flags = MATCH * matched | START * (state.depth == 0)
+        if after is not None:
+            return rows[after] << SHIFT | flags
+        if symbol == self.end and state.depth == 0:
+            return DONE << SHIFT | EVENT
+        first, crosses = int(table[0, symbol]), self.crosses(state, symbol)
+        if crosses and state.depth == 0:
+            return first | CUT
+        side = state.side or self.sides[symbol]
+        between = self.begins[side]
+        if (matched or state.hit) and not (matched and state.depth > 0 and not self.gaps and symbol != self.end):
+            return (rows[between] << 2 | HIT) << SHIFT | flags | EVENT
+        if matched:
+            return first | CUT
+        if state.depth == 0:
+            return rows[between] << SHIFT
+        if state.depth == 1 and symbol != self.end:  # the next attempt begins with this very character
+            return first | CUT if crosses else int(table[side, symbol])
+        return rows[between] << 2 << SHIFT | EVENT

@@ -16,11 +16,16 @@ from numba import njit
 
 from stages.tokenizer.cutting import automaton
 from stages.tokenizer.cutting.classes import numerics
-from stages.tokenizer.cutting.regex import Choice, Node, One, Repeat, parse
+from stages.tokenizer.cutting.regex import parse
 from stages.tokenizer.patterns import Pattern
 
 _EVENT, _MATCH, _CUT, _START = (np.uint32(flag) for flag in (automaton.EVENT, automaton.MATCH, automaton.CUT, automaton.START))
-_SHIFT, _HIT = np.uint32(automaton.SHIFT), np.uint32(automaton.HIT)
+_SHIFT, _HIT, _DONE = (
+    np.uint32(automaton.SHIFT),
+    np.uint32(automaton.HIT << automaton.SHIFT),
+    np.uint32(automaton.DONE << automaton.SHIFT),
+)
+_ROW = np.uint32(automaton.SHIFT + 2)
 _CUT_BIT = np.uint32(automaton.CUT.bit_length() - 1)
 _BEGIN, _FIRST_DIGIT, _END_SYMBOL = 0, 1, 2  # columns of Cutter.levels
 _NO_SYMBOL = 256
@@ -31,7 +36,7 @@ _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
 class Cutter(NamedTuple):
     """Patterns made into tables; arrays only, so that compiled functions take it as one argument.
 
-    `symbols`: what a code point is to the automata, uint8 [1,114,112]. `table`: see `automaton.build_table`, uint32.
+    `symbols`: what a code point is to the automata, uint8 [1,114,112]. `table`: see `automaton.Machine.table`, uint32.
     `levels`: one row a pattern: where its table begins, its first symbol of a digit (or one that no character has), the symbol
     of the end of a text; uint64 [patterns, 3].
     """
@@ -102,28 +107,28 @@ def _scan(
             # No branches: whether a word ends here is what a processor predicts worst.
             ends[count] = at
             count += np.uint64((entry >> _CUT_BIT) & np.uint32(1))
-            last = at if entry & _MATCH else last
-            start = at if entry & _START else start
+            last ^= (last ^ at) & -np.uint64((entry >> np.uint32(1)) & np.uint32(1))
+            start ^= (start ^ at) & -np.uint64((entry >> np.uint32(3)) & np.uint32(1))
             state = np.uint64(entry >> _SHIFT)
             at += size
         if at >= end:
-            if state == base:
-                break
             entry = table[state + end_symbol]
+            if entry & _DONE:
+                break
         last = at if entry & _MATCH else last
         start = at if entry & _START else start
-        if entry >> _SHIFT == _HIT:
+        if entry & _HIT:
             gap = np.uint64(ends[count - _ONE]) if count > first else begin
             if start > gap:
                 ends[count] = start
                 count += _ONE
-        if entry >> _SHIFT == _HIT and last > start:
+        if entry & _HIT and last > start:
             ends[count] = last
             count += _ONE
-            at = last
+            at, state = last, base
         else:  # without a match, or behind an empty one, the search goes on at the next character
             at = start + _symbol(symbols, text, start)[1]
-        state = base
+            state = np.uint64(entry >> _ROW)
     gap = np.uint64(ends[count - _ONE]) if count > first else begin
     if gap < end:
         ends[count] = end
@@ -169,30 +174,22 @@ def make_cutter(cuts: Sequence[Pattern]) -> Cutter:
     Raises:
         UnsupportedPattern: a pattern has something that tables cannot do; it says what.
     """
-    trees: list[Node] = []
-    for cut_ in cuts:
-        trees += [_digit_runs()] if cut_.digits else []
-        trees.append(parse(cut_.regex))
-    programs = [automaton.compile_program(tree) for tree in trees]
-    symbols = automaton.tell_apart(programs)
-    tables: list[npt.NDArray[np.uint32]] = []
+    programs = [automaton.compile_program(parse(each.regex)) for each in cuts]
+    runs = [numerics() if each.digits else None for each in cuts]
+    symbols = automaton.tell_apart(programs, [each for each in runs if each is not None])
+    tables: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     levels = np.zeros((len(programs), 3), np.uint64)
-    base = 0
-    for level, program in zip(levels, programs, strict=True):
-        tables.append(automaton.build_table(program, symbols, base))
-        uses_digits = any(what == automaton.THOUSANDS for what, _, _ in program.instructions)
-        level[:] = base, symbols.first_digit if uses_digits else _NO_SYMBOL, symbols.end
-        base += tables[-1].size
-    return Cutter(symbols.of, np.concatenate(tables) if tables else np.zeros(0, np.uint32), levels)
+    for level, program, each in zip(levels, programs, runs, strict=True):
+        level[:] = (
+            sum(table.size for table in tables),
+            symbols.first_digit if program.counts_digits() else _NO_SYMBOL,
+            symbols.end,
+        )
+        tables.append(automaton.Machine(program, symbols, each).table(int(level[_BEGIN])).reshape(-1))
+    return Cutter(symbols.of, np.concatenate(tables), levels)
 
 
 def cut(cutter: Cutter, text: bytes) -> npt.NDArray[np.int64]:
     """Return where the pieces of a text end, in bytes; int64 [pieces]. The text must be valid UTF-8."""
     ends = np.empty(len(text), np.int64)
     return ends[: cut_into(cutter, np.frombuffer(bytearray(text), np.uint8), 0, len(text), ends)]
-
-
-def _digit_runs() -> Node:
-    """Return what `Digits(individual_digits=False)` cuts: runs of numeric characters and what is between them."""
-    digits = numerics()
-    return Choice((Repeat(One(digits), 1, None), Repeat(One(~digits), 1, None)))
