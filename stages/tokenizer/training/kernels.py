@@ -1,4 +1,4 @@
-"""The compiled loops that count pairs of a stream of ids and merge them, in place.
+"""The compiled loops that count the pairs of a stream of ids and replace them by joined tokens, in place.
 
 The stream stays flat: a token of n slots has its id in the first, and -n in the second and the last; every slot that is not
 the first of a token is negative. So both neighbours of a token are found without links. The first token of a piece carries
@@ -12,14 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from stages.tokenizer.training.pairs import FIRST, LOW, PAIRS, PLAIN, POOL, Pairs, add, after, best, find, forget, tracked
-from stages.tokenizer.training.tokens import Tokens, allowed, join
+from stages.tokenizer.training.pairs import FIRST, LOW, PAIRS, PLAIN, POOL, Pairs, add, after, find, forget, tracked
+from stages.tokenizer.training.tokens import Tokens, allowed
 
 BLOCK = 5  # log2 of the slots of one entry of Work.blocks
-
-# Why `merge` comes back.
-PAUSE, ENOUGH, NOTHING, NO_PAIRS, NO_POOL, NO_PLACES, NO_TEXT = range(7)
-IDS, LOGGED, NEED = range(3)  # places in Log.numbers
 
 
 class Work(NamedTuple):
@@ -56,17 +52,16 @@ class Scratch(NamedTuple):
     sums: Any
 
 
-class Log(NamedTuple):
-    """What has been merged: `merges` int32 [rows, 3], `counts` int64 [rows], `left` int64 [rows, groups]: tokens left after it.
-
-    `numbers`: int64 [3]: ids there are, rows filled, room that was lacking. `now`: int64 [groups], tokens left.
-    """
-
-    merges: Any
-    counts: Any
-    left: Any
-    numbers: Any
-    now: Any
+def make_scratch(ids: int, columns: int, occurrences: int) -> Scratch:
+    """Return room for so many ids, columns of counts, and occurrences of one token."""
+    return Scratch(
+        *(np.empty(occurrences, kind) for kind in (np.uint32, np.uint32, np.int32, np.int32)),
+        np.full(ids + 1, -1, np.int32),
+        np.empty(ids + 1, np.int32),
+        np.empty(ids + 1, np.int64),
+        np.empty(ids + 1, np.int64),
+        np.empty((ids + 1, columns), np.int64),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -84,7 +79,7 @@ def prepare(work: Work) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _weight(work: Work, at: int) -> int:
+def weight(work: Work, at: int) -> int:
     """Return how often the piece that holds slot `at` occurs."""
     if work.weights.size == 0:
         return np.int64(1)
@@ -95,8 +90,11 @@ def _weight(work: Work, at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def tally(work: Work, histogram: Any, now: Any) -> None:  # noqa: ANN401 - numba has no types
-    """Count into `histogram` (int64 [ids]) the tokens that another of the piece follows; into `now` the tokens of each group."""
+def tally(work: Work, histogram: Any, frequency: Any, now: Any) -> None:  # noqa: ANN401 - numba has no types
+    """Count the tokens of each id, without weights, that another of the piece follows: int64 [ids].
+
+    Also with weights all tokens of each id, int64 [ids], and of each group, int64 [groups].
+    """
     ids = work.ids
     group = 0
     for at in range(ids.size):
@@ -104,7 +102,9 @@ def tally(work: Work, histogram: Any, now: Any) -> None:  # noqa: ANN401 - numba
             continue
         while at >= work.group_ends[group]:
             group += 1
-        now[group] += _weight(work, at)
+        times = weight(work, at)
+        now[group] += times
+        frequency[ids[at] & PLAIN] += times
         following = after(ids, at)
         if following < ids.size and ids[following] < FIRST:
             histogram[ids[at] & PLAIN] += 1
@@ -127,34 +127,41 @@ def scatter(work: Work, low: int, high: int, cursors: Any, places: Any, rights: 
                 cursors[value - low] = to + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: int) -> int:  # noqa: ANN401
     """Sum up `places` by the id in `others` (those < 0 are left out); return how many different ids were met."""
     met = 0
     group = 0
+    columns = scratch.sums.shape[1]
+    plain = work.weights.size == 0 and columns == 1
     for i in range(count):
         other = others[i]
         if other < 0:
             continue
-        at = np.int64(places[i])
         number = np.int64(scratch.index[other])
         if number < 0:
             number = met
             met += 1
             scratch.index[other], scratch.others[number], scratch.sizes[number] = number, other, 0
-            for column in range(scratch.sums.shape[1]):
+            for column in range(columns):
                 scratch.sums[number, column] = 0
-        weight = _weight(work, at)
         scratch.sizes[number] += 1
-        scratch.sums[number, 0] += weight
-        if scratch.sums.shape[1] > 1:
+        if plain:
+            continue
+        at = np.int64(places[i])
+        times = weight(work, at)
+        scratch.sums[number, 0] += times
+        if columns > 1:
             while at >= work.group_ends[group]:
                 group += 1
-            scratch.sums[number, 1 + group] += weight
+            scratch.sums[number, 1 + group] += times
+    if plain:
+        for number in range(met):
+            scratch.sums[number, 0] = scratch.sizes[number]
     return met
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _key(scratch: Scratch, number: int, token: int, chain: int, to_right: bool) -> int:
     """Return the key of the pair of `token` and a met id, which stands right of it or left of it."""
     other = np.int64(scratch.others[number])
@@ -163,66 +170,7 @@ def _key(scratch: Scratch, number: int, token: int, chain: int, to_right: bool) 
     return token << 32 | other if to_right else other << 32 | token
 
 
-@njit(cache=True, nogil=True)
-def _subtract(pairs: Pairs, scratch: Scratch, met: int, token: int, chain: int, to_right: bool) -> None:
-    """Take the sums from the counts of the pairs of `token` and the met ids."""
-    for number in range(met):
-        pair = find(pairs, _key(scratch, number, token, chain, to_right))
-        if pair >= 0:
-            for column in range(pairs.thresholds.size):
-                pairs.counts[pair, column] -= scratch.sums[number, column]
-
-
-@njit(cache=True, nogil=True)
-def _track(
-    pairs: Pairs,
-    tokens: Tokens,
-    rules: Any,  # noqa: ANN401
-    scratch: Scratch,
-    places: Any,  # noqa: ANN401
-    others: Any,  # noqa: ANN401
-    count: int,
-    met: int,
-    token: int,
-    to_right: bool,
-) -> None:
-    """Track the pairs of `token` and the met ids that are frequent enough and allowed; what was known of them is forgotten."""
-    for number in range(met):
-        key = _key(scratch, number, token, token, to_right)
-        pair = find(pairs, key)
-        if pair >= 0:
-            forget(pairs, pair)
-        if tracked(pairs, scratch.sums[number]) and allowed(tokens, rules[0], rules[1], key >> 32, key & LOW):
-            scratch.cursors[number] = pairs.used[POOL]
-            add(pairs, key, scratch.sums[number], scratch.sizes[number])
-        else:
-            scratch.cursors[number] = -1
-    for i in range(count):
-        if others[i] >= 0:
-            number = np.int64(scratch.index[others[i]])
-            to = scratch.cursors[number]
-            if to >= 0:
-                pairs.pool[to] = places[i]
-                scratch.cursors[number] = to + 1
-
-
-@njit(cache=True, nogil=True)
-def _clear(scratch: Scratch, met: int) -> None:
-    """Make `index` as it was."""
-    for number in range(met):
-        scratch.index[scratch.others[number]] = -1
-
-
-@njit(cache=True, nogil=True)
-def _most_pairs(work: Work, pairs: Pairs, ids: int, occurrences: int) -> int:
-    """Return a bound of the pairs that so many occurrences of one token can make with what stands on one side."""
-    if work.weights.size == 0:
-        least = pairs.thresholds.min()
-        return min(ids, occurrences // least * pairs.thresholds.size)
-    return min(ids, occurrences)
-
-
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _fits(pairs: Pairs, scratch: Scratch, met: int) -> bool:
     """Say if there is room for the frequent ones among the pairs of the met ids."""
     count, taken = pairs.used[PAIRS], pairs.used[POOL]
@@ -231,6 +179,56 @@ def _fits(pairs: Pairs, scratch: Scratch, met: int) -> bool:
             count += 1
             taken += scratch.sizes[number]
     return count <= pairs.keys.size and taken <= pairs.pool.size
+
+
+@njit(cache=True, nogil=True)
+def account(
+    work: Work,
+    tokens: Tokens,
+    rules: Any,  # noqa: ANN401
+    pairs: Pairs,
+    scratch: Scratch,
+    places: Any,  # noqa: ANN401
+    others: Any,  # noqa: ANN401
+    token: int,
+    was: int,
+    chain: int,
+    to_right: bool,
+) -> bool:
+    """Bring the counts of pairs up to date on one side of the tokens at `places`, whose neighbours there are `others`.
+
+    If `was` >= 0, the pairs of `was` and the neighbours are gone: their counts are lowered; `chain` is what stood where a token of
+    the same merge stands now. If `token` >= 0, its pairs with the neighbours are new: those that are frequent enough and allowed
+    are tracked, what was known of them is forgotten. False if there was no room; then nothing has been done.
+    """
+    met = _gather(work, scratch, places, others, others.size)
+    room = token < 0 or _fits(pairs, scratch, met)
+    if room and was >= 0:
+        for number in range(met):
+            pair = find(pairs, _key(scratch, number, was, chain, to_right))
+            if pair >= 0:
+                for column in range(pairs.thresholds.size):
+                    pairs.counts[pair, column] -= scratch.sums[number, column]
+    if room and token >= 0:
+        for number in range(met):
+            key = _key(scratch, number, token, token, to_right)
+            pair = find(pairs, key)
+            if pair >= 0:
+                forget(pairs, pair)
+            scratch.cursors[number] = -1
+            if tracked(pairs, scratch.sums[number]) and allowed(tokens, rules[0], rules[1], key >> 32, key & LOW):
+                scratch.cursors[number] = pairs.used[POOL]
+                add(pairs, key, scratch.sums[number], scratch.sizes[number])
+        for i in range(others.size):
+            if others[i] >= 0:
+                number = np.int64(scratch.index[others[i]])
+                to = scratch.cursors[number]
+                if to >= 0:
+                    pairs.pool[to] = places[i]
+                    scratch.cursors[number] = to + 1
+    for number in range(met):
+        scratch.index[scratch.others[number]] = -1
+    return room
 
 
 @njit(cache=True, nogil=True)
@@ -247,24 +245,38 @@ def collect(
     places: Any,  # noqa: ANN401
     rights: Any,  # noqa: ANN401
 ) -> int:
-    """Track the pairs of left ids from `low` to `high`, sorted by `scatter`; return the first without room. `base`: where its arrays begin."""
+    """Track the pairs of left ids from `low` to `high`, sorted by `scatter`, whose arrays begin with starts[...] = `base`.
+
+    Return the first id that there was no room for, or `high`.
+    """
     for token in range(low, high):
         begin, end = starts[token] - base, starts[token + 1] - base
-        here, others = places[begin:end], rights[begin:end]
-        met = _gather(work, scratch, here, others, end - begin)
-        room = _fits(pairs, scratch, met)
-        if room:
-            _track(pairs, tokens, rules, scratch, here, others, end - begin, met, np.int64(token), True)
-        _clear(scratch, met)
-        if not room:
+        if not account(
+            work, tokens, rules, pairs, scratch, places[begin:end], rights[begin:end], np.int64(token), -1, -1, True
+        ):
             return np.int64(token)
     return np.int64(high)
 
 
+@njit(inline="always")
+def note(ids: Any, scratch: Scratch, at: int, end: int, last: int, count: int) -> None:  # noqa: ANN401
+    """Note one more token, in slots `at` to `end`, and its neighbours; `last`: where the one noted before begins."""
+    chain = scratch.index.size - 1
+    scratch.places[count] = at
+    scratch.before[count] = -1
+    if ids[at] < FIRST:
+        previous = at - 1 if ids[at - 1] >= 0 else at + ids[at - 1]
+        if previous == last:
+            scratch.behind[count - 1] = chain
+        else:
+            scratch.before[count], scratch.before_at[count] = ids[previous] & PLAIN, previous
+    scratch.behind[count] = ids[end] if end < ids.size and ids[end] < FIRST else -1
+
+
 @njit(cache=True, nogil=True)
-def _replace(work: Work, pairs: Pairs, scratch: Scratch, pair: int, token: int, now: Any) -> int:  # noqa: ANN401
+def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: int, token: int, now: Any) -> int:  # noqa: ANN401
     """Put `token` where the pair stands, from left to right; note the places and neighbours; return how many."""
-    ids, chain = work.ids, scratch.index.size - 1
+    ids = work.ids
     left, right = pairs.keys[pair] >> 32, pairs.keys[pair] & LOW
     count, last, group = 0, np.int64(-1), 0
     for i in range(pairs.offsets[pair], pairs.offsets[pair] + pairs.sizes[pair]):
@@ -275,157 +287,26 @@ def _replace(work: Work, pairs: Pairs, scratch: Scratch, pair: int, token: int, 
         if middle >= ids.size or ids[middle] != right:
             continue
         end = after(ids, middle)
-        mark = ids[at] & FIRST
-        scratch.before[count] = -1
-        if mark == 0:
-            previous = at - 1 if ids[at - 1] >= 0 else at + ids[at - 1]
-            if previous == last:
-                scratch.behind[count - 1] = chain
-            else:
-                scratch.before[count], scratch.before_at[count] = ids[previous] & PLAIN, previous
-        scratch.behind[count] = ids[end] if end < ids.size and ids[end] < FIRST else -1
-        scratch.places[count] = at
-        ids[at] = token | mark
+        note(ids, scratch, at, end, last, count)
+        ids[at] = token | ids[at] & FIRST
         ids[at + 1] = ids[middle] = ids[end - 1] = at - end
         last = at
         count += 1
         while at >= work.group_ends[group]:
             group += 1
-        now[group] -= _weight(work, at)
+        now[group] -= weight(work, at)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _find_all(ids: Any, scratch: Scratch, token: int) -> int:  # noqa: ANN401
-    """Note the places and neighbours of all occurrences of `token`; return how many."""
-    chain = scratch.index.size - 1
+def find_all(ids: Any, scratch: Scratch, token: int) -> int:  # noqa: ANN401
+    """Note the places and neighbours of all occurrences of `token`, as far as there is room; return how many there are."""
     count, last = 0, np.int64(-1)
     for at in range(ids.size):
         if ids[at] & PLAIN != token:
             continue
-        scratch.before[count] = -1
-        if ids[at] < FIRST:
-            previous = at - 1 if ids[at - 1] >= 0 else at + ids[at - 1]
-            if previous == last:
-                scratch.behind[count - 1] = chain
-            else:
-                scratch.before[count], scratch.before_at[count] = ids[previous] & PLAIN, previous
-        end = after(ids, at)
-        scratch.behind[count] = ids[end] if end < ids.size and ids[end] < FIRST else -1
-        scratch.places[count] = at
+        if count < scratch.places.size:
+            note(ids, scratch, at, after(ids, at), last, count)
         last = at
         count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _occurrences(ids: Any, token: int) -> int:  # noqa: ANN401
-    """Return how many tokens have this id."""
-    count = 0
-    for at in range(ids.size):
-        count += ids[at] & PLAIN == token
     return np.int64(count)
-
-
-@njit(cache=True, nogil=True)
-def _lacking(work: Work, pairs: Pairs, scratch: Scratch, log: Log, occurrences: int) -> int:
-    """Say which room is lacking for a merge that makes so many occurrences, or `PAUSE` if none is."""
-    most = 2 * _most_pairs(work, pairs, scratch.index.size, occurrences)
-    for code, free, need in (
-        (NO_PLACES, np.int64(scratch.places.size), occurrences),
-        (NO_PAIRS, pairs.keys.size - pairs.used[PAIRS], most),
-        (NO_POOL, pairs.pool.size - pairs.used[POOL], 2 * occurrences),
-    ):
-        if free < need:
-            log.numbers[NEED] = need
-            return code
-    return PAUSE
-
-
-@njit(cache=True, nogil=True)
-def _neighbours(
-    work: Work,
-    tokens: Tokens,
-    rules: Any,  # noqa: ANN401
-    pairs: Pairs,
-    scratch: Scratch,
-    key: int,
-    token: int,
-    count: int,
-    fresh: bool,
-) -> None:
-    """Bring the counts of the pairs around a merge up to date: the left and right id of `key` became `token` `count` times."""
-    left, right = key >> 32, key & LOW
-    met = _gather(work, scratch, scratch.before_at, scratch.before, count)
-    _subtract(pairs, scratch, met, left, left, False)
-    if fresh:
-        _track(pairs, tokens, rules, scratch, scratch.before_at, scratch.before, count, met, token, False)
-    _clear(scratch, met)
-    met = _gather(work, scratch, scratch.places, scratch.behind, count)
-    _subtract(pairs, scratch, met, right, left, True)
-    if fresh:
-        _track(pairs, tokens, rules, scratch, scratch.places, scratch.behind, count, met, token, True)
-    _clear(scratch, met)
-
-
-@njit(cache=True, nogil=True)
-def _merge(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch, log: Log, pair: int) -> int:  # noqa: ANN401
-    """Merge one pair everywhere; return `PAUSE`, or which room was lacking: then nothing has been done."""
-    key, known = pairs.keys[pair], log.numbers[IDS]
-    left, right = key >> 32, key & LOW
-    code = _lacking(work, pairs, scratch, log, pairs.sizes[pair])
-    if code != PAUSE:
-        return code
-    length = tokens.starts[left + 1] - tokens.starts[left] + tokens.starts[right + 1] - tokens.starts[right]
-    if tokens.starts[known] + length > tokens.text.size:
-        log.numbers[NEED] = length
-        return NO_TEXT
-    token = join(tokens, known, left, right)
-    fresh = token == known
-    if not fresh:
-        code = _lacking(work, pairs, scratch, log, _occurrences(work.ids, token) + pairs.sizes[pair])
-        if code != PAUSE:
-            return code
-    row = log.numbers[LOGGED]
-    log.merges[row, 0], log.merges[row, 1], log.merges[row, 2] = left, right, token
-    log.counts[row] = pairs.counts[pair, 0]
-    log.numbers[LOGGED] += 1
-    log.numbers[IDS] += fresh
-    count = _replace(work, pairs, scratch, pair, token, log.now)
-    forget(pairs, pair)
-    _neighbours(work, tokens, rules, pairs, scratch, key, token, count, fresh)
-    if not fresh:  # the token was there before: count all that stands around it anew
-        count = _find_all(work.ids, scratch, token)
-        met = _gather(work, scratch, scratch.before_at, scratch.before, count)
-        _track(pairs, tokens, rules, scratch, scratch.before_at, scratch.before, count, met, token, False)
-        _clear(scratch, met)
-        met = _gather(work, scratch, scratch.places, scratch.behind, count)
-        _track(pairs, tokens, rules, scratch, scratch.places, scratch.behind, count, met, token, True)
-        _clear(scratch, met)
-    log.left[row] = log.now
-    return PAUSE
-
-
-@njit(cache=True, nogil=True)
-def merge(
-    work: Work,
-    tokens: Tokens,
-    rules: Any,  # noqa: ANN401
-    pairs: Pairs,
-    scratch: Scratch,
-    log: Log,
-    most_ids: int,
-    effort: int,
-) -> int:
-    """Merge the best pairs until there are `most_ids` ids, the log is full, or `effort` places were visited; say why it ended."""
-    while log.numbers[IDS] < most_ids:
-        if effort <= 0 or log.numbers[LOGGED] == log.counts.size:
-            return PAUSE
-        pair = best(pairs, 0)
-        if pair < 0:
-            return NOTHING
-        effort -= pairs.sizes[pair] + 1000
-        code = _merge(work, tokens, rules, pairs, scratch, log, pair)
-        if code != PAUSE:
-            return code
-    return ENOUGH

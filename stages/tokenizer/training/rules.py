@@ -51,3 +51,25 @@ class Rules:
     def leading(self) -> npt.NDArray[np.int64]:
         """Return int64 [characters]: the UTF-8 bytes of each character of `no_leading` as one big-endian number, ascending."""
         return np.array(sorted({int.from_bytes(chr(point).encode(), "big") for point in self.no_leading}), np.int64)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Tokens that each group (language) should come down to; see `choosing.py` for who is served when.
+
+    `targets`: float64 [groups], tokens of the stream times weights; a group without a target has infinity. Empty: no quotas.
+    `reserve`: how many times the merges that the groups behind are forecast to need are kept for them; infinity to serve them first.
+    """
+
+    targets: npt.NDArray[np.float64]
+    reserve: float = 1.25
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.targets.ndim != 1 or not (self.targets > 0).all():
+            raise ValueError(f"targets must be a row of numbers above 0, found {self.targets}")
+        if not self.reserve >= 1:
+            raise ValueError(f"reserve must be at least 1, found {self.reserve}")
+
+
+NO_RULES, NO_QUOTA = Rules(), Quota(np.empty(0))

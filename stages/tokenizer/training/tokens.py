@@ -47,6 +47,17 @@ def make_tokens(tokens: Sequence[bytes], room: int) -> Tokens:
     return tables
 
 
+def grown(tokens: Tokens, room: int, size: int) -> Tokens:
+    """Return the same tables with room for `room` ids and `size` bytes."""
+    count = int(np.flatnonzero(tokens.starts)[-1]) if tokens.starts.any() else 0
+    larger = make_tokens([], room)._replace(text=np.zeros(size, np.uint8))
+    larger.text[: tokens.text.size] = tokens.text
+    larger.starts[: count + 1] = tokens.starts[: count + 1]
+    describe(larger, count)
+    larger.units[:count] = tokens.units[:count]
+    return larger
+
+
 @njit(cache=True, nogil=True)
 def _seat(tokens: Tokens, start: int, end: int) -> int:
     """Return where text[start:end] sits in `seats`, or the free seat where it would."""
