@@ -210,13 +210,15 @@ class State:
     """What an attempt to match has come to.
 
     `threads`: in the order of their priority. `hit`: it has matched. `depth`: characters read in it: 0, 1, or 2 for more. `side`:
-    1 or 2, which says of the last character on which side of a border it is; 0 where no character has been read.
+    1 or 2, which says of the last character on which side of a border it is; 0 where that is not asked. `flush`: the attempt
+    began where a piece ended, so nothing is between the two.
     """
 
     threads: tuple[int, ...]
     hit: bool
     depth: int
     side: int
+    flush: bool
 
 
 Step = tuple[State | None, bool]
@@ -242,10 +244,10 @@ class Machine:
             for place, (what, of, _) in enumerate(program.instructions)
         ]
         self.sides = [0] * (symbols.end + 1) if runs is None else [*(symbols.has[id(runs)][:-1] + 1).tolist(), 0]
-        self.begins = [State((program.begin,), False, 0, side) for side in sorted({0, *self.sides})]
+        between = [0] if runs is None else [1, 2]
+        self.begins = [State((program.begin,), False, 0, side, i == 0) for i, side in enumerate([0, *between])]
         self.steps: dict[State, list[Step]] = {}
         self.explore()
-        self.gaps = self.leaves_gaps()
 
     def explore(self) -> None:
         """Fill `steps`: for each state its step on each symbol, the end of the text included."""
@@ -283,22 +285,12 @@ class Machine:
                     threads[to[0]] = None
                 else:
                     stack.append(to[0])
-        after = State(tuple(threads), state.hit or matched, min(state.depth + 1, 2), self.sides[symbol])
+        after = State(tuple(threads), state.hit or matched, min(state.depth + 1, 2), self.sides[symbol], state.flush)
         return after if threads else None, matched
 
     def crosses(self, state: State, symbol: int) -> bool:
         """Return whether there is a border between what the state has read and the symbol."""
         return state.side != 0 and symbol != self.end and self.sides[symbol] != state.side
-
-    def leaves_gaps(self) -> bool:
-        """Return whether an attempt can end without a match or with an empty one."""
-        for state, steps in self.steps.items():
-            for symbol, (after, matched) in enumerate(steps):
-                if state.depth == 0 and state.side == 0 and (matched or after is None) and symbol < self.end:
-                    return True
-                if state.depth > 0 and after is None and not matched and not state.hit:
-                    return True
-        return False
 
     def table(self, base: int) -> npt.NDArray[np.uint32]:
         """Return the table, uint32 [states, width], whose rows begin at `base` in the cutter's table.
@@ -324,14 +316,14 @@ class Machine:
         first, crosses = int(table[0, symbol]), self.crosses(state, symbol)
         if crosses and state.depth == 0:
             return first | CUT
-        side = state.side or self.sides[symbol]
-        between = self.begins[side]
-        if (matched or state.hit) and not (matched and state.depth > 0 and not self.gaps and symbol != self.end):
-            return (rows[between] << 2 | HIT) << SHIFT | flags | EVENT
-        if matched:
+        between = max(state.side or self.sides[symbol], 1)
+        onward = rows[self.begins[between]]
+        if matched and state.depth > 0 and state.flush and symbol != self.end:
             return first | CUT
+        if matched or state.hit:
+            return (onward << 2 | HIT) << SHIFT | flags | EVENT
         if state.depth == 0:
-            return rows[between] << SHIFT
+            return onward << SHIFT
         if state.depth == 1 and symbol != self.end:  # the next attempt begins with this very character
-            return first | CUT if crosses else int(table[side, symbol])
-        return rows[between] << 2 << SHIFT | EVENT
+            return first | CUT if crosses else int(table[between, symbol])
+        return onward << 2 << SHIFT | EVENT

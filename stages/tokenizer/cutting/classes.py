@@ -90,4 +90,5 @@ def _among(asked: npt.NDArray[np.uint32], source: str) -> Members:
     found = np.zeros(CODE_POINTS, np.bool_)
     found[asked] = True
     found[np.frombuffer(rest.encode("utf-32-le"), "<u4")] = False
+    found[0xD800:0xE000] = found[0xD7FF]  # no text has surrogates; they must not be a kind of their own to the automata
     return found

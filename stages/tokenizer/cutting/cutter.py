@@ -133,7 +133,7 @@ def _scan(
     if gap < end:
         ends[count] = end
         count += _ONE
-    return np.int64(count)
+    return int(count)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
