@@ -77,7 +77,7 @@ def _scan(
     end: np.uint64,
     ends: npt.NDArray[np.int64],
     found: int,
-) -> int:
+) -> np.int64:
     """Append where the pieces of text[begin:end] end from `found` on, by one pattern; return the new count."""
     symbols, table = cutter.symbols, cutter.table
     base, first_digit, end_symbol = (
@@ -133,7 +133,7 @@ def _scan(
     if gap < end:
         ends[count] = end
         count += _ONE
-    return int(count)
+    return np.int64(count)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
