@@ -1,14 +1,14 @@
 """The compiled choice of the pair that is merged next: the most frequent, or what a quota or the scaffold rule asks for.
 
 **Quotas.** Every group (language) has a target of tokens that it should come down to. The group furthest above its target, as a
-ratio, is served: the pair most frequent in that group is merged, as in parity-aware BPE (arXiv 2508.04796). But slots spent early on
-a group that the common merges serve as well are wasted; so the most frequent pair of all is merged as long as the merges to come
-are more than `reserve` times those that the groups behind still need, by their own counts of pairs. That forecast is made anew
-all the time, so its errors are corrected on the way.
+ratio, is served: the pair most frequent in that group is merged, as in parity-aware BPE (arXiv 2508.04796). But a merge spent
+early on a group that the common merges would serve as well is wasted; so the most frequent pair of all is merged as long as the
+merges to come are more than `reserve` times those that the groups behind still need, by their own counts of pairs. That
+forecast is made anew all the time, so its errors are corrected on the way.
 
 **Scaffold tokens** (Scaffold-BPE, Lian et al. 2024, arXiv 2404.17808, algorithm 1). After a merge each of its two parts that now
-occurs less often than the head of the queue is marked as scaffold and does not count towards the vocabulary. It waits in the queue
-with its own frequency: when it comes to the head, it is a token again. Initial tokens are never marked.
+occurs less often than the head of the queue is marked as scaffold and does not count towards the vocabulary. It waits in the
+queue with its own frequency: when it comes to the head, it is a token again. Initial tokens are never marked.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stages.tokenizer.training.compiling import Int, inner
 from stages.tokenizer.training.pairs import Pairs, best
 
 NOTHING, RECONSIDER, DONE = -1, -2, -3  # what `choose` returns instead of a pair
@@ -70,8 +70,8 @@ def grown(policy: Policy, ids: int) -> Policy:
     return policy._replace(**arrays)
 
 
-@njit(cache=True, nogil=True)
-def count_in(policy: Policy, left: int, right: int, token: int, count: int, fresh: bool) -> None:
+@inner
+def count_in(policy: Policy, left: Int, right: Int, token: Int, count: Int, fresh: bool) -> None:
     """Take a merge of `count` occurrences into account."""
     policy.numbers[MADE] += fresh
     policy.numbers[AGE] += 1
@@ -82,21 +82,19 @@ def count_in(policy: Policy, left: int, right: int, token: int, count: int, fres
         policy.numbers[LEFT], policy.numbers[RIGHT] = left, right
 
 
-@njit(cache=True, nogil=True)
-def _first_waiting(policy: Policy) -> int:
+@inner
+def _first_waiting(policy: Policy) -> Int:
     """Return the place in `waiting` of the most frequent scaffold token (ties: the smallest id), or -1."""
     first = -1
     for i in range(policy.numbers[SCAFFOLDS]):
         token = policy.waiting[i]
-        if first < 0 or (
-            (policy.frequency[token], -token) > (policy.frequency[policy.waiting[first]], -policy.waiting[first])
-        ):
+        if first < 0 or ((policy.frequency[token], -token) > (policy.frequency[policy.waiting[first]], -policy.waiting[first])):
             first = i
     return first
 
 
-@njit(cache=True, nogil=True)
-def _scaffold(pairs: Pairs, policy: Policy, pair: int) -> int:
+@inner
+def _scaffold(pairs: Pairs, policy: Policy, pair: Int) -> Int:
     """Judge the parts of the last merge; take back a scaffold token that is at the head of the queue; else return `pair`."""
     head = pairs.counts[pair, 0] if pair >= 0 else 0
     first = _first_waiting(policy)
@@ -119,8 +117,8 @@ def _scaffold(pairs: Pairs, policy: Policy, pair: int) -> int:
     return pair
 
 
-@njit(cache=True, nogil=True)
-def _bucket(count: int) -> int:
+@inner
+def _bucket(count: Int) -> Int:
     """Return the bucket of a count: equal up to a sixteenth."""
     power = 0
     while count >= 32:
@@ -129,10 +127,11 @@ def _bucket(count: int) -> int:
     return power * 16 + count
 
 
-@njit(cache=True, nogil=True)
-def _needed(pairs: Pairs, policy: Policy, column: int, excess: float) -> float:
+@inner
+def _needed(pairs: Pairs, policy: Policy, column: Int, excess: float) -> float:
     """Return how many merges of pairs of this column take `excess` tokens away, most frequent first."""
-    policy.buckets[:] = 0
+    for bucket in range(BUCKETS):
+        policy.buckets[bucket] = 0
     for i in range(pairs.heap_sizes[column]):
         count = pairs.counts[pairs.heap[column, i], column]
         if count > 0:
@@ -147,11 +146,11 @@ def _needed(pairs: Pairs, policy: Policy, column: int, excess: float) -> float:
                 return merges + excess / each
             merges += found
             excess -= found * each
-    return merges + excess / max(pairs.thresholds[column] - 1, 1)
+    return float(merges + excess / max(pairs.thresholds[column] - 1, 1))
 
 
-@njit(cache=True, nogil=True)
-def _column(pairs: Pairs, policy: Policy, now: Any) -> int:  # noqa: ANN401 - numba has no types
+@inner
+def _column(pairs: Pairs, policy: Policy, now: Any) -> Int:  # noqa: ANN401 - numba has no types
     """Return the column of counts in which the next pair is the most frequent: 0 for all groups together."""
     worst, ratio = -1, 1.0
     for group in range(policy.targets.size):
@@ -172,8 +171,8 @@ def _column(pairs: Pairs, policy: Policy, now: Any) -> int:  # noqa: ANN401 - nu
     return 1 + worst
 
 
-@njit(cache=True, nogil=True)
-def choose(pairs: Pairs, policy: Policy, now: Any) -> int:  # noqa: ANN401 - numba has no types
+@inner
+def choose(pairs: Pairs, policy: Policy, now: Any) -> Int:  # noqa: ANN401 - numba has no types
     """Return the pair to merge; or `NOTHING`: none in column `COLUMN` reaches its threshold; `RECONSIDER`; or `DONE`."""
     numbers = policy.numbers
     if policy.frequency.size == 0 and numbers[MADE] >= numbers[TARGET]:

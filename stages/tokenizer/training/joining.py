@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from stages.tokenizer.training.choosing import NOTHING, RECONSIDER, Policy, choose, count_in
+from stages.tokenizer.training.compiling import Int, inlined, inner, outer
 from stages.tokenizer.training.kernels import Scratch, Work, account, find_all, replace
 from stages.tokenizer.training.pairs import LOW, PAIRS, POOL, Pairs, forget
 from stages.tokenizer.training.tokens import Tokens, join
@@ -33,8 +33,8 @@ class Log(NamedTuple):
     now: Any
 
 
-@njit(cache=True, nogil=True)
-def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Any, occurrences: int) -> int:  # noqa: ANN401
+@inner
+def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Any, occurrences: Int) -> Int:  # noqa: ANN401
     """Say which room is lacking for a merge that makes so many occurrences, or `PAUSE` if none is."""
     most = occurrences
     if work.weights.size == 0:  # as many pairs as fit into a column of counts, on each side
@@ -55,8 +55,8 @@ def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Any, occurrenc
     return PAUSE
 
 
-@njit(inline="always")
-def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch, policy: Policy, log: Log, pair: int) -> int:  # noqa: ANN401
+@inlined
+def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch, policy: Policy, log: Log, pair: Int) -> Int:  # noqa: ANN401
     """Join one pair everywhere; return `PAUSE`, or which room was lacking: then nothing has been done."""
     key, known = pairs.keys[pair], log.numbers[IDS]
     left, right = key >> 32, key & LOW
@@ -67,7 +67,7 @@ def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch
     if code == PAUSE and tokens.starts[known] + length > tokens.text.size:
         log.numbers[NEED] = length
         code = NO_TEXT
-    token = np.int64(known)
+    token: Int = np.int64(known)
     if code == PAUSE:
         token = join(tokens, known, left, right)
         if token != known:  # all of its occurrences will be looked at
@@ -99,7 +99,7 @@ def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch
     return PAUSE
 
 
-@njit(cache=True, nogil=True)
+@outer
 def merge(
     work: Work,
     tokens: Tokens,
@@ -108,8 +108,8 @@ def merge(
     scratch: Scratch,
     policy: Policy,
     log: Log,
-    effort: int,
-) -> int:
+    effort: Int,
+) -> Int:
     """Join pairs until there are enough tokens, the log is full, or `effort` places were visited; say why it ended."""
     while effort > 0 and log.numbers[LOGGED] < log.counts.size:
         pair = choose(pairs, policy, log.now)

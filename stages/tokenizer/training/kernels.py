@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from stages.tokenizer.training.compiling import Int, inlined, inner, outer
 from stages.tokenizer.training.pairs import FIRST, LOW, PAIRS, PLAIN, POOL, Pairs, add, after, find, forget, tracked
 from stages.tokenizer.training.tokens import Tokens, allowed
 
@@ -22,7 +22,7 @@ class Work(NamedTuple):
     """The stream.
 
     `ids`: int32 [slots]. `ends`: int64 [pieces]. `group_ends`: int64 [groups], in slots.
-    `weights`: int64 [pieces], empty if all are 1. `blocks`: int32 [slots / 32], the piece of each 32nd slot, if there are weights.
+    `weights`: int64 [pieces], empty if all are 1. `blocks`: int32 [slots / 32], then: the piece of each 32nd slot.
     """
 
     ids: Any
@@ -55,7 +55,10 @@ class Scratch(NamedTuple):
 def make_scratch(ids: int, columns: int, occurrences: int) -> Scratch:
     """Return room for so many ids, columns of counts, and occurrences of one token."""
     return Scratch(
-        *(np.empty(occurrences, kind) for kind in (np.uint32, np.uint32, np.int32, np.int32)),
+        np.empty(occurrences, np.uint32),
+        np.empty(occurrences, np.uint32),
+        np.empty(occurrences, np.int32),
+        np.empty(occurrences, np.int32),
         np.full(ids + 1, -1, np.int32),
         np.empty(ids + 1, np.int32),
         np.empty(ids + 1, np.int64),
@@ -64,7 +67,7 @@ def make_scratch(ids: int, columns: int, occurrences: int) -> Scratch:
     )
 
 
-@njit(cache=True, nogil=True)
+@outer
 def prepare(work: Work) -> None:
     """Mark the first token of each piece, and fill `blocks`."""
     start = np.int64(0)
@@ -78,8 +81,8 @@ def prepare(work: Work) -> None:
         start = end
 
 
-@njit(cache=True, nogil=True)
-def weight(work: Work, at: int) -> int:
+@inner
+def weight(work: Work, at: Int) -> Int:
     """Return how often the piece that holds slot `at` occurs."""
     if work.weights.size == 0:
         return np.int64(1)
@@ -89,7 +92,7 @@ def weight(work: Work, at: int) -> int:
     return np.int64(work.weights[piece])
 
 
-@njit(cache=True, nogil=True)
+@outer
 def tally(work: Work, histogram: Any, frequency: Any, now: Any) -> None:  # noqa: ANN401 - numba has no types
     """Count the tokens of each id, without weights, that another of the piece follows: int64 [ids].
 
@@ -110,9 +113,9 @@ def tally(work: Work, histogram: Any, frequency: Any, now: Any) -> None:  # noqa
             histogram[ids[at] & PLAIN] += 1
 
 
-@njit(cache=True, nogil=True)
-def scatter(work: Work, low: int, high: int, cursors: Any, places: Any, rights: Any) -> None:  # noqa: ANN401
-    """Write places and right neighbours of the tokens from id `low` to `high`, sorted by id; `cursors` is where each id begins."""
+@outer
+def scatter(work: Work, low: Int, high: Int, cursors: Any, places: Any, rights: Any) -> None:  # noqa: ANN401
+    """Write places and right neighbours of the tokens from id `low` to `high`, sorted by id; `cursors`: where each id begins."""
     ids = work.ids
     for at in range(ids.size):
         value = ids[at]
@@ -127,8 +130,8 @@ def scatter(work: Work, low: int, high: int, cursors: Any, places: Any, rights: 
                 cursors[value - low] = to + 1
 
 
-@njit(inline="always")
-def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: int) -> int:  # noqa: ANN401
+@inlined
+def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: Int) -> Int:  # noqa: ANN401
     """Sum up `places` by the id in `others` (those < 0 are left out); return how many different ids were met."""
     met = 0
     group = 0
@@ -140,7 +143,7 @@ def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: int) 
             continue
         number = np.int64(scratch.index[other])
         if number < 0:
-            number = met
+            number = np.int64(met)
             met += 1
             scratch.index[other], scratch.others[number], scratch.sizes[number] = number, other, 0
             for column in range(columns):
@@ -156,32 +159,32 @@ def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: int) 
                 group += 1
             scratch.sums[number, 1 + group] += times
     if plain:
-        for number in range(met):
-            scratch.sums[number, 0] = scratch.sizes[number]
-    return met
+        for row in range(met):
+            scratch.sums[row, 0] = scratch.sizes[row]
+    return np.int64(met)
 
 
-@njit(inline="always")
-def _key(scratch: Scratch, number: int, token: int, chain: int, to_right: bool) -> int:
+@inlined
+def _key(scratch: Scratch, number: Int, token: Int, chain: Int, to_right: bool) -> Int:
     """Return the key of the pair of `token` and a met id, which stands right of it or left of it."""
     other = np.int64(scratch.others[number])
     if other == scratch.index.size - 1:
         other = np.int64(chain)
-    return token << 32 | other if to_right else other << 32 | token
+    return np.int64(token << 32 | other if to_right else other << 32 | token)
 
 
-@njit(inline="always")
-def _fits(pairs: Pairs, scratch: Scratch, met: int) -> bool:
+@inlined
+def _fits(pairs: Pairs, scratch: Scratch, met: Int) -> bool:
     """Say if there is room for the frequent ones among the pairs of the met ids."""
     count, taken = pairs.used[PAIRS], pairs.used[POOL]
     for number in range(met):
-        if tracked(pairs, scratch.sums[number]):
+        if tracked(pairs, scratch.sums, number):
             count += 1
             taken += scratch.sizes[number]
-    return count <= pairs.keys.size and taken <= pairs.pool.size
+    return bool(count <= pairs.keys.size and taken <= pairs.pool.size)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def account(
     work: Work,
     tokens: Tokens,
@@ -190,16 +193,16 @@ def account(
     scratch: Scratch,
     places: Any,  # noqa: ANN401
     others: Any,  # noqa: ANN401
-    token: int,
-    was: int,
-    chain: int,
+    token: Int,
+    was: Int,
+    chain: Int,
     to_right: bool,
 ) -> bool:
     """Bring the counts of pairs up to date on one side of the tokens at `places`, whose neighbours there are `others`.
 
-    If `was` >= 0, the pairs of `was` and the neighbours are gone: their counts are lowered; `chain` is what stood where a token of
-    the same merge stands now. If `token` >= 0, its pairs with the neighbours are new: those that are frequent enough and allowed
-    are tracked, what was known of them is forgotten. False if there was no room; then nothing has been done.
+    If `was` >= 0, the pairs of `was` and the neighbours are gone: their counts are lowered; `chain` is what stood where a token
+    of the same merge stands now. If `token` >= 0, its pairs with the neighbours are new: those frequent enough and allowed are
+    tracked, what was known of them is forgotten. False if there was no room; then nothing has been done.
     """
     met = _gather(work, scratch, places, others, others.size)
     room = token < 0 or _fits(pairs, scratch, met)
@@ -216,50 +219,52 @@ def account(
             if pair >= 0:
                 forget(pairs, pair)
             scratch.cursors[number] = -1
-            if tracked(pairs, scratch.sums[number]) and allowed(tokens, rules[0], rules[1], key >> 32, key & LOW):
+            if tracked(pairs, scratch.sums, number) and allowed(tokens, rules[0], rules[1], key >> 32, key & LOW):
                 scratch.cursors[number] = pairs.used[POOL]
-                add(pairs, key, scratch.sums[number], scratch.sizes[number])
+                add(pairs, key, scratch.sums, number, scratch.sizes[number])
         for i in range(others.size):
             if others[i] >= 0:
-                number = np.int64(scratch.index[others[i]])
-                to = scratch.cursors[number]
+                row = scratch.index[others[i]]
+                to = scratch.cursors[row]
                 if to >= 0:
                     pairs.pool[to] = places[i]
-                    scratch.cursors[number] = to + 1
+                    scratch.cursors[row] = to + 1
     for number in range(met):
         scratch.index[scratch.others[number]] = -1
-    return room
+    return bool(room)
 
 
-@njit(cache=True, nogil=True)
+@outer
 def collect(
     work: Work,
     tokens: Tokens,
     rules: Any,  # noqa: ANN401
     pairs: Pairs,
     scratch: Scratch,
-    low: int,
-    high: int,
-    base: int,
+    low: Int,
+    high: Int,
+    base: Int,
     starts: Any,  # noqa: ANN401
     places: Any,  # noqa: ANN401
     rights: Any,  # noqa: ANN401
-) -> int:
+) -> Int:
     """Track the pairs of left ids from `low` to `high`, sorted by `scatter`, whose arrays begin with starts[...] = `base`.
 
     Return the first id that there was no room for, or `high`.
     """
+    none = np.int64(-1)
     for token in range(low, high):
         begin, end = starts[token] - base, starts[token + 1] - base
+        to_right = begin <= end  # always: the literal True would be another type, and all compiled once more
         if not account(
-            work, tokens, rules, pairs, scratch, places[begin:end], rights[begin:end], np.int64(token), -1, -1, True
+            work, tokens, rules, pairs, scratch, places[begin:end], rights[begin:end], np.int64(token), none, none, to_right
         ):
             return np.int64(token)
     return np.int64(high)
 
 
-@njit(inline="always")
-def note(ids: Any, scratch: Scratch, at: int, end: int, last: int, count: int) -> None:  # noqa: ANN401
+@inlined
+def note(ids: Any, scratch: Scratch, at: Int, end: Int, last: Int, count: Int) -> None:  # noqa: ANN401
     """Note one more token, in slots `at` to `end`, and its neighbours; `last`: where the one noted before begins."""
     chain = scratch.index.size - 1
     scratch.places[count] = at
@@ -273,8 +278,8 @@ def note(ids: Any, scratch: Scratch, at: int, end: int, last: int, count: int) -
     scratch.behind[count] = ids[end] if end < ids.size and ids[end] < FIRST else -1
 
 
-@njit(cache=True, nogil=True)
-def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: int, token: int, now: Any) -> int:  # noqa: ANN401
+@inner
+def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: Int, token: Int, now: Any) -> Int:  # noqa: ANN401
     """Put `token` where the pair stands, from left to right; note the places and neighbours; return how many."""
     ids = work.ids
     left, right = pairs.keys[pair] >> 32, pairs.keys[pair] & LOW
@@ -298,10 +303,10 @@ def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: int, token: int, n
     return count
 
 
-@njit(cache=True, nogil=True)
-def find_all(ids: Any, scratch: Scratch, token: int) -> int:  # noqa: ANN401
+@inner
+def find_all(ids: Any, scratch: Scratch, token: Int) -> Int:  # noqa: ANN401
     """Note the places and neighbours of all occurrences of `token`, as far as there is room; return how many there are."""
-    count, last = 0, np.int64(-1)
+    count, last = 0, -1
     for at in range(ids.size):
         if ids[at] & PLAIN != token:
             continue

@@ -10,7 +10,7 @@ thresholds rise when it is full, and when no followed pair is left, the pairs ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,7 +116,9 @@ def _check(stream: Stream, tokens: Sequence[bytes], merges: int, min_frequency: 
     if merges < 0 or min_frequency < 1:
         raise ValueError(f"merges must be at least 0, min_frequency at least 1; found {merges}, {min_frequency}")
     if slots and not 0 <= int(stream.ids.min()) <= int(stream.ids.max()) < len(tokens):
-        raise ValueError(f"the stream's ids are from {stream.ids.min()} to {stream.ids.max()}, but there are {len(tokens)} tokens")
+        raise ValueError(
+            f"the stream's ids are from {stream.ids.min()} to {stream.ids.max()}, but there are {len(tokens)} tokens"
+        )
     if (int(stream.ends[-1]) if stream.ends.size else 0) != slots:
         raise ValueError(f"the pieces end at slot {stream.ends[-1:]}, but the stream has {slots} slots")
     if quota.targets.size not in (0, groups):

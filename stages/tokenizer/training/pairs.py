@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from stages.tokenizer.training.compiling import Int, inner, outer
 
 MIX = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(32)
@@ -77,15 +78,15 @@ def grown(pairs: Pairs, room: int, places: int) -> Pairs:
     return larger
 
 
-@njit(cache=True, nogil=True)
-def _above(pairs: Pairs, column: int, height: int, pair: int, other: int) -> bool:
+@inner
+def _above(pairs: Pairs, column: Int, height: Int, pair: Int, other: Int) -> bool:
     """Say if a pair of this height comes before what is at place `other` of the heap."""
     rival = pairs.heights[column, other]
-    return height > rival or (height == rival and pairs.keys[pair] < pairs.keys[pairs.heap[column, other]])
+    return bool(height > rival or (height == rival and pairs.keys[pair] < pairs.keys[pairs.heap[column, other]]))
 
 
-@njit(cache=True, nogil=True)
-def _push(pairs: Pairs, column: int, pair: int) -> None:
+@inner
+def _push(pairs: Pairs, column: Int, pair: Int) -> None:
     """Put a pair into a heap."""
     height = pairs.counts[pair, column]
     at = pairs.heap_sizes[column]
@@ -100,8 +101,8 @@ def _push(pairs: Pairs, column: int, pair: int) -> None:
     pairs.heap[column, at], pairs.heights[column, at] = pair, height
 
 
-@njit(cache=True, nogil=True)
-def _sink(pairs: Pairs, column: int, pair: int, height: int) -> None:
+@inner
+def _sink(pairs: Pairs, column: Int, pair: Int, height: Int) -> None:
     """Put a pair in the place of the top of a heap."""
     size = pairs.heap_sizes[column]
     at = 0
@@ -121,8 +122,8 @@ def _sink(pairs: Pairs, column: int, pair: int, height: int) -> None:
     pairs.heap[column, at], pairs.heights[column, at] = pair, height
 
 
-@njit(cache=True, nogil=True)
-def best(pairs: Pairs, column: int) -> int:
+@inner
+def best(pairs: Pairs, column: Int) -> Int:
     """Return the pair with the highest count in this column (ties: the smallest ids), or -1 if none reaches the threshold."""
     while pairs.heap_sizes[column] > 0:
         pair = np.int64(pairs.heap[column, 0])
@@ -139,8 +140,8 @@ def best(pairs: Pairs, column: int) -> int:
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
-def _seat(pairs: Pairs, key: int) -> int:
+@inner
+def _seat(pairs: Pairs, key: Int) -> Int:
     """Return where a key sits in `seats`, or the free seat where it would."""
     mask = np.int64(pairs.seats.size - 1)
     at = np.int64((np.uint64(key) * MIX >> SHIFT) & np.uint64(mask))
@@ -149,58 +150,58 @@ def _seat(pairs: Pairs, key: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
-def find(pairs: Pairs, key: int) -> int:
+@inner
+def find(pairs: Pairs, key: Int) -> Int:
     """Return the pair with this key, or -1."""
     return np.int64(pairs.seats[_seat(pairs, key)])
 
 
-@njit(cache=True, nogil=True)
-def tracked(pairs: Pairs, counts: Any) -> bool:  # noqa: ANN401 - numba has no types
-    """Say if a pair with these counts is to be tracked."""
-    for column in range(counts.size):
-        if counts[column] >= pairs.thresholds[column]:
+@inner
+def tracked(pairs: Pairs, counts: Any, row: Int) -> bool:  # noqa: ANN401 - numba has no types
+    """Say if a pair with the counts of this row is to be tracked."""
+    for column in range(pairs.thresholds.size):  # noqa: SIM110 - compiled
+        if counts[row, column] >= pairs.thresholds[column]:
             return True
     return False
 
 
-@njit(cache=True, nogil=True)
-def add(pairs: Pairs, key: int, counts: Any, size: int) -> None:  # noqa: ANN401 - numba has no types
-    """Track one more pair, with room for `size` places at the end of the pool. A pair of the same key must be forgotten."""
+@inner
+def add(pairs: Pairs, key: Int, counts: Any, row: Int, size: Int) -> None:  # noqa: ANN401 - numba has no types
+    """Track one more pair, with the counts of this row and `size` places; one of the same key must have been forgotten."""
     pair = pairs.used[PAIRS]
     pairs.keys[pair] = key
     pairs.offsets[pair], pairs.sizes[pair] = pairs.used[POOL], size
     pairs.used[PAIRS] += 1
     pairs.used[POOL] += size
-    for column in range(counts.size):
-        pairs.counts[pair, column] = counts[column]
-        if counts[column] >= pairs.thresholds[column]:
+    for column in range(pairs.thresholds.size):
+        pairs.counts[pair, column] = counts[row, column]
+        if counts[row, column] >= pairs.thresholds[column]:
             _push(pairs, column, pair)
     pairs.seats[_seat(pairs, key)] = pair
 
 
-@njit(cache=True, nogil=True)
-def forget(pairs: Pairs, pair: int) -> None:
+@inner
+def forget(pairs: Pairs, pair: Int) -> None:
     """Leave nothing of a pair but its key."""
     pairs.sizes[pair] = 0
     for column in range(pairs.thresholds.size):
         pairs.counts[pair, column] = 0
 
 
-@njit(cache=True, nogil=True)
-def after(ids: Any, at: int) -> int:  # noqa: ANN401 - numba has no types
+@inner
+def after(ids: Any, at: Int) -> Int:  # noqa: ANN401 - numba has no types
     """Return the slot after the token that begins at slot `at`."""
     if at + 1 < ids.size and ids[at + 1] < 0:
-        return at - ids[at + 1]
-    return at + 1
+        return np.int64(at - ids[at + 1])
+    return np.int64(at + 1)
 
 
-@njit(cache=True, nogil=True)
+@outer
 def settle(ids: Any, pairs: Pairs) -> None:  # noqa: ANN401 - numba has no types
     """Drop pairs below the thresholds and outdated places, close the gaps, and make `seats` and heaps anew."""
     count, taken = 0, 0
     for pair in range(pairs.used[PAIRS]):
-        if not tracked(pairs, pairs.counts[pair]):
+        if not tracked(pairs, pairs.counts, pair):
             continue
         left, right = pairs.keys[pair] >> 32, pairs.keys[pair] & LOW
         offset, end = pairs.offsets[pair], pairs.offsets[pair] + pairs.sizes[pair]

@@ -58,7 +58,7 @@ class Quota:
     """Tokens that each group (language) should come down to; see `choosing.py` for who is served when.
 
     `targets`: float64 [groups], tokens of the stream times weights; a group without a target has infinity. Empty: no quotas.
-    `reserve`: how many times the merges that the groups behind are forecast to need are kept for them; infinity to serve them first.
+    `reserve`: how many times the merges that the groups behind are forecast to need are kept; infinity to serve them first.
     """
 
     targets: npt.NDArray[np.float64]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from stages.tokenizer.training.compiling import Int, inner, outer
 
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 SHIFT = np.uint64(32)
@@ -58,8 +59,8 @@ def grown(tokens: Tokens, room: int, size: int) -> Tokens:
     return larger
 
 
-@njit(cache=True, nogil=True)
-def _seat(tokens: Tokens, start: int, end: int) -> int:
+@inner
+def _seat(tokens: Tokens, start: Int, end: Int) -> Int:
     """Return where text[start:end] sits in `seats`, or the free seat where it would."""
     value = FNV_OFFSET
     for i in range(start, end):
@@ -80,8 +81,8 @@ def _seat(tokens: Tokens, start: int, end: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
-def describe(tokens: Tokens, count: int) -> None:
+@outer
+def describe(tokens: Tokens, count: Int) -> None:
     """Fill `words`, `colons` and `seats` for the first `count` tokens; of equal tokens the first keeps the seat."""
     for token in range(count):
         start, end = tokens.starts[token], tokens.starts[token + 1]
@@ -97,8 +98,8 @@ def describe(tokens: Tokens, count: int) -> None:
                 tokens.seats[seat] = token
 
 
-@njit(cache=True, nogil=True)
-def _leads(tokens: Tokens, leading: Any, left: int, right: int) -> bool:  # noqa: ANN401 - numba has no types
+@inner
+def _leads(tokens: Tokens, leading: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
     """Say if the joined token begins with a character of `leading` and goes on after it."""
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, end = tokens.starts[right], tokens.starts[right + 1]
@@ -111,11 +112,11 @@ def _leads(tokens: Tokens, leading: Any, left: int, right: int) -> bool:  # noqa
         at = start + i
         value = value << 8 | np.int64(tokens.text[at] if at < middle else tokens.text[rest + at - middle])
     at = np.searchsorted(leading, value)
-    return at < leading.size and leading[at] == value
+    return bool(at < leading.size and leading[at] == value)
 
 
-@njit(cache=True, nogil=True)
-def allowed(tokens: Tokens, limits: Any, leading: Any, left: int, right: int) -> bool:  # noqa: ANN401 - numba has no types
+@inner
+def allowed(tokens: Tokens, limits: Any, leading: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
     """Say if the rules let `left` and `right` be joined; a token without bytes is never joined."""
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, end = tokens.starts[right], tokens.starts[right + 1]
@@ -131,8 +132,8 @@ def allowed(tokens: Tokens, limits: Any, leading: Any, left: int, right: int) ->
     return leading.size == 0 or not _leads(tokens, leading, left, right)
 
 
-@njit(cache=True, nogil=True)
-def join(tokens: Tokens, count: int, left: int, right: int) -> int:
+@inner
+def join(tokens: Tokens, count: Int, left: Int, right: Int) -> Int:
     """Return the id of `left` + `right`: that of a token with these bytes, else `count`, which is filled in.
 
     There must be room in `text` and `starts`.

@@ -29,7 +29,7 @@ Part = tuple[npt.NDArray[np.int32], Ints, Ints]
 
 
 class Trainer:
-    """One training. A pair is followed if its count reaches `threshold`, or its count in a group `threshold` times its `shares`."""
+    """One training. A pair is followed if its count reaches `threshold`, or `threshold` times a group's share in that group."""
 
     def __init__(
         self,
@@ -72,11 +72,9 @@ class Trainer:
         """Merge; yield now and then the number of new tokens and what was merged since."""
         self._count()
         self.before = self.log.now.copy()
-        code = joining.PAUSE
+        code: int | np.int64 = joining.PAUSE
         while code != joining.ENOUGH:
-            code = joining.merge(
-                self.work, self.tokens, self.rules, self.pairs, self.scratch, self.policy, self.log, EFFORT
-            )
+            code = joining.merge(self.work, self.tokens, self.rules, self.pairs, self.scratch, self.policy, self.log, EFFORT)
             rows = int(self.log.numbers[joining.LOGGED])
             numbers = self.policy.numbers
             done = int(numbers[choosing.MADE] - numbers[choosing.SCAFFOLDS])
@@ -120,8 +118,10 @@ class Trainer:
         """Follow the sorted pairs, raising the thresholds when there is no room."""
         base = int(starts[low])
         while True:
-            low = kernels.collect(
-                self.work, self.tokens, self.rules, self.pairs, self.scratch, low, high, base, starts, places, rights
+            low = int(
+                kernels.collect(
+                    self.work, self.tokens, self.rules, self.pairs, self.scratch, low, high, base, starts, places, rights
+                )
             )
             if low == high:
                 return
@@ -177,7 +177,9 @@ class Trainer:
     def _make_room(self, code: int, need: int) -> None:
         """Make the room that the next merge lacks."""
         if code == joining.NO_PLACES:
-            self.scratch = kernels.make_scratch(self.scratch.index.size - 1, self.shares.size, max(need, 2 * self.scratch.places.size))
+            self.scratch = kernels.make_scratch(
+                self.scratch.index.size - 1, self.shares.size, max(need, 2 * self.scratch.places.size)
+            )
         elif code == joining.NO_TEXT:
             self.tokens = tokens.grown(self.tokens, self.tokens.words.size, 2 * self.tokens.text.size + need)
         elif code == joining.NO_IDS:
@@ -194,4 +196,4 @@ class Trainer:
     def _short(self, code: int, need: int) -> bool:
         """Say if less than an eighth of the pairs or places is free, or less than is needed."""
         which, room = (0, self.pairs.keys.size) if code == joining.NO_PAIRS else (1, self.pairs.pool.size)
-        return room - int(self.pairs.used[which]) < max(need, room // 8)
+        return bool(room - int(self.pairs.used[which]) < max(need, room // 8))
