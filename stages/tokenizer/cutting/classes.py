@@ -23,7 +23,7 @@ _FEW = re.compile(r"\[(?:[^\\\[\]^&-]|\\[rnt/])+\]", re.ASCII)  # a bracket of p
 
 @lru_cache(maxsize=256)
 def members(source: str, ignore_case: bool = False) -> Members:
-    """Return the members of a class: `source` is any expression for one character (`\\s`, `[^\\r\\n\\p{L}]`)."""
+    """Return the members of a class: `source` is one character, or any expression for one (`\\s`, `[^\\r\\n\\p{L}]`)."""
     asked = _ascii_in_any_case() if ignore_case and len(source) == 1 and source.isascii() else _scalars()
     if not ignore_case and source.isascii() and _FEW.fullmatch(source):
         asked = np.arange(128, dtype=np.uint32)
@@ -62,8 +62,8 @@ def numerics() -> Members:
 
 @lru_cache(maxsize=1)
 def several_when_folded() -> dict[str, str]:
-    """Return the characters that are more than one without case ('ß' is 'ss'), and what they are then."""
-    return {letter: folded for letter in _text(_scalars()) if len(folded := letter.casefold()) > 1}
+    """Return the characters that are more than one without case ('ß' is 'ss'), and what they are then; none is beyond U+FFFF."""
+    return {letter: folded for letter in map(chr, range(0x10000)) if len(folded := letter.casefold()) > 1}
 
 
 @lru_cache(maxsize=1)

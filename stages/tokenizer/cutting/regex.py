@@ -180,7 +180,7 @@ class _Parser:
             return self.escape(ignore_case)
         if letter == ".":
             self.at += 1
-            return self.one(".", ignore_case)
+            return self.one(r"[^\n]", ignore_case)
         if letter in "^$*+?":
             raise self.unsupported(letter)
         self.at += 1

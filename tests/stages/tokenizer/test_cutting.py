@@ -17,7 +17,7 @@ THOUSANDS = r"(?=(\d{3})+(?!\d))"
 CUTS = {
     **{name: (pattern,) for name, pattern in PATTERNS.items()},
     "possessive": (Pattern(r"[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*+x|\s*[\r\n]|\s+(?!\S)|\s"),),
-    "possessive star": (Pattern(r"a*+[ab]?+c|\s?+\d"),),
+    "possessive and stuck": (Pattern(r"a*+[ab]c|\s?+ \d|\p{L}++b|x++.|1?+\d"),),
     "lazy": (Pattern(r"\p{L}+?\p{N}|\p{L}{2,4}?|\s*?\n|a??b"),),
     "intervals": (Pattern(r"\p{L}{,2}\d|\s{2}|\d{3,}|[^\s\p{L}\d]{2}?x|a{2}?"),),
     "no case": (Pattern(r"(?i:'s|k|[a-c]+(?-i:x)|é)|(?i:[^\W_])(?=\d)"),),
@@ -127,6 +127,7 @@ def test_digits_are_all_that_the_library_takes_for_one():
     pieces = pre_tokenizers.Digits(individual_digits=False).pre_tokenize_str(ALL)
     found = {ord(letter) for piece, _ in pieces[1::2] for letter in piece}  # it begins with what is none
     assert found == set(np.flatnonzero(has).tolist())
+    assert not (members(r"\d") & ~has).any()  # a run of them never goes beyond a piece of `Digits`
 
 
 def letters():
