@@ -72,9 +72,9 @@ class Trainer:
         """Merge; yield now and then the number of new tokens and what was merged since."""
         self._count()
         self.before = self.log.now.copy()
-        code: int | np.int64 = joining.PAUSE
+        code = joining.PAUSE
         while code != joining.ENOUGH:
-            code = joining.merge(self.work, self.tokens, self.rules, self.pairs, self.scratch, self.policy, self.log, EFFORT)
+            code = int(joining.merge(self.work, self.tokens, self.rules, self.pairs, self.scratch, self.policy, self.log, EFFORT))
             rows = int(self.log.numbers[joining.LOGGED])
             numbers = self.policy.numbers
             done = int(numbers[choosing.MADE] - numbers[choosing.SCAFFOLDS])
@@ -101,7 +101,7 @@ class Trainer:
         if self.policy.frequency.size:
             self.policy.frequency[:known] = frequency
         if self.shares.size > 1 and (self.shares == 1).all():
-            self.shares[1:] = self.log.now / max(int(self.log.now.sum()), 1) / EASE
+            self.shares[1:] = np.maximum(self.log.now, 1) / max(int(self.log.now.sum()), 1) / EASE
         self._set_thresholds()
         starts = np.append(0, np.cumsum(histogram))
         size = max(min(SORTED, int(starts[-1]) // 8), int(histogram.max(initial=0)))
