@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.tokenizer.encoding.words import MOST_IDS, merge_table, pair_bits
+from stages.tokenizer.encoding.words import MOST_IDS, pair_bits
 from stages.tokenizer.vocabulary import Vocabulary
 
 MOST_LINKS = 4_000_000  # pairs of ids that the second phase may join; with more there are no barriers between ids
+PRICE = 50  # a merge across a space costs as much as so many others gain
 LEAST_SHARE = 8  # fewer than one in so many merges are no first phase worth having
 
 Ints = npt.NDArray[np.int64]
@@ -83,22 +84,20 @@ def find_transition(vocabulary: Vocabulary, merges: Merges) -> int:
     """Return how many merges make the first phase; all of them if two phases would be of no use.
 
     The first phase may end before rank T if no merge below T takes a token that a merge from T on makes: then once no merge
-    below T is left, there never is one again. The last such T is taken that has no merge across a space behind a word.
+    below T is left, there never is one again. Of such T the one is best that has the most merges below it and hardly any
+    across a space behind a word, as each of these takes a barrier away from everywhere.
     """
     total = len(merges)
     if not total:
         return 0
     made = np.full(len(vocabulary.tokens), -1)
     np.maximum.at(made, merges.joined, np.arange(total))
-    needs = np.maximum.accumulate(np.maximum(made[merges.left], made[merges.right]))  # below T + 1: the last rank needed
-    valid = np.flatnonzero(needs < np.arange(1, total + 1)) + 1
+    needs = np.maximum.accumulate(np.maximum(made[merges.left], made[merges.right]))
     spaced = np.array([token[:1] == b" " for token in vocabulary.tokens])
-    solid = np.array([bool(token.strip()) for token in vocabulary.tokens])
-    across = np.flatnonzero(solid[merges.left] & spaced[merges.right])
-    if not len(across):
-        return total
-    valid = valid[valid <= across[0]]
-    return int(valid[-1]) if len(valid) and valid[-1] * LEAST_SHARE >= total else total
+    solid = np.array([not token.decode(errors="ignore").isspace() for token in vocabulary.tokens])
+    worth = np.cumsum(np.where(solid[merges.left] & spaced[merges.right], -PRICE, 1))
+    best = int(np.where(needs < np.arange(1, total + 1), worth, worth.min() - 1).argmax()) + 1
+    return best if best * LEAST_SHARE >= total else total
 
 
 def find_barriers(tokens: tuple[bytes, ...], merges: Merges) -> Barriers:
@@ -174,8 +173,3 @@ def find_links(byte_ids: npt.NDArray[np.int32], low: Merges, high: Merges) -> np
     pairs = sorted({(a, b) for left, right, _ in rows for a in ends.get(left, ()) for b in begins.get(right, ())})
     flat = np.array(pairs, np.int64).reshape(-1, 2)
     return pair_bits(flat[:, 0], flat[:, 1])
-
-
-def tables_of(merges: Merges) -> npt.NDArray[np.uint64]:
-    """Return the hash table of merges, whose ranks are counted from 0."""
-    return merge_table(merges.left, merges.right, np.arange(len(merges)))

@@ -6,94 +6,120 @@ Reads flat texts and a Vocabulary; gives flat ids.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from stages.tokenizer.cutting.cutter import make_cutter
 from stages.tokenizer.encoding import kernels
-from stages.tokenizer.encoding.barriers import (
-    Merges,
-    UnsupportedMerges,
-    find_barriers,
-    find_links,
-    find_transition,
-    known_merges,
-    tables_of,
-)
-from stages.tokenizer.encoding.kernels import SLACK, Tables, encode_documents, fill_tokens
-from stages.tokenizer.encoding.memory import make_memory
-from stages.tokenizer.encoding.words import NONE, shift_of
+from stages.tokenizer.encoding.barriers import Merges, find_barriers, find_links, find_transition, known_merges
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
+from stages.tokenizer.encoding.words import merge_table, shift_of
+from stages.tokenizer.training.corpus import Batch
+from stages.tokenizer.training.pieces import open_cutter
 from stages.tokenizer.vocabulary import Vocabulary
 
+_NONE = 2**32 - 1
 
-def make_tables(vocabulary: Vocabulary) -> Tables:
-    """Return the tables of a vocabulary for the compiled loops.
+
+class Context:
+    """The row of addresses and numbers that the compiled loops take, and the arrays it points to."""
+
+    def __init__(self) -> None:
+        self.row = np.zeros(len(kernels.NAMES), np.uint64)
+        self.held: list[npt.NDArray[np.generic]] = []
+
+    def put(self, name: str, value: npt.NDArray[np.generic] | int) -> None:
+        """Set an entry: an array's address, or a number."""
+        if isinstance(value, np.ndarray):
+            assert value.flags.c_contiguous
+            self.held.append(value)
+            value = value.ctypes.data
+        self.row[kernels.NAMES.index(name)] = value
+
+
+def make_context(vocabulary: Vocabulary) -> Context:
+    """Return the tables of a vocabulary and an empty memory.
 
     Raises:
         UnsupportedMerges: see `known_merges`.
     """
+    context = Context()
     merges = known_merges(vocabulary)
     transition = find_transition(vocabulary, merges)
     low, high = merges.part(0, transition), merges.part(transition, len(merges))
     byte_ids = vocabulary.byte_ids()
     barriers = find_barriers(vocabulary.tokens, low)
+    context.put("ASCII", barriers.ascii)
+    context.put("EDGES", barriers.edges)
+    context.put("CHARACTERS", barriers.characters)
+    context.put("CHARACTERS_SHIFT", int(shift_of(barriers.characters.size * 8)))
+    context.put("BYTE_IDS", byte_ids.astype(np.uint32))
+    context.put("BYTE_PAIRS", byte_pairs(byte_ids, low))
+    for name, part in (("LOW", low), ("HIGH", high)):
+        table = merge_table(part.left, part.right, np.arange(len(part)))
+        context.put(name, table)
+        context.put(f"{name}_SHIFT", int(shift_of(table.size)))
+        context.put(f"{name}_MASK", table.size - 1)
+        context.put(f"{name}_JOINED", part.joined.astype(np.uint32))
     links = find_links(byte_ids, low, high)
-    low_table, high_table = tables_of(low), tables_of(high)
-    special = set(vocabulary.special_tokens.values())
-    wanted = np.array([bool(token) and i not in special for i, token in enumerate(vocabulary.tokens)], np.bool_)
-    spans = np.zeros(len(vocabulary.tokens) + 1, np.int64)
-    np.cumsum([len(token) for token in vocabulary.tokens], out=spans[1:])
-    facts = np.zeros(kernels.FACTS, np.uint64)
-    facts[kernels.CHARACTERS_SHIFT] = shift_of(barriers.characters.size * 8)
-    facts[kernels.LOW_SHIFT], facts[kernels.HIGH_SHIFT] = shift_of(low_table.size), shift_of(high_table.size)
-    facts[kernels.LINKS_SHIFT] = shift_of(links.size * 8)
-    facts[kernels.TWO_PHASES], facts[kernels.WHOLE_TOKENS] = len(high) > 0, vocabulary.ignore_merges
-    facts[kernels.HAS_CUTS] = len(vocabulary.cuts) > 0
-    facts[kernels.LONGEST] = max((len(token) for token in vocabulary.tokens), default=0)
-    tables = Tables(
-        ascii=barriers.ascii,
-        edges=barriers.edges,
-        characters=barriers.characters,
-        bytes=byte_ids.astype(np.uint32),
-        pairs=byte_pairs(byte_ids, low),
-        low=low_table,
-        low_joined=low.joined.astype(np.uint32),
-        high=high_table,
-        high_joined=high.joined.astype(np.uint32),
-        links=links,
-        tokens=np.full(1 << (2 * len(wanted)).bit_length() if vocabulary.ignore_merges else 1, -1, np.int64),
-        spans=spans,
-        spelled=np.frombuffer(b"".join(vocabulary.tokens) or b"\0", np.uint8),
-        facts=facts,
-    )
+    context.put("LINKS", links)
+    context.put("LINKS_SHIFT", int(shift_of(links.size * 8)))
+    context.put("TWO_PHASES", int(len(high) > 0))
+    context.put("SHORT", _lines(kernels.SHORT_SETS * 8))
+    context.put("LONG", _lines(kernels.LONG_SETS * 8))
+    context.put("POOL", np.zeros(kernels.POOL_WORDS, np.uint64))
+    context.put("FILLED", np.zeros(1, np.uint64))
+    context.put("RANKS", np.zeros(kernels.SHORT_COUNT, np.uint32))
     if vocabulary.ignore_merges:
-        fill_tokens(tables, wanted)
-    return tables
+        _put_tokens(context, vocabulary)
+    return context
 
 
 def byte_pairs(byte_ids: np.ndarray, merges: Merges) -> np.ndarray:
     """Return the ranks of the merges of two bytes, uint32 [65536]."""
     byte_of = {i: byte for byte, i in enumerate(byte_ids.tolist())}
-    found = np.full(1 << 16, NONE, np.uint32)
+    found = np.full(1 << 16, _NONE, np.uint32)
     for rank in np.flatnonzero(np.isin(merges.left, byte_ids) & np.isin(merges.right, byte_ids)).tolist():
         found[byte_of[int(merges.left[rank])] << 8 | byte_of[int(merges.right[rank])]] = rank
     return found
+
+
+def _put_tokens(context: Context, vocabulary: Vocabulary) -> None:
+    """Make the hash table of whole tokens."""
+    special = set(vocabulary.special_tokens.values())
+    wanted = [i for i, token in enumerate(vocabulary.tokens) if token and i not in special]
+    spans = np.zeros(len(vocabulary.tokens) + 1, np.int64)
+    np.cumsum([len(token) for token in vocabulary.tokens], out=spans[1:])
+    table = np.full(1 << (2 * len(wanted) + 1).bit_length(), _NONE, np.uint32)
+    context.put("TOKENS", table)
+    context.put("TOKENS_MASK", table.size - 1)
+    context.put("SPANS", spans)
+    context.put("SPELLED", np.frombuffer(b"".join(vocabulary.tokens) + bytes(8), np.uint8))
+    context.put("LONGEST", max((len(vocabulary.tokens[i]) for i in wanted), default=0) + 1)
+    numbers = np.array([*wanted, _NONE], np.uint32)
+    kernels.fill_tokens(context.row.ctypes.data, numbers.ctypes.data)
+
+
+def _lines(words: int) -> npt.NDArray[np.uint64]:
+    """Return zeros that begin with a cache line."""
+    raw = np.zeros(words + 8, np.uint64)
+    first = -raw.ctypes.data % 64 // 8
+    return raw[first : first + words]
 
 
 class Encoder:
     """Encoder of a standard vocabulary: merges inside pieces, nothing else."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._tables = make_tables(vocabulary)
-        self._cutter = make_cutter(vocabulary.cuts)
-        self._memory = make_memory()
+        self._context = make_context(vocabulary)
+        self._cut = open_cutter(vocabulary.cuts) if vocabulary.cuts else None
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         """See `FlatEncoder.encode`."""
         return encode_windows(text, offsets, self._encode)
 
     def _encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
-        ids = np.empty(len(text) + SLACK, np.uint32)
-        ends = np.empty(int(np.diff(offsets).max(initial=0)) + 1, np.int64)
-        places = np.zeros(len(offsets), np.int64)
-        encode_documents(self._tables, self._memory, self._cutter, text, offsets, ends, ids, places)
-        return ids[: places[-1]].copy(), places
+        ends = offsets[1:].copy() if self._cut is None else self._cut(Batch(text, offsets))
+        ids = np.empty(len(text) + kernels.SLACK, np.uint32)
+        of_document = np.searchsorted(ends, offsets, side="right")
+        begin, row = int(offsets[0]), self._context.row
+        count = kernels.encode_pieces(row.ctypes.data, text.ctypes.data, begin, ends.ctypes.data, len(ends), ids.ctypes.data)
+        return ids[:count].copy(), np.append(0, ends)[of_document]
