@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 SORTED = 1 << 25  # places sorted at once when pairs are counted, at most: 8 bytes each
 EFFORT = 1 << 22  # places visited between two reports of progress
 ROWS = 1024  # merges between two, at most
-EASE = 4  # how much lower a group's share of the threshold begins, and goes when its pairs have run out
+EASE = 4  # how much lower a threshold goes when the pairs that reach it have run out
+FEW, MOST = (
+    4000,
+    16,
+)  # a group's pairs are followed from one occurrence in so many tokens, but from so many at the latest, at first
 
 Ints = npt.NDArray[np.int64]
 Part = tuple[npt.NDArray[np.int32], Ints, Ints]
@@ -53,7 +57,8 @@ class Trainer:
         self.tokens = tokens.make_tokens(initial, ids)
         self.rules = (rules.limits(), rules.leading())
         self.least, self.threshold = min_frequency, room.threshold
-        self.shares = np.ones(columns)
+        self.shares, self.floors = np.ones(columns), np.full(columns, min_frequency)
+        self.raised = False
         self.pairs = pairs.make_pairs(columns, room.pairs, room.places, np.full(columns, min_frequency))
         self.scratch = kernels.make_scratch(ids, columns, 0)
         frequency = np.zeros(ids if scaffold else 0, np.int64)
@@ -101,7 +106,8 @@ class Trainer:
         if self.policy.frequency.size:
             self.policy.frequency[:known] = frequency
         if self.shares.size > 1 and (self.shares == 1).all():
-            self.shares[1:] = np.maximum(self.log.now, 1) / max(int(self.log.now.sum()), 1) / EASE
+            self.shares[1:] = np.maximum(self.log.now, 1) / max(int(self.log.now.sum()), 1)
+            self.floors[1:] = np.clip(self.log.now // FEW, self.least, max(MOST, self.least))
         self._set_thresholds()
         starts = np.append(0, np.cumsum(histogram))
         size = max(min(SORTED, int(starts[-1]) // 8), int(histogram.max(initial=0)))
@@ -129,8 +135,8 @@ class Trainer:
                 self._grow(2 * self.pairs.keys.size, 2 * self.pairs.pool.size)
 
     def _set_thresholds(self) -> None:
-        """Set what follows from `threshold` and `shares`."""
-        self.pairs.thresholds[:] = np.maximum(self.least, np.ceil(self.threshold * self.shares))
+        """Set what follows from `threshold`, `shares` and `floors`."""
+        self.pairs.thresholds[:] = np.maximum(self.floors, np.ceil(self.threshold * self.shares))
 
     def _raise(self, gently: bool) -> bool:
         """Raise the threshold until half the room is free; False if it can't be, or, gently, comes near the best counts."""
@@ -143,10 +149,10 @@ class Trainer:
         threshold = int(heights[order[kept]]) + 1
         filled = self.pairs.heap_sizes > 0
         tops = np.where(filled, self.pairs.heights[:, 0], 0)
-        wanted = np.maximum(self.least, np.ceil(threshold * self.shares))
-        if gently and (filled & (wanted > np.maximum(self.least, tops // 2))).any():
+        wanted = np.maximum(self.floors, np.ceil(threshold * self.shares))
+        if gently and (filled & (wanted > np.maximum(self.floors, tops // 2))).any():
             return False
-        self.threshold = threshold
+        self.threshold, self.raised = threshold, True
         self._set_thresholds()
         pairs.settle(self.work.ids, self.pairs)
         return True
@@ -161,18 +167,20 @@ class Trainer:
         before = int(self.pairs.thresholds[column])
         if column:
             self.shares[column] /= EASE
+            self.floors[column] = max(self.floors[column] // EASE, self.least)
         else:
             self.threshold = max(self.threshold // (2 * EASE), 1)
         threshold = self.threshold
         while True:
             self.pairs.used[:] = 0
+            if self.raised:  # there was too little room
+                self.pairs = pairs.grown(self.pairs, 2 * self.pairs.keys.size, 2 * self.pairs.pool.size)
+            self.threshold, self.raised = threshold, False
             self._set_thresholds()
             pairs.settle(self.work.ids, self.pairs)
             self._count()
             if self.pairs.thresholds[column] < before:
                 return
-            self.threshold = threshold
-            self._grow(2 * self.pairs.keys.size, 2 * self.pairs.pool.size)
 
     def _make_room(self, code: int, need: int) -> None:
         """Make the room that the next merge lacks."""
@@ -188,12 +196,11 @@ class Trainer:
             self.scratch = kernels.make_scratch(ids, self.shares.size, self.scratch.places.size)
             self.policy = choosing.grown(self.policy, ids)
         else:
+            which, room = (pairs.PAIRS, self.pairs.keys.size) if code == joining.NO_PAIRS else (pairs.POOL, self.pairs.pool.size)
             pairs.settle(self.work.ids, self.pairs)
-            if self._short(code, need) and not (self._raise(gently=True) and not self._short(code, need)):
-                used, taken = (int(value) for value in self.pairs.used)
-                self._grow(*((2 * used + need, 0) if code == joining.NO_PAIRS else (0, 2 * taken + need)))
-
-    def _short(self, code: int, need: int) -> bool:
-        """Say if less than an eighth of the pairs or places is free, or less than is needed."""
-        which, room = (0, self.pairs.keys.size) if code == joining.NO_PAIRS else (1, self.pairs.pool.size)
-        return bool(room - int(self.pairs.used[which]) < max(need, room // 8))
+            if room - self.pairs.used[which] < room // 8:
+                self._raise(gently=True)
+            used = int(self.pairs.used[which])
+            if room - used < max(need, room // 8):  # what is needed is a bound, seldom filled: better more room than a recount
+                room = max(room, used + need) + room // 4
+                self._grow(*((room, 0) if which == pairs.PAIRS else (0, room)))
