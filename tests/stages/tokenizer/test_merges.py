@@ -366,6 +366,27 @@ def test_room_changes_nothing_on_real_pages(plain):
         assert (cramped.group_tokens == ample.group_tokens).all()
 
 
+def test_coming_back_often_changes_nothing(plain, monkeypatch):
+    """The compiled loop gives way to progress and Ctrl-C now and then; here after each merge."""
+    _, pieces = lines_in_ids(plain)
+    at_once = learn(stream(pieces), plain[1], 120, scaffold=True)
+    monkeypatch.setattr("stages.tokenizer.training.trainer.EFFORT", 1)
+    monkeypatch.setattr("stages.tokenizer.training.trainer.ROWS", 3)
+    seen = []
+    often = learn(stream(pieces), plain[1], 120, scaffold=True, progress=lambda done, total: seen.append(done))
+    assert len(seen) > 120
+    assert (often.merges == at_once.merges).all()
+    assert (often.scaffold == at_once.scaffold).all()
+
+
+def test_long_tokens_and_counts_beyond_32_bits():
+    weight = 2**40
+    learned = learn(stream([[0] * 5000, [1]], [weight, 1]), letters(2), 11)
+    assert [len(token) for token in learned.tokens[2:]] == [2**i for i in range(1, 12)]
+    assert learned.counts[:2].tolist() == [4999 * weight, 2499 * weight]
+    assert learned.group_tokens[-1].tolist() == [6 * weight + 1]  # 5000 = 2 * 2048 + 512 + 256 + 128 + 8
+
+
 def test_progress_ends_at_the_number_of_new_tokens(plain):
     seen = []
     _, pieces = lines_in_ids(plain)
