@@ -17,7 +17,7 @@ from gristmill.manifest import parse
 from jobs.report import Located, locate
 from jobs.trace import Decision, Found, Trace
 from pipeline.errors import InputError, UserError
-from stages.tokenizer.encode import open_tokenizer, token_bytes
+from stages.tokenizer.encode import Encode
 
 SHOWN = 700  # characters of a text
 AROUND = 8  # tokens on each side
@@ -126,8 +126,8 @@ def _row(file: pa.NativeFile, row: int) -> Mapping[str, Any]:
 
 def _words(trace: Trace, ids: list[int], position: int) -> list[str]:
     """Show the token in its neighbourhood, with the tokenizer that the build used."""
-    paths = [stage.tokenizer for name, stage in trace.build.stages if hasattr(stage, "tokenizer")]
-    pieces = token_bytes(open_tokenizer(paths[-1]))
+    encoders = [stage for _, stage in trace.build.stages if isinstance(stage, Encode)]
+    pieces = encoders[-1].vocabulary().tokens
     before = b"".join(pieces[i] for i in ids[max(0, position - AROUND) : position]).decode(errors="replace")
     after = b"".join(pieces[i] for i in ids[position + 1 : position + 1 + AROUND]).decode(errors="replace")
     this = pieces[ids[position]].decode(errors="replace")

@@ -1,99 +1,172 @@
 """Text to token ids, with one tokenizer for the whole build.
 
-Reads `text` and a `tokenizer.json`; adds `input_ids`, whose field metadata tells later stages and the sink what the ids
-are. Also how others open a tokenizer and look at its tokens.
+Reads `text` and the tokenizer's file; adds `input_ids`, whose field metadata tells later stages and the sink what the ids
+are. From the buffers of the one column to those of the other: no Python object for a document or a token.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import schema
 from pipeline.errors import InputError
 from pipeline.stage import Map, Transform
+from stages.tokenizer.foreign import check_plain_names, find_file, load
+from stages.tokenizer.patterns import Pattern, find_pattern
+from stages.tokenizer.vocabulary import Inference, Vocabulary
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from stages.tokenizer.encoding.names import Names
+    from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 
 INPUT_IDS = "input_ids"
-EMPTY = "empty"
+EMPTY, NAMED = "empty", "special_token_in_text"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(Map):
     """Add `input_ids`: list<uint16>, or list<uint32> where the vocabulary has more than 65,536 tokens.
 
-    `tokenizer`: a `tokenizer.json`, or the folder that holds one. `bos`, `eos`: the special token put before and after each
-    document, or null. The name of a special token inside a text is encoded as text.
+    `tokenizer`: a `tokenizer.json`, the folder that holds one (or a `gristmill-tokenizer.json`), or a ranks file of tiktoken,
+    which needs two things more: `pattern`, a name (gpt2, llama3, o200k, ...) or a regular expression, and `special_tokens`,
+    pairs of name and id.
+    `inference`: how a piece becomes tokens: by `merges`, the `longest_prefix` at each place, or the `least_tokens`; null: as
+    the tokenizer says.
+    `bos`, `eos`: the special token, or several, put before and after each document, or null. What separates documents is `eos`.
+    `special_tokens_in_text`: the name of a special token inside a text is encoded as `text`, becomes that `token`, or makes
+    the stage `refuse` the document (`special_token_in_text`).
 
     A document without text is dropped (`empty`). The field of `input_ids` carries `vocab_size`, `tokenizer_sha256` (of the
-    file) and, where there is one, `bos_id` and `eos_id`, as text, in every table.
+    file) and, where there is one, `bos_id` (the first of `bos`) and `eos_id` (the last of `eos`), as text, in every table.
     """
 
     tokenizer: str
-    bos: str | None = None
-    eos: str | None = "<|endoftext|>"
+    bos: str | tuple[str, ...] | None = None
+    eos: str | tuple[str, ...] | None = "<|endoftext|>"
+    inference: Inference | None = None
+    special_tokens_in_text: Literal["text", "token", "refuse"] = "text"
+    pattern: str | None = None
+    special_tokens: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what needs no file."""
+        self._cuts()
+        if len(dict(self.special_tokens)) < len(self.special_tokens):
+            raise ValueError(f"special_tokens names one twice: {self.special_tokens}")
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the type of `input_ids`."""
-        return {INPUT_IDS: id_type(vocabulary_size(open_tokenizer(self.tokenizer)))}
+        return {INPUT_IDS: id_type(self.vocabulary().size)}
 
     def files(self) -> tuple[str, ...]:
         """Return the tokenizer's file."""
-        return (str(tokenizer_file(self.tokenizer)),)
+        return (str(find_file(self.tokenizer)),)
 
     def check(self) -> None:
-        """Raise InputError unless the tokenizer can be read and has the special tokens."""
-        tokenizer = open_tokenizer(self.tokenizer)
-        for key, token in (("bos", self.bos), ("eos", self.eos)):
-            special = [added.content for added in tokenizer.get_added_tokens_decoder().values() if added.special]
-            if token is not None and token not in special:
-                raise InputError(
-                    f"{key} {token!r} is no special token of {self.tokenizer!r}; it has {', '.join(special) or 'none'}; "
-                    f"name one of these, or null to put nothing there"
-                )
+        """Raise InputError unless the tokenizer can be read, encodes any text and has the special tokens."""
+        vocabulary = self.vocabulary()
+        for key, given in (("bos", self.bos), ("eos", self.eos)):
+            for name in _names(given):
+                if name not in vocabulary.special_tokens:
+                    raise InputError(
+                        f"{key} {name!r} is no special token of {self.tokenizer!r}; it has "
+                        f"{', '.join(vocabulary.special_tokens) or 'none'}; name one of these, or null to put nothing there"
+                    )
+        missing = np.flatnonzero(vocabulary.byte_ids() < 0).tolist()
+        if missing:
+            raise InputError(
+                f"tokenizer {self.tokenizer!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}"
+            )
+        if vocabulary.inference == "merges" and not len(vocabulary.merges) and max(map(len, _ordinary(vocabulary))) > 1:
+            raise InputError(
+                f"tokenizer {self.tokenizer!r} has tokens but no merges to make them by; set inference to longest_prefix or "
+                "least_tokens"
+            )
+        if self.special_tokens_in_text == "token":
+            check_plain_names(find_file(self.tokenizer), self.tokenizer)
+
+    def vocabulary(self) -> Vocabulary:
+        """Return the tokens that the ids stand for, and how they are made; read once a process.
+
+        Raises:
+            InputError: see `foreign.load`.
+        """
+        file = find_file(self.tokenizer)
+        status = file.stat()
+        found = _loaded(str(file), (status.st_size, status.st_mtime_ns), self._cuts(), self.special_tokens)
+        return found if self.inference is None else replace(found, inference=self.inference)
 
     def open(self) -> Transform:
         """See `Map.open`."""
+        from stages.tokenizer.encoding.choose import choose_encoder
+        from stages.tokenizer.encoding.names import Names
+
         self.check()
-        tokenizer = open_tokenizer(self.tokenizer)
-        bos, eos = ([] if token is None else [tokenizer.token_to_id(token)] for token in (self.bos, self.eos))
-        facts = {"vocab_size": vocabulary_size(tokenizer), "tokenizer_sha256": _sha256(tokenizer_file(self.tokenizer))}
-        facts |= {name: token[0] for name, token in (("bos_id", bos), ("eos_id", eos)) if token}
-        field = pa.field(INPUT_IDS, id_type(vocabulary_size(tokenizer)), metadata={k: str(v) for k, v in facts.items()})
-        prefix, suffix = np.array(bos, np.uint32), np.array(eos, np.uint32)
+        vocabulary = self.vocabulary()
+        encoder = choose_encoder(vocabulary)
+        special = vocabulary.special_tokens
+        names = Names(special) if special and self.special_tokens_in_text != "text" else None
+        prefix, suffix = (np.array([special[name] for name in _names(given)], np.uint32) for given in (self.bos, self.eos))
+        facts = {"vocab_size": vocabulary.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
+        facts |= {"bos_id": prefix[0]} if len(prefix) else {}
+        facts |= {"eos_id": suffix[-1]} if len(suffix) else {}
+        field = pa.field(INPUT_IDS, id_type(vocabulary.size), metadata={k: str(v) for k, v in facts.items()})
+        refuse = self.special_tokens_in_text == "refuse"
 
         def encode(docs: pa.Table) -> pa.Table:
-            ids = [encode_text(tokenizer, text.as_py()) for column in docs["text"].chunks for text in column]
-            drop = pa.array([None if len(each) else EMPTY for each in ids], pa.string())
-            rows = [np.concatenate([prefix, each, suffix]) if len(each) else each for each in ids]
+            made = [_encode(encoder, names, refuse, *flat(chunk)) for chunk in docs["text"].chunks]
+            columns = [_lists(surround(ids, places, prefix, suffix), field.type) for ids, places, _ in made]
+            drops = [_reasons(places, refused) for _, places, refused in made]
             table = docs.drop_columns([name for name in (INPUT_IDS, schema.DROP) if name in docs.column_names])
-            return table.append_column(field, lists(rows, field.type)).append_column(schema.DROP, drop)
+            table = table.append_column(field, pa.chunked_array(columns, field.type))
+            return table.append_column(schema.DROP, pa.chunked_array(drops, pa.string()))
 
         return encode
 
-
-def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Return the ids of one text, uint32 [tokens], without special tokens."""
-    # A batch of one: this call alone skips offsets, and more texts at once would use every core of the machine.
-    return np.array(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids, np.uint32)
+    def _cuts(self) -> tuple[Pattern, ...]:
+        return () if self.pattern is None else (find_pattern(self.pattern, "pattern"),)
 
 
-def lists(rows: list[np.ndarray], kind: pa.DataType) -> pa.Array:
-    """Return rows of ids as one list array of this type over one flat buffer."""
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    assert offsets[-1] < 2**31, "a table holds at most 2**31 tokens"
-    flat = np.concatenate(rows) if rows else np.zeros(0)
-    values = pa.array(flat.astype(kind.value_type.to_pandas_dtype()), kind.value_type)
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values, type=kind)
+def flat(texts: pa.Array) -> tuple[Text, Offsets]:
+    """Return the bytes of an array of strings, uint8, without copying, and where each begins, int64 [texts + 1]."""
+    if not len(texts):
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    _, offsets, data = texts.buffers()
+    places = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8), places
+
+
+def surround(ids: Ids, places: Offsets, prefix: Ids, suffix: Ids) -> tuple[Ids, Offsets]:
+    """Return the ids with `prefix` before and `suffix` after each document that has any.
+
+    Args:
+        ids: uint32 [tokens].
+        places: int64 [documents + 1], where each document begins.
+        prefix: uint32.
+        suffix: uint32.
+    """
+    if not len(prefix) + len(suffix):
+        return ids, places
+    sizes = np.diff(places)
+    full = sizes > 0
+    ends = np.append(0, np.cumsum(sizes + full * (len(prefix) + len(suffix))))
+    out = np.empty(ends[-1], np.uint32)
+    own = np.ones(ends[-1], bool)
+    for at, ids_around in ((ends[:-1], prefix), (ends[1:] - len(suffix), suffix)):
+        for number, i in enumerate(ids_around):
+            own[at[full] + number] = False
+            out[at[full] + number] = i
+    out[own] = ids
+    return out, ends
 
 
 def id_type(vocab_size: int) -> pa.DataType:
@@ -101,70 +174,51 @@ def id_type(vocab_size: int) -> pa.DataType:
     return pa.list_(pa.uint16() if vocab_size <= 2**16 else pa.uint32())
 
 
-def tokenizer_file(path: str) -> Path:
-    """Return the `tokenizer.json` that `path` is, or holds.
+def _encode(
+    encoder: FlatEncoder, names: Names | None, refuse: bool, text: Text, offsets: Offsets
+) -> tuple[Ids, Offsets, npt.NDArray[np.bool_]]:
+    """Return the ids of documents, where each begins, and which are refused; these have no ids."""
+    from stages.tokenizer.encoding.names import encode_with
 
-    Raises:
-        InputError: there is none.
-    """
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise InputError(
-            f"tokenizer {path!r}: {file} does not exist; give a folder with a tokenizer.json or that file, "
-            "or make one: python -m jobs train-tokenizer jobs/recipes/tokenizer-superbpe-8k.yaml"
-        )
-    return file
-
-
-def open_tokenizer(path: str) -> Tokenizer:
-    """Open the tokenizer of a `tokenizer.json` or of the folder that holds one; special tokens in texts are text to it.
-
-    Raises:
-        InputError: it is not there or cannot be read.
-    """
-    from tokenizers import Tokenizer
-
-    file = tokenizer_file(path)
-    try:
-        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:  # the library raises nothing narrower
-        raise InputError(f"tokenizer {path!r}: {file} cannot be read as a tokenizer.json: {error}") from error
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    refused = np.zeros(len(offsets) - 1, bool)
+    if names is None:
+        return *encoder.encode(text, offsets), refused
+    found = names.find(text, offsets)
+    if not refuse:
+        return *encode_with(encoder, found, text, offsets), refused
+    refused[np.searchsorted(offsets, found.begins, side="right") - 1] = True
+    ids, places = encoder.encode(text, offsets)
+    sizes = np.diff(places)
+    kept = ids[np.repeat(~refused, sizes)]
+    return kept, np.append(0, np.cumsum(np.where(refused, 0, sizes))), refused
 
 
-def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """Return the number of ids, special tokens and gaps between ids counted."""
-    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+def _lists(made: tuple[Ids, Offsets], kind: pa.DataType) -> pa.Array:
+    """Return documents as one list array over one flat buffer."""
+    ids, places = made
+    assert places[-1] < 2**31, "a table holds at most 2**31 tokens"
+    values = pa.array(ids.astype(kind.value_type.to_pandas_dtype(), copy=False), kind.value_type)
+    return pa.ListArray.from_arrays(pa.array(places.astype(np.int32)), values, type=kind)
 
 
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes that each id stands for; those of special tokens are their names, of unused ids nothing.
-
-    Raises:
-        InputError: the tokenizer is not byte-level.
-    """
-    letters = _letters()
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    found = [b""] * vocabulary_size(tokenizer)
-    for token, i in tokenizer.get_vocab(with_added_tokens=True).items():
-        if token in added:
-            found[i] = token.encode()
-            continue
-        try:
-            found[i] = bytes(letters[letter] for letter in token)
-        except KeyError as error:
-            raise InputError(f"the tokenizer is not byte-level: its token {token!r} has the letter {error}") from error
-    return found
+def _reasons(places: Offsets, refused: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return why each document is dropped; null keeps it."""
+    kinds = np.where(refused, 1, np.where(np.diff(places) > 0, 2, 0))
+    return pa.array([EMPTY, NAMED, None], pa.string()).take(pa.array(kinds))
 
 
-def _letters() -> dict[str, int]:
-    """Return the byte that each letter of a byte-level vocabulary stands for (the table of GPT-2)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else given
+
+
+def _ordinary(vocabulary: Vocabulary) -> list[bytes]:
+    special = set(vocabulary.special_tokens.values())
+    return [token for i, token in enumerate(vocabulary.tokens) if i not in special]
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(file: str, stamp: tuple[int, int], cuts: tuple[Pattern, ...], special: tuple[tuple[str, int], ...]) -> Vocabulary:
+    return load(file, cuts, dict(special))
 
 
 def _sha256(file: Path) -> str:

@@ -77,6 +77,26 @@ def find_file(path: str | Path) -> Path:
     return file
 
 
+def check_plain_names(file: Path, where: str) -> None:
+    """Check that the special tokens of a `tokenizer.json` are found in texts by their names alone.
+
+    Raises:
+        InputError: the library looks at what is around one of them, or looks for them in two passes.
+    """
+    if file.name == OWN or looks_like_ranks(file.read_bytes()):
+        return
+    added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens") or []
+    for token in added:
+        for flag in ("single_word", "lstrip", "rstrip"):
+            if token.get(flag):
+                raise InputError(
+                    f"tokenizer {where!r}: key added_tokens has {token['content']!r} with {flag}; special tokens in texts can "
+                    "only be found by their names alone"
+                )
+    if len({bool(token.get("normalized")) for token in added}) > 1:
+        raise InputError(f"tokenizer {where!r}: key added_tokens has normalized true and false; special tokens in texts need one")
+
+
 def save(vocabulary: Vocabulary, folder: str | Path) -> Path:
     """Write the vocabulary into an existing folder, and return the file."""
     name, text = as_file(vocabulary)

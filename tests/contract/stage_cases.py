@@ -117,8 +117,20 @@ CASES: dict[str, Case] = {
         one_each(ngram=4, bands=13, rows=7, threshold=0.7, max_stars=15, seed=1),
     ),
     "encode": Case(
-        [{"tokenizer": TOKENIZER}, {"tokenizer": TOKENIZER, "bos": "<|endoftext|>", "eos": None}],
-        one_each(tokenizer=OTHER_TOKENIZER, bos="<|endoftext|>", eos=None),
+        [
+            {"tokenizer": TOKENIZER},
+            {"tokenizer": TOKENIZER, "bos": "<|endoftext|>", "eos": None},
+            {"tokenizer": TOKENIZER, "inference": "least_tokens", "special_tokens_in_text": "token"},
+        ],
+        one_each(
+            tokenizer=OTHER_TOKENIZER,
+            bos="<|endoftext|>",
+            eos=None,
+            inference="longest_prefix",
+            special_tokens_in_text="refuse",
+            pattern="gpt2",
+            special_tokens=(("<s>", 1000),),
+        ),
     ),
     "score": Case(
         [reference(), reference(order=2, curated=Curated(column="length", at_least=4400))],

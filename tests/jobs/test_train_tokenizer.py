@@ -22,7 +22,7 @@ from pipeline.stage import Source, Stored
 from pipeline.store import InputFile, sha256_file
 from stages.sink.documents import Documents
 from stages.tokenizer import Bpe, SuperBpe
-from stages.tokenizer.encode import open_tokenizer
+from stages.tokenizer.vocabulary import read_vocabulary, to_tokenizer
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 
@@ -120,7 +120,7 @@ def test_train_writes_a_folder_that_opens_and_says_what_it_was_made_from(tmp_pat
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == f"tokenizer {sha256} {file}"
     assert "stage 2" in printed.err
-    tokenizer = open_tokenizer(str(tmp_path / "tok"))
+    tokenizer = to_tokenizer(read_vocabulary(file))
     assert tokenizer.get_vocab_size() == 700
     assert sorted(p.name for p in file.parent.iterdir()) == ["recipe.json", "tokenizer.json", "tokenizer_config.json"]
     assert json.loads((tmp_path / "tok" / "tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"

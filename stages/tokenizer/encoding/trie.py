@@ -10,6 +10,8 @@ the id of the token that ends here, counted from 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -31,7 +33,7 @@ Places = npt.NDArray[np.int64]
 
 
 def make_trie(vocabulary: Vocabulary) -> Cells:
-    """Return the trie of all tokens that text can become; where ids share their bytes, of the lowest of them.
+    """Return the trie of all tokens that text can become, so without special ones and scaffolds; of equal ones the lowest id.
 
     Raises:
         ValueError: some byte is no token, so there are texts without an encoding.
@@ -44,15 +46,20 @@ def make_trie(vocabulary: Vocabulary) -> Cells:
             f"encoding; {len(missing)} are missing: {shown}{', ...' if len(missing) > 8 else ''}"
         )
     special = set(vocabulary.special_tokens.values())
-    lowest: dict[bytes, int] = {}
-    for i, token in enumerate(vocabulary.tokens):
-        if token and i not in special:
-            lowest.setdefault(token, i)
-    tokens = sorted(lowest)
-    offsets = np.zeros(len(tokens) + 1, np.int64)
-    np.cumsum([len(token) for token in tokens], out=offsets[1:])
-    ids = np.array([lowest[token] for token in tokens], np.int64)
-    cells: Cells = _build(np.frombuffer(b"".join(tokens), np.uint8), offsets, ids)
+    return build_trie((token, i) for i, token in enumerate(vocabulary.tokens[: vocabulary.size]) if i not in special)
+
+
+def build_trie(tokens: Iterable[tuple[bytes, int]]) -> Cells:
+    """Return the trie of these tokens with these ids; of equal ones the first, empty ones left out."""
+    found: dict[bytes, int] = {}
+    for token, i in tokens:
+        if token:
+            found.setdefault(token, i)
+    held = sorted(found)
+    offsets = np.zeros(len(held) + 1, np.int64)
+    np.cumsum([len(token) for token in held], out=offsets[1:])
+    ids = np.array([found[token] for token in held], np.int64)
+    cells: Cells = _build(np.frombuffer(b"".join(held), np.uint8), offsets, ids)
     return cells
 
 
