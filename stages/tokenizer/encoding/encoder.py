@@ -68,7 +68,10 @@ def make_context(vocabulary: Vocabulary) -> Context:
     context.put("POOL", np.zeros(kernels.POOL_WORDS, np.uint64))
     context.put("FILLED", np.zeros(1, np.uint64))
     context.put("RANKS", np.zeros(kernels.SHORT_COUNT, np.uint32))
+    context.put("PARTS", _lines(kernels.PARTS_AT_ONCE * 8))
+    context.put("NOWHERE", np.zeros(1, np.uint64))
     if vocabulary.ignore_merges:
+        context.put("WHOLE", 1 << 63)  # a piece that is a token may be other ids than the same bytes as a part of one
         _put_tokens(context, vocabulary)
     return context
 

@@ -65,6 +65,47 @@ put_id = _store(32)
 put_word = _store(64)
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
+    """Return how many of the sixteen bytes at address + i are lower-case letters in a row from the first on."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        kind = ir.VectorType(ir.IntType(8), 16)
+        pointer = builder.inttoptr(builder.add(*arguments), kind.as_pointer())
+        letters = builder.sub(builder.load(pointer, typ=kind, align=1), ir.Constant(kind, [ord("a")] * 16))
+        others = builder.icmp_unsigned(">=", letters, ir.Constant(kind, [26] * 16))
+        bits = builder.zext(builder.bitcast(others, ir.IntType(16)), ir.IntType(64))
+        bits = builder.or_(bits, ir.Constant(ir.IntType(64), 1 << 16))
+        return builder.cttz(bits, ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
+    """Ask for the cache line of an address."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, [builder.inttoptr(arguments[0], byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def trailing_ones(_context: Any, bits: Any) -> Any:  # noqa: ANN401
+    """Return how many of the lowest bits of a number are one in a row."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        return builder.cttz(builder.not_(arguments[0]), ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
 def merge_table(
     left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:
