@@ -3,18 +3,22 @@
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.tokenizer.boundless import Boundless, can_join
 from stages.tokenizer.encoding.whole import WholeEncoder
-from stages.tokenizer.patterns import PATTERNS
+from stages.tokenizer.patterns import PATTERNS, find_pattern
 from stages.tokenizer.training.corpus import make_corpus
-from stages.tokenizer.vocabulary import to_tokenizer
+from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
 from tests.stages.tokenizer import slow
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZäöüÜïé日本語のテキスト猫")
+
+
+TWO_WAYS = r"\p{L}{4}(?=,)|\p{L}{2}"  # "abab" is one piece before a comma and two elsewhere
 
 
 def wordlike(text):
@@ -31,7 +35,9 @@ def slow_boundless(texts, scheme):
     made = {(token,): name for name, token in list(spelled.items())[1:]}  # by the pieces in it
     byte = {token[0]: name for name, token in list(spelled.items())[1:]}
     holds = {}  # token made across → pieces
-    documents = [[tuple(byte[i] for i in piece) for piece in slow.cut(text, [PATTERNS[scheme.pattern]])] for text in texts]
+    documents = [
+        [tuple(byte[i] for i in piece) for piece in slow.cut(text, [find_pattern(scheme.pattern, "")])] for text in texts
+    ]
     order, merges = list(first), []
     while len(order) < scheme.vocab_size:
         counts = Counter()
@@ -113,7 +119,7 @@ def test_merges_are_those_of_a_slow_trainer(pattern, max_words):
 @given(
     st.lists(st.text(alphabet="aab  B,'", max_size=40), min_size=1, max_size=5),
     st.integers(259, 285),
-    st.sampled_from(["gpt2", "llama3", "o200k"]),
+    st.sampled_from(["gpt2", "llama3", "o200k", TWO_WAYS]),
     st.integers(1, 2),
 )
 def test_any_text_trains_and_encodes_like_the_slow_ones(texts, size, pattern, least):
@@ -121,6 +127,32 @@ def test_any_text_trains_and_encodes_like_the_slow_ones(texts, size, pattern, le
     vocabulary = check_against_slow([*texts, "a b a b"], scheme)
     for text, ids in zip(texts, slow.encode(WholeEncoder(vocabulary), *texts), strict=True):
         assert ids == slow_encode(vocabulary, text)
+
+
+def test_what_two_pieces_make_is_no_piece():
+    texts = ["abab,", "abab", "abab cdcd"] * 3 + ["abab,cdcd,"]
+    vocabulary = check_against_slow(texts, Boundless(vocab_size=270, pattern=TWO_WAYS, min_frequency=1))
+    assert vocabulary.tokens.count(b"abab") == 2
+    for text, ids in zip(texts, slow.encode(WholeEncoder(vocabulary), *texts), strict=True):
+        assert ids == slow_encode(vocabulary, text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=12),
+    st.lists(st.sampled_from(["a", "b", "c", "dd", "."]), max_size=40),
+)
+def test_any_merges_encode_like_the_slow_encoder(pairs, words):
+    tokens = [bytes([byte]) for byte in range(256)] + [b" a", b" b", b" c"]
+    merges = [(32, ord(letter), 256 + i) for i, letter in enumerate("abc")]
+    for left, right in pairs:  # of the tokens that there are
+        parts = [256 + number % (len(tokens) - 256) for number in (left, right)]
+        merges.append((*parts, len(tokens)))
+        tokens.append(tokens[parts[0]] + tokens[parts[1]])
+    whole = np.arange(len(merges)) >= 3
+    vocabulary = Vocabulary(tuple(tokens), np.array(merges, np.int32), (PATTERNS["gpt2"],), whole=whole)
+    text = "".join(f" {word}" for word in words)
+    assert slow.encode(WholeEncoder(vocabulary), text) == [slow_encode(vocabulary, text)]
 
 
 def test_real_pages_encode_like_the_slow_encoder():

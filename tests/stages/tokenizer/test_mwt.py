@@ -1,7 +1,7 @@
 """Multi-word tokens against a count of all n-grams, and what a base must be."""
 
 from collections import Counter
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -97,7 +97,7 @@ def test_none_of_the_wanted_ngrams_is_missing(rows, wanted):
         for size in range(2, 6):
             for at in range(len(row) - size + 1):
                 part = row[at : at + size]
-                counts[tuple(part)] += all(one + other < 5 for one, other in zip(part, part[1:], strict=False))
+                counts[tuple(part)] += all(one + other < 5 for one, other in pairwise(part))
     every = sorted((ngram for ngram in counts if counts[ngram] >= 2), key=lambda ngram: (-counts[ngram], len(ngram), ngram))
     found = frequent_ngrams(texts, 5, wanted, 2, lambda *_: None)
     assert found[:wanted] == every[:wanted]
@@ -123,8 +123,8 @@ def test_mistakes_name_the_key(base, tmp_path):
     size = base[1].size
     with pytest.raises(InputError, match=f"vocab_size must be above the {size} tokens of base .*; found {size}"):
         Mwt(vocab_size=size, base=base[0]).train(corpus)
-    with pytest.raises(InputError, match="tokenizer.json does not exist"):
+    with pytest.raises(InputError, match=r"tokenizer\.json does not exist"):
         Mwt(vocab_size=400, base=str(tmp_path)).train(corpus)
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram", "vocab": []}}', encoding="utf-8")
-    with pytest.raises(InputError, match="key model.type is 'Unigram'"):
+    with pytest.raises(InputError, match=r"key model\.type is 'Unigram'"):
         Mwt(vocab_size=400, base=str(tmp_path)).train(corpus)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from stages.tokenizer.encoding.scaffold import ScaffoldEncoder
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.scaffold import ScaffoldBpe
 from stages.tokenizer.training.corpus import make_corpus
-from stages.tokenizer.vocabulary import to_tokenizer
+from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
 from tests.stages.tokenizer import slow
 
 
@@ -101,6 +102,16 @@ def test_real_pages_encode_like_the_slow_encoder_without_scaffolds():
     assert found == [slow_encode(vocabulary, text) for text in texts]
     assert found != [slow.encoded(vocabulary, text) for text in texts]  # some scaffold was left over
     assert ["".join(vocabulary.tokens[i].decode("latin-1") for i in ids).encode("latin-1").decode() for ids in found] == texts
+
+
+def test_of_two_ways_to_make_a_scaffold_the_first_is_undone():
+    tokens = (*(bytes([byte]) for byte in range(256)), b"ab", b"bc", b"abc")
+    merges = np.array([[97, 98, 256], [98, 99, 257], [256, 99, 258], [97, 257, 258]], np.int32)
+    assert slow.encode(ScaffoldEncoder(Vocabulary(tokens, merges, scaffolds=1)), "abc", "", "xbcabcabc") == [
+        [256, 99],
+        [],
+        [120, 257, 256, 99, 256, 99],
+    ]
 
 
 def test_no_tokenizer_json_can_say_this():
