@@ -158,11 +158,13 @@ def jobs(folder: Path, paths: Sequence[str], peers: bool) -> Iterator[Job]:
 def _token_jobs(folder: Path, docs: pa.Table) -> Iterator[Job]:
     """Yield the rows behind the tokenizer, which is trained on these very texts."""
     from stages.tokenizer import SCHEMES
+    from stages.tokenizer.foreign import save
+    from stages.tokenizer.training.corpus import make_corpus
+    from stages.tokenizer.vocabulary import to_tokenizer
 
-    path = folder / "tokenizer.json"
-    tokenizer = SCHEMES["superbpe"](vocab_size=8000).train(docs["text"].to_pylist())
-    tokenizer.save(str(path))
-    encode = STAGES["encode"](tokenizer=str(path)).open()  # type: ignore[call-arg,attr-defined]
+    vocabulary = SCHEMES["superbpe"](vocab_size=8000).train(make_corpus(docs["text"].to_pylist()))
+    tokenizer = to_tokenizer(vocabulary)
+    encode = STAGES["encode"](tokenizer=str(save(vocabulary, folder))).open()  # type: ignore[call-arg,attr-defined]
 
     def batch(docs: pa.Table) -> Work:
         texts = docs["text"].to_pylist()

@@ -26,8 +26,8 @@ from pipeline.store import Store, expand, open_read, open_store
 
 ROWS = 256  # of a source's table
 
-Seen = Callable[[int], None]
-"""Called with the number of documents read so far."""
+Seen = Callable[[str, int], None]
+"""Called with what is being done and the number of documents read for it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def sample(where: str | Source, budget: int, seed: int, stratify: str | None, se
         budget: bytes of UTF-8.
         seed: another one takes other documents.
         stratify: the column whose values are the strata; None takes all documents as one.
-        seen: called as documents are read (twice: sizes first, then texts).
+        seen: called as documents are read: once for their sizes, once for those taken.
 
     Raises:
         InputError: no documents, no such column, or a budget below the size of every document.
@@ -129,15 +129,16 @@ def sample(where: str | Source, budget: int, seed: int, stratify: str | None, se
         for name, size in zip(_strata(table, stratify, where), pc.binary_length(table["text"]).to_pylist(), strict=True):
             totals[name] = totals.get(name, 0) + size
         rows += table.num_rows
-        seen(rows)
+        seen("size up documents", rows)
     whole = sum(totals.values())
     if whole == 0:
         raise InputError(f"documents of {_named(where)}: there are {rows}, without any text; there is nothing to train on")
     strata = {name: _Stratum(min(size, budget * size // whole)) for name, size in totals.items()}
+    rows = 0
     for table in documents_of(where):
         _take(table, _strata(table, stratify, where), strata, seed)
         rows += table.num_rows
-        seen(rows)
+        seen("take a sample", rows)
     taken = sorted((-rank, name, text, key) for key, stratum in strata.items() for rank, name, text in stratum.heap)
     if not taken:
         raise InputError(f"bytes {budget} is less than any document's share of {_named(where)}; give more, or stratify: null")

@@ -1,7 +1,8 @@
 """`train-tokenizer`: a tokenizer from a sample of documents, as a recipe describes it.
 
-Reads the recipe and the documents; writes a folder with `tokenizer.json`, `tokenizer_config.json` (so that transformers opens
-it) and `recipe.json` (what it was made from). Standard output ends with `tokenizer <sha256> <path of tokenizer.json>`.
+Reads the recipe and the documents; writes a folder with `tokenizer.json` and `tokenizer_config.json` (so that transformers
+opens it), or `gristmill-tokenizer.json` for a scheme that no `tokenizer.json` can say, and `recipe.json` (what it was made
+from, how it does on documents held out). Standard output ends with `tokenizer <sha256> <path of the tokenizer's file>`.
 """
 
 from __future__ import annotations
@@ -15,28 +16,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import yaml
-from rich.console import Console
-from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from jobs.corpus import Sample, sample
 from jobs.parameters import as_data, build
+from jobs.spread import Spread, Where
+from jobs.training_progress import TrainingProgress
 from jobs.yaml_nodes import Node, found, load_node, nothing, pairs, place, resolve, suggest
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import Source
 from stages.tokenizer import SCHEMES
+from stages.tokenizer.encoding.choose import choose_encoder
+from stages.tokenizer.foreign import as_file
 from stages.tokenizer.scheme import Scheme
+from stages.tokenizer.training.corpus import make_corpus
+from stages.tokenizer.vocabulary import Vocabulary, is_superword
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
+RECORD = "recipe.json"
 HELD_OUT = 0.01  # of the sampled documents: not trained on, but measured
-PLAIN_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Settings:
     bytes: int = 50_000_000
     seed: int = 0
     stratify: str | None = "language"
+    run: Where = field(default_factory=Where)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -70,7 +73,7 @@ class Recipe:
     text: Mapping[str, Any]
 
 
-_KEYS = ("scheme", "documents", "bytes", "seed", "stratify", "output")
+_KEYS = ("scheme", "documents", "bytes", "seed", "stratify", "output", "run")
 
 
 def read_recipe(path: str) -> Recipe:
@@ -93,6 +96,7 @@ def read_recipe(path: str) -> Recipe:
     settings = build(Settings, yaml.MappingNode(root.tag, rest, root.start_mark, root.end_mark), "recipe")
     name, scheme = _named(entries["scheme"], "scheme", SCHEMES)
     text: dict[str, Any] = {"scheme": {name: as_data(scheme)}, "documents": None, **as_data(settings)}
+    del text["run"]  # it changes nothing
     documents, text["documents"] = _documents(entries["documents"])
     return Recipe(scheme, documents, settings, text)
 
@@ -136,13 +140,13 @@ def run(recipe: str) -> int:
         UserError: a mistake in the recipe, documents that cannot be used, or an output that holds another tokenizer.
     """
     plan = read_recipe(recipe)
-    with _Shown() as shown:
+    with TrainingProgress() as shown:
         taken = sample(
             plan.documents,
             plan.settings.bytes,
             plan.settings.seed,
             plan.settings.stratify,
-            lambda rows: shown("read documents", rows),
+            lambda what, rows: shown(what, rows, 0, "documents"),
         )
         shown.say(f"sample: {len(taken)} documents, {taken.bytes:,} bytes")
         corpus = _describe(taken)
@@ -150,11 +154,13 @@ def run(recipe: str) -> int:
         file = _finished(output, plan, corpus)
         if file is None:
             training, held = taken.split(HELD_OUT)
-            begun = time.process_time()
-            tokenizer = plan.scheme.train(training, shown)
-            shown.say(f"trained {tokenizer.get_vocab_size()} tokens in {time.process_time() - begun:.1f} CPU-seconds")
-            file = _write(output, _contents(tokenizer, plan, corpus, held))
-    facts = json.loads((output / "recipe.json").read_text())["tokenizer"]
+            begun = time.monotonic()
+            with Spread(plan.settings.run) as spread:
+                texts = replace(make_corpus(training.texts, training.strata), run=spread)
+                vocabulary = plan.scheme.train(texts, shown)
+            shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
+            file = _write(output, _contents(vocabulary, plan, corpus, held))
+    facts = json.loads((output / RECORD).read_text())["tokenizer"]
     print(f"bytes per token on {facts['held_out_documents']} held-out documents: {facts['bytes_per_token']}", file=sys.stderr)
     print(f"tokenizer {facts['sha256']} {file}")
     return 0
@@ -171,44 +177,61 @@ def _describe(taken: Sample) -> dict[str, Any]:
     return {**described, "strata": {name: strata[name] for name in sorted(strata)}}
 
 
-def _contents(tokenizer: Tokenizer, plan: Recipe, corpus: Mapping[str, Any], held: Sample) -> dict[str, bytes]:
-    """Return the files of the result."""
-    data = tokenizer.to_str().encode()
-    eos = next(iter(plan.scheme.special_tokens), None)
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": eos,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-    }
+def _contents(vocabulary: Vocabulary, plan: Recipe, corpus: Mapping[str, Any], held: Sample) -> dict[str, bytes]:
+    """Return the files of the result, the tokenizer's own first."""
+    name, text = as_file(vocabulary)
+    data = text.encode()
     record = {
         "recipe": plan.text,
         "corpus": corpus,
         "tokenizer": {
+            "file": name,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "vocab_size": tokenizer.get_vocab_size(),
-            "held_out_documents": len(held),
-            "bytes_per_token": _bytes_per_token(tokenizer, held),
-            "tokenizers": version("tokenizers"),
+            "vocab_size": vocabulary.size,
+            "superwords": sum(map(is_superword, vocabulary.ordinary()[: vocabulary.size])),
+            **_measures(vocabulary, held),
         },
     }
-    texts = {"tokenizer_config.json": config, "recipe.json": record}
-    return {"tokenizer.json": data} | {name: json.dumps(value, indent=1).encode() for name, value in texts.items()}
+    files = {name: data, RECORD: json.dumps(record, indent=1).encode()}
+    if vocabulary.standard:  # or transformers could not open it
+        files["tokenizer_config.json"] = json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "eos_token": next(iter(vocabulary.special_tokens), None),
+                "add_prefix_space": False,
+                "clean_up_tokenization_spaces": False,
+            },
+            indent=1,
+        ).encode()
+    return files
 
 
-def _bytes_per_token(tokenizer: Tokenizer, texts: Sample) -> float | None:
-    tokenizer.encode_special_tokens = True
-    tokens = sum(len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids) for text in texts)
-    return round(texts.bytes / tokens, 4) if tokens else None
+def _measures(vocabulary: Vocabulary, held: Sample) -> dict[str, Any]:
+    """Return bytes per token of the held-out documents, of all and of each stratum."""
+    if not len(held):
+        return {"held_out_documents": 0, "bytes_per_token": None, "bytes_per_token_by_stratum": {}}
+    texts = make_corpus(held.texts, held.strata)
+    encoder = choose_encoder(vocabulary)
+    tokens, size = np.zeros(len(texts.groups), np.int64), np.zeros(len(texts.groups), np.int64)
+    for batch in texts.batches:
+        tokens[batch.group] += len(encoder.encode(batch.text, batch.offsets)[0])
+        size[batch.group] += len(batch.text)
+    by_group = {name: round(float(size[i] / tokens[i]), 4) for i, name in enumerate(texts.groups)}
+    return {
+        "held_out_documents": len(held),
+        "bytes_per_token": round(float(size.sum() / tokens.sum()), 4),
+        "bytes_per_token_by_stratum": by_group,
+    }
 
 
 def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | None:
     """Return the tokenizer in `output` if it was made from the same; None where there is nothing yet."""
     if not output.exists():
         return None
-    file, sidecar = output / "tokenizer.json", output / "recipe.json"
-    if file.is_file() and sidecar.is_file():
-        record = json.loads(sidecar.read_text())
+    sidecar = output / RECORD
+    record = json.loads(sidecar.read_text()) if sidecar.is_file() else None
+    file = output if record is None else output / str(record["tokenizer"]["file"])
+    if record is not None and file.is_file():
         same = record["recipe"]["scheme"] == json.loads(json.dumps(plan.text["scheme"])) and record["corpus"] == corpus
         if same and hashlib.sha256(file.read_bytes()).hexdigest() == record["tokenizer"]["sha256"]:
             return file
@@ -221,7 +244,8 @@ def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | N
 
 
 def _write(output: Path, files: Mapping[str, bytes]) -> Path:
-    """Make the folder appear at once, with all files; return the tokenizer's path."""
+    """Make the folder appear at once, with all files; return the path of the first, the tokenizer."""
+    first = next(iter(files))
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -233,46 +257,9 @@ def _write(output: Path, files: Mapping[str, bytes]) -> Path:
                 os.fsync(out.fileno())
         temporary.rename(output)
     except OSError:
-        twin = output / "tokenizer.json"  # of another process with the same recipe
-        if not twin.is_file() or twin.read_bytes() != files["tokenizer.json"]:
+        twin = output / first  # of another process with the same recipe
+        if not twin.is_file() or twin.read_bytes() != files[first]:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return output / "tokenizer.json"
-
-
-class _Shown:
-    """Progress on standard error: one line a step on a terminal, plain lines elsewhere."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} documents"), TimeElapsedColumn())
-        self._lines = Progress(*columns, console=self._console)
-        self._tasks: dict[str, TaskID] = {}
-        self._said = time.monotonic()
-
-    def __enter__(self) -> _Shown:
-        if self._console.is_terminal:
-            self._lines.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._lines.stop()
-
-    def __call__(self, what: str, documents: int) -> None:
-        """Show how far a step is."""
-        if self._console.is_terminal:
-            if what not in self._tasks:
-                for task in self._tasks.values():
-                    self._lines.stop_task(task)
-                self._tasks[what] = self._lines.add_task(what, total=None)
-            self._lines.update(self._tasks[what], completed=documents)
-        elif what not in self._tasks or time.monotonic() - self._said > PLAIN_EVERY_S:
-            self._tasks[what] = TaskID(0)
-            self._said = time.monotonic()
-            self.say(f"{what}: {documents:,} documents")
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._console.print(line, markup=False, soft_wrap=True)
+    return output / first

@@ -56,7 +56,7 @@ class _Worker:
         return _run(task, folder, isolated)
 
 
-def _join(address: str | None, workers: int | None) -> None:
+def join(address: str | None, workers: int | None) -> None:
     """Connect to the cluster at `address`, or start one on this machine.
 
     Raises:
@@ -81,7 +81,7 @@ class RayEngine:
     def __init__(self, workers: int | None = None, address: str | None = None, retries: int = 4) -> None:
         self._owns = not ray.is_initialized()
         if self._owns:
-            _join(address or os.environ.get("RAY_ADDRESS"), workers)
+            join(address or os.environ.get("RAY_ADDRESS"), workers)
         cpus = int(ray.cluster_resources().get("CPU", 1))
         self._workers = min(workers, cpus) if workers else cpus
         self._retries = retries

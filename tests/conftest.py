@@ -26,6 +26,8 @@ from pipeline.store import expand
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
 from stages.tokenizer import Bpe
+from stages.tokenizer.foreign import save
+from stages.tokenizer.training.corpus import make_corpus
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,7 +120,7 @@ def texts(pages: pa.Table) -> pa.Table:
 def tokenizer(texts: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer of 600 tokens, trained on the pages."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    Bpe(vocab_size=600).train(texts["text"].to_pylist()).save(str(folder / "tokenizer.json"))
+    save(Bpe(vocab_size=600).train(make_corpus(texts["text"].to_pylist())), folder)
     return folder
 
 

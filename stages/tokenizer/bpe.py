@@ -1,19 +1,24 @@
-"""Byte-level byte-pair encoding (Sennrich et al. 2016; on bytes: Radford et al. 2019), by the stock trainer of `tokenizers`.
+"""Byte-level byte-pair encoding (Sennrich et al. 2016; on bytes: Radford et al. 2019).
 
-Reads texts, gives a tokenizer whose ids are: special tokens, the 256 bytes, then one token a merge in rank order.
+Reads texts, gives a vocabulary whose ids are: special tokens, the 256 bytes, then one token a merge in rank order. The
+merges are those of the trainer in the Hugging Face library; ours takes counts that add up and cannot overflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
-from stages.tokenizer.patterns import find_pattern, pre_tokenizer
-from stages.tokenizer.scheme import Progress, Scheme, read, silent
+import numpy as np
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from stages.tokenizer.patterns import Pattern, find_pattern
+from stages.tokenizer.scheme import Progress, Scheme, silent
+from stages.tokenizer.training.corpus import Corpus
+from stages.tokenizer.training.merges import learn
+from stages.tokenizer.training.rules import NO_RULES, Rules
+from stages.tokenizer.training.words import count_words, word_stream
+from stages.tokenizer.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +35,41 @@ class Bpe(Scheme):
         super().__post_init__()
         find_pattern(self.pattern, "pattern")
 
-    def train(self, texts: Iterable[str], progress: Progress = silent) -> Tokenizer:
+    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
         """See `Scheme.train`."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        return train_words(self, [find_pattern(self.pattern, "pattern")], self.vocab_size, corpus, progress)[0]
 
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizer(find_pattern(self.pattern, "pattern"))
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size,
-            min_frequency=self.min_frequency,
-            special_tokens=list(self.special_tokens),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(read(texts, "count words", progress), trainer)
-        return tokenizer
+
+def train_words(
+    scheme: Scheme, cuts: Sequence[Pattern], size: int, corpus: Corpus, progress: Progress, rules: Rules = NO_RULES
+) -> tuple[Vocabulary, np.ndarray]:
+    """Learn merges inside pieces.
+
+    Args:
+        scheme: its special tokens and least frequency are taken.
+        cuts: where a text is cut into pieces.
+        size: of the vocabulary.
+        corpus: the texts.
+        progress: told of bytes and merges.
+        rules: what a joined token must obey.
+
+    Returns:
+        The vocabulary, and int64 [merges + 1, groups]: the tokens of each group after so many merges.
+    """
+    first = scheme.first_tokens()
+    plain = Vocabulary(tokens=first, cuts=tuple(cuts), special_tokens=scheme.special_ids())
+    stream = word_stream(count_words(corpus, cuts, progress), plain.byte_ids())
+    learned = learn(
+        stream,
+        plain.ordinary(),
+        size - len(first),
+        min_frequency=scheme.min_frequency,
+        rules=rules,
+        progress=partial(merging, progress),
+    )
+    return plain.joined(learned.merges), learned.group_tokens
+
+
+def merging(progress: Progress, done: int, total: int) -> None:
+    """Report merges."""
+    progress("merge", done, total, "merges")

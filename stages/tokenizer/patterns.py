@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A split regex; `digits` puts each run of digits apart before it is applied."""
+    """A split regex, or an empty one for no split; `digits` puts each run of digits apart before it is applied."""
 
     regex: str
     digits: bool = False
@@ -68,11 +69,21 @@ def find_pattern(text: str, key: str) -> Pattern:
     return Pattern(text)
 
 
-def pre_tokenizer(pattern: Pattern) -> PreTokenizer:
-    """Return the byte-level pre-tokenizer that cuts text by `pattern`."""
+def steps(cuts: Sequence[Pattern]) -> list[PreTokenizer]:
+    """Return the library's steps that cut text by these patterns one after the other."""
     from tokenizers import Regex, pre_tokenizers
 
-    steps: list[PreTokenizer] = [pre_tokenizers.Digits(individual_digits=False)] if pattern.digits else []
-    steps.append(pre_tokenizers.Split(Regex(pattern.regex), "isolated"))
-    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    return pre_tokenizers.Sequence(steps)
+    found: list[PreTokenizer] = []
+    for cut in cuts:
+        if cut.digits:
+            found.append(pre_tokenizers.Digits(individual_digits=False))
+        if cut.regex:
+            found.append(pre_tokenizers.Split(Regex(cut.regex), "isolated"))
+    return found
+
+
+def pre_tokenizer(pattern: Pattern) -> PreTokenizer:
+    """Return the library's byte-level pre-tokenizer that cuts text by `pattern`."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Sequence([*steps([pattern]), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

@@ -1,28 +1,31 @@
-"""What a tokenizer scheme is: parameters that train texts into one ordinary `tokenizer.json`.
+"""What a tokenizer scheme is: parameters that learn a vocabulary from a corpus.
 
-Reads nothing and writes nothing; the texts come from the caller and the tokenizer goes back to it. The known schemes are
+Reads nothing and writes nothing; the texts come from the caller and the vocabulary goes back to it. The known schemes are
 listed in `stages.tokenizer.SCHEMES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from stages.tokenizer.training.corpus import Corpus
+from stages.tokenizer.vocabulary import Vocabulary, alphabet
 
 ALPHABET = 256  # byte-level: every byte is a token, so nothing is ever unknown
-MOST_TOKENS = 1_000_000  # stage 2 of superbpe names each token by one scalar above U+FFFF; there are 1,048,576
-MOST_BYTES = 2**31 - 1  # the stock trainer counts pairs in 32 bits; a count cannot exceed the bytes read
+MOST_TOKENS = 2**24  # more than any model has rows for
 
-Progress = Callable[[str, int], None]
-"""Called with what is being done and how many documents have been read for it."""
+Progress = Callable[[str, int, int, str], None]
+"""Called with what is being done, how much of it is done, of how much (0 where nobody knows), and the unit."""
 
 
-def silent(what: str, documents: int) -> None:
+def silent(what: str, done: int, total: int, unit: str) -> None:
     """Report nothing."""
+
+
+def under(name: str, progress: Progress) -> Progress:
+    """Return a progress that puts a name before what is being done."""
+    return lambda what, done, total, unit: progress(f"{name}: {what}", done, total, unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,31 +54,22 @@ class Scheme:
         if self.min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, found {self.min_frequency}")
 
-    def train(self, texts: Iterable[str], progress: Progress = silent) -> Tokenizer:
-        """Return a byte-level BPE tokenizer; the same texts in any order give the same one.
+    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+        """Return a byte-level vocabulary; the same texts in any order and any batches give the same one.
 
         Args:
-            texts: documents; read as often as the scheme needs, so no one-time iterator.
+            corpus: the texts; its groups matter to schemes that care for languages.
             progress: called now and then, from this thread.
 
         Raises:
-            ValueError: no text at all, more bytes than `MOST_BYTES`, or a one-time iterator.
+            InputError: a file that a parameter names cannot be used.
         """
         raise NotImplementedError
 
+    def first_tokens(self) -> tuple[bytes, ...]:
+        """Return the tokens that need no training: special ones, then the bytes in the order of the Hugging Face trainer."""
+        return (*(name.encode() for name in self.special_tokens), *alphabet())
 
-def read(texts: Iterable[str], what: str, progress: Progress) -> Iterator[str]:
-    """Yield the non-empty texts, reporting progress; raises ValueError as `Scheme.train` says."""
-    if iter(texts) is texts:
-        raise ValueError("texts can be read only once; pass a list, or an object that starts again at each iteration")
-    total = 0
-    for count, text in enumerate(texts):
-        if count % 64 == 0:
-            progress(what, count)
-        total += len(text.encode())
-        if total > MOST_BYTES:
-            raise ValueError(f"texts hold more than {MOST_BYTES:_} bytes, which overflows the trainer's pair counts; sample less")
-        if text:
-            yield text
-    if total == 0:
-        raise ValueError("texts are empty: there is nothing to train on")
+    def special_ids(self) -> dict[str, int]:
+        """Return the id of each special token."""
+        return {name: i for i, name in enumerate(self.special_tokens)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,14 +61,39 @@ class Vocabulary:
         """Tell whether an ordinary `tokenizer.json` gives the same ids."""
         return self.inference == "merges" and self.whole is None and not self.scaffolds
 
+    def ordinary(self) -> list[bytes]:
+        """Return the bytes of each id as merging sees them: special tokens have none, no merge takes or makes one."""
+        special = set(self.special_tokens.values())
+        return [b"" if i in special else token for i, token in enumerate(self.tokens)]
+
     def byte_ids(self) -> np.ndarray:
         """Return the id of each single byte, int32 [256]; -1 where there is none."""
         found = np.full(256, -1, np.int32)
-        special = set(self.special_tokens.values())
-        for i, token in enumerate(self.tokens):
-            if len(token) == 1 and i not in special:
+        for i, token in enumerate(self.ordinary()):
+            if len(token) == 1:
                 found[token[0]] = i
         return found
+
+    def joined(self, merges: np.ndarray) -> Vocabulary:
+        """Return the vocabulary with further merges, and the tokens they make.
+
+        Args:
+            merges: int32 [merges, 3]; a joined id is the next one, or that of a token with the same bytes.
+        """
+        tokens = list(self.tokens)
+        for left, right, made in merges.tolist():
+            if made == len(tokens):
+                tokens.append(tokens[left] + tokens[right])
+            assert tokens[made] == tokens[left] + tokens[right]
+        return replace(self, tokens=tuple(tokens), merges=np.concatenate([self.merges, merges]))
+
+
+_SUPERWORD = re.compile(r"\w\s+\w")
+
+
+def is_superword(token: bytes) -> bool:
+    """Tell whether a token has letters or digits on both sides of a space."""
+    return _SUPERWORD.search(token.decode(errors="replace")) is not None
 
 
 def letters() -> dict[int, str]:
@@ -111,7 +136,11 @@ def to_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
         raise ValueError("with ignore_merges the special tokens must have the last ids")
     spelled = spell(vocabulary.tokens)
     taken = set(special.values())
-    tokens = {name: i for i, name in enumerate(spelled) if name and i not in taken} | dict(own)
+    tokens = {name: i for i, name in enumerate(spelled) if name and i not in taken}
+    for name in special:
+        if name in tokens:
+            raise ValueError(f"the special token {name!r} has the name of a token that is also made from text; rename it")
+    tokens |= own
     text = json.dumps(
         {
             "version": "1.0",
@@ -181,9 +210,28 @@ def parse(text: str, where: str) -> Vocabulary:
         raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
 
 
-def read_vocabulary(file: str | Path) -> Vocabulary:
-    """Return the vocabulary of a `tokenizer.json` file; raises as `parse` does."""
-    return parse(Path(file).read_text(encoding="utf-8"), str(file))
+def read_vocabulary(path: str | Path) -> Vocabulary:
+    """Return the vocabulary of a `tokenizer.json`, or of the folder that holds one.
+
+    Raises:
+        InputError: there is none, or as `parse` says.
+    """
+    return parse(tokenizer_file(path).read_text(encoding="utf-8"), str(path))
+
+
+def tokenizer_file(path: str | Path) -> Path:
+    """Return the `tokenizer.json` that `path` is, or holds.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise InputError(
+            f"tokenizer {str(path)!r}: {file} does not exist; give a folder with a tokenizer.json or that file, "
+            "or make one: python -m jobs train-tokenizer jobs/recipes/tokenizer-superbpe-8k.yaml"
+        )
+    return file
 
 
 class _Unsupported(ValueError):

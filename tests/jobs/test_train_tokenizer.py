@@ -22,7 +22,9 @@ from pipeline.stage import Source, Stored
 from pipeline.store import InputFile, sha256_file
 from stages.sink.documents import Documents
 from stages.tokenizer import Bpe, SuperBpe
-from stages.tokenizer.vocabulary import read_vocabulary, to_tokenizer
+from stages.tokenizer.foreign import load
+from stages.tokenizer.training.corpus import make_corpus
+from stages.tokenizer.vocabulary import read_vocabulary, to_json, to_tokenizer
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 
@@ -89,8 +91,12 @@ def write_recipe(folder, documents, scheme="superbpe: {vocab_size: 700}", name="
     return str(path)
 
 
+def open_tokenizer(folder):
+    return to_tokenizer(load(folder))
+
+
 def taken(where, budget=10**9, seed=0, stratify=None):
-    return corpus.sample(where, budget, seed, stratify, lambda rows: None)
+    return corpus.sample(where, budget, seed, stratify, lambda what, rows: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +142,44 @@ def test_train_writes_a_folder_that_opens_and_says_what_it_was_made_from(tmp_pat
     assert record["tokenizer"]["bytes_per_token"] == round(held.bytes / tokens, 4)
     assert record["tokenizer"]["held_out_documents"] == len(held) == 1
     # From the recorded recipe and documents alone comes the same tokenizer, which has not seen those held out.
-    assert SuperBpe(vocab_size=700).train(training).to_str().encode() == file.read_bytes()
+    again = SuperBpe(vocab_size=700).train(make_corpus(training.texts, training.strata))
+    assert to_json(again).encode() == file.read_bytes()
+    superwords = [token for token in tokenizer.get_vocab() if re.search(r"\w[ĠĊ]+\w", token)]
+    assert record["tokenizer"]["superwords"] == len(superwords) > 20
+
+
+def test_transformers_opens_the_folder(tmp_path, build, pages):
+    from transformers import AutoTokenizer
+
+    assert train_tokenizer.run(write_recipe(tmp_path, build)) == 0
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "tok"))
+    ours = open_tokenizer(str(tmp_path / "tok"))
+    assert (len(theirs), theirs.eos_token, theirs.eos_token_id) == (700, "<|endoftext|>", 0)
+    for text in pages:
+        ids = theirs(text)["input_ids"]
+        assert ids == ours.encode(text).ids
+        assert theirs.decode(ids) == text
+
+
+def test_workers_on_ray_learn_the_same_tokenizer(tmp_path, build):
+    shas = []
+    for name, run in (("here", "{on: local}"), ("ray", "{on: ray, workers: 2}")):
+        recipe = write_recipe(tmp_path, build, "superbpe: {vocab_size: 700, max_loss: 0.0}", name, run=run)
+        assert train_tokenizer.run(recipe) == 0
+        shas.append(hashlib.sha256((tmp_path / name / "tokenizer.json").read_bytes()).hexdigest())
+        assert "run" not in json.loads((tmp_path / name / "recipe.json").read_text())["recipe"]
+    assert shas[0] == shas[1]
+
+
+def test_a_scheme_that_no_tokenizer_json_can_say_has_a_file_of_its_own(tmp_path, build, capsys):
+    recipe = write_recipe(tmp_path, build, "boundless: {vocab_size: 700}")
+    assert train_tokenizer.run(recipe) == 0
+    first = capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "tok").iterdir()) == ["gristmill-tokenizer.json", "recipe.json"]
+    assert load(tmp_path / "tok").size == 700
+    assert first.splitlines()[-1].endswith("gristmill-tokenizer.json")
+    assert train_tokenizer.run(recipe) == 0
+    assert capsys.readouterr().out == first
 
 
 def test_a_second_run_trains_nothing_and_another_recipe_is_refused(tmp_path, build, capsys, monkeypatch):

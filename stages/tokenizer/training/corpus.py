@@ -6,8 +6,9 @@ Reads texts that the caller holds; writes nothing. What is learned must not depe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from zlib import crc32
 
 import numpy as np
 
@@ -38,26 +39,46 @@ class Batch:
             yield data[begin:end]
 
 
-def here(work: Callable[[Any], T], batches: Sequence[Batch]) -> Iterator[T]:
+def here(begin: Callable[[], Callable[[Any], T]], batches: Sequence[Batch]) -> Iterator[T]:
     """Do the work in this process."""
-    return map(work, batches)
+    return map(begin(), batches)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Batches in the order of their groups, and `run(work, batches)`, which yields work(batch) in the order of batches.
+    """Batches in the order of their groups, and where work on them is done.
 
-    `groups`: the name of each group, such as a language.
+    `groups`: the name of each group, such as a language. `run(begin, batches)` calls `begin` once in each process that
+    takes part, which gives the work, and yields work(batch) in the order of batches.
     """
 
     batches: tuple[Batch, ...]
     groups: tuple[str, ...]
-    run: Callable[[Callable[[Any], Any], Sequence[Batch]], Iterator[Any]] = here
+    run: Callable[[Callable[[], Callable[[Any], Any]], Sequence[Batch]], Iterator[Any]] = here
 
     @property
     def bytes(self) -> int:
         """Return the bytes of all texts."""
         return sum(len(batch.text) for batch in self.batches)
+
+    def split(self, limit: int, every: int) -> tuple[Corpus, Corpus]:
+        """Return about `limit` bytes of the documents, and apart from them one document in `every` as many.
+
+        What a document is decided by is its text, not its place: another order of documents gives the same ones.
+        """
+        drawn = -(-self.bytes // limit)
+        first = self._where(lambda number: number % drawn == 0 and number // drawn % every > 0)
+        second = self._where(lambda number: number % drawn == 0 and number // drawn % every == 0)
+        return first, second
+
+    def _where(self, keep: Callable[[int], bool]) -> Corpus:
+        """Return the documents whose checksum is to be kept; groups stay, be they empty."""
+        batches = list[Batch]()
+        for batch in self.batches:
+            texts = [text for text in batch.documents() if keep(crc32(text))]
+            if texts:
+                batches.append(_batch(texts, batch.group))
+        return replace(self, batches=tuple(batches))
 
 
 def make_corpus(texts: Iterable[str | bytes], groups: Iterable[str] | None = None, batch_bytes: int = BATCH_BYTES) -> Corpus:
@@ -102,4 +123,4 @@ def _batches(texts: Sequence[bytes], group: int, batch_bytes: int) -> Iterator[B
 def _batch(texts: Sequence[bytes], group: int) -> Batch:
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in texts], out=offsets[1:])
-    return Batch(np.frombuffer(b"".join(texts), np.uint8), offsets, group)
+    return Batch(np.frombuffer(bytearray().join(texts), np.uint8), offsets, group)
