@@ -113,7 +113,17 @@ class Encoder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._context = make_context(vocabulary)
+        self._learn_tokens(vocabulary)
         self._cut = open_cutter(vocabulary.cuts) if vocabulary.cuts else None
+
+    def _learn_tokens(self, vocabulary: Vocabulary) -> None:
+        """Encode each token, so that the memory knows them when the first text comes; the most frequent last."""
+        tokens = [vocabulary.tokens[i] for i in vocabulary.merges[::-1, 2].tolist()]
+        tokens = [token for token in tokens if len(token) <= kernels.SHORT_BYTES]
+        ends = np.cumsum([len(token) for token in tokens], dtype=np.int64)
+        text = np.frombuffer(b"".join(tokens) + bytes(8), np.uint8)
+        ids = np.empty(len(text) + kernels.SLACK, np.uint32)
+        kernels.encode_pieces(self._context.row.ctypes.data, text.ctypes.data, 0, ends.ctypes.data, len(ends), ids.ctypes.data)
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         """See `FlatEncoder.encode`."""
