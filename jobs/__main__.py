@@ -1,4 +1,4 @@
-"""The commands: `python -m jobs build | plan | stages | train-tokenizer | report | explain`.
+"""The commands: `python -m jobs build | plan | stages | train-tokenizer | measure-tokenizer | report | explain`.
 
 Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
 the store, 130 interrupted.
@@ -48,6 +48,13 @@ def _train_tokenizer(arguments: argparse.Namespace) -> int:
     return run(arguments.recipe)
 
 
+def _measure_tokenizer(arguments: argparse.Namespace) -> int:
+    from jobs.measure_tokenizer import Request, run
+
+    asked = {key: value for key, value in vars(arguments).items() if key not in ("work", "json")}
+    return run(Request(**asked | {"tokenizers": tuple(asked["tokenizers"])}), as_json=arguments.json)
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from jobs.report import run
 
@@ -79,6 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("name", nargs="?")
     added = command("train-tokenizer", _train_tokenizer, "train a tokenizer on the documents of a build")
     added.add_argument("recipe", help="the tokenizer's YAML")
+    added = command("measure-tokenizer", _measure_tokenizer, "compare tokenizers on the documents of a build")
+    added.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="a tokenizer's folder or file")
+    added.add_argument("--on", required=True, metavar="BUILD", help="the output folder of a build of documents")
+    added.add_argument("--baseline", metavar="TOKENIZER", help="the one that others are compared with; the first if not given")
+    added.add_argument("--bytes", type=int, default=20_000_000, help="of text to measure on, at most (20000000)")
+    added.add_argument("--seed", type=int, default=0, help="another one takes other documents (0)")
+    added.add_argument("--mixture", action="store_true", help="infer from the merges which languages each was trained on")
+    added.add_argument("--first-stage", metavar="PATTERN", help="how words were cut for a superword tokenizer's first merges")
+    added.add_argument(
+        "--page", default="build/measure-tokenizer.html", help="where the page goes (build/measure-tokenizer.html)"
+    )
+    added.add_argument("--json", action="store_true", help="print all figures instead")
     added = command("report", _report, "write the report of a build: where every document went")
     added.add_argument("build", help="a build's output folder, or one of its builds/<id>")
     added.add_argument("--json", action="store_true", help="print the ledger instead")
