@@ -1,18 +1,21 @@
 """The smallest compiled parts of the encoder: unchecked loads and stores at an address, and hash tables of pairs of ids.
 
-The loops of `kernels` take addresses, as C would: numba counts references of every array that a function takes out of a tuple or hands
-on, and with arrays these loops spent four fifths of their time on it. All numbers are uint64, so that nothing is ever converted.
+The loops of `kernels` take addresses, as C would: numba counts references to every array that a function takes out of a tuple
+or hands on, and with arrays these loops spent most of their time on that. All numbers are uint64, so nothing is ever converted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
 from numba.extending import intrinsic
+
+from pipeline.compiling import compiled
 
 ID_BITS = 21
 MOST_IDS = 1 << ID_BITS
@@ -24,7 +27,16 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio (Knuth 
 _ONE, _THREE, _SEVEN = np.uint64(1), np.uint64(3), np.uint64(7)
 
 
-def _load(bits: int, scale: int) -> Any:  # noqa: ANN401 - numba has no types
+Primitive = Callable[..., np.uint64]
+
+
+def _primitive(typing: Any) -> Primitive:  # noqa: ANN401 - numba has no types
+    """Return a function of compiled code, given how it is typed and generated."""
+    made: Primitive = intrinsic(typing)
+    return made
+
+
+def _load(bits: int, scale: int) -> Primitive:
     """Return a compiled function: the unsigned number of so many bits at address + scale * i, as uint64."""
 
     def load(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
@@ -34,10 +46,10 @@ def _load(bits: int, scale: int) -> Any:  # noqa: ANN401 - numba has no types
 
         return types.uint64(types.uint64, types.uint64), generate
 
-    return intrinsic(load)
+    return _primitive(load)
 
 
-def _store(bits: int) -> Any:  # noqa: ANN401
+def _store(bits: int) -> Primitive:
     """Return a compiled function that writes the low bits of a value at address + bits / 8 * i."""
 
     def store(_context: Any, address: Any, i: Any, value: Any) -> Any:  # noqa: ANN401
@@ -49,7 +61,7 @@ def _store(bits: int) -> Any:  # noqa: ANN401
 
         return types.void(types.uint64, types.uint64, types.uint64), generate
 
-    return intrinsic(store)
+    return _primitive(store)
 
 
 def _pointer(builder: Any, arguments: Any, bits: int, scale: int) -> Any:  # noqa: ANN401
@@ -65,7 +77,7 @@ put_id = _store(32)
 put_word = _store(64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_primitive
 def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
     """Return how many of the sixteen bytes at address + i are lower-case letters in a row from the first on."""
 
@@ -81,7 +93,7 @@ def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
     return types.uint64(types.uint64, types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_primitive
 def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
     """Ask for the cache line of an address."""
 
@@ -96,7 +108,7 @@ def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
     return types.void(types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_primitive
 def trailing_ones(_context: Any, bits: Any) -> Any:  # noqa: ANN401
     """Return how many of the lowest bits of a number are one in a row."""
 
@@ -130,7 +142,7 @@ def shift_of(size: int) -> np.uint64:
     return np.uint64(65 - size.bit_length())
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _fill(table: npt.NDArray[np.uint64], shift: np.uint64, keys: npt.NDArray[np.uint64], ranks: npt.NDArray[np.uint64]) -> None:
     mask = np.uint64(table.size) - _ONE
     for i in range(keys.size):
