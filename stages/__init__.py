@@ -16,6 +16,7 @@ from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from stages.source.jsonl import JsonlSource
 from stages.source.parquet import ParquetSource
+from stages.source.text import TextSource
 from stages.source.warc import WarcSource
 from stages.tokenizer.encode import Encode
 
@@ -23,6 +24,7 @@ STAGES: dict[str, type[Stage]] = {
     "warc": WarcSource,
     "jsonl": JsonlSource,
     "parquet": ParquetSource,
+    "text": TextSource,
     "extract_html": ExtractHtml,
     "language": Language,
     "gopher_repetition": GopherRepetition,

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
-from stages.source.members import Corrupt, kind_of, pieces
+from stages.source.lines import lines
 from stages.source.rows import Row, parse_date, table, tables
 
 
@@ -59,7 +59,7 @@ class JsonlSource(Source):
         raise InputError(f"{file.uri}: no line at offset {offset}; has the file changed since?")
 
     def _rows(self, stream: BinaryIO) -> Iterator[Row]:
-        for offset, line, length, damage in _lines(stream, self.max_line_bytes):
+        for offset, line, length, damage in lines(stream, self.max_line_bytes):
             if damage is not None:
                 yield Row(offset, length, error=damage)
             elif length > self.max_line_bytes:
@@ -106,24 +106,3 @@ def _sound(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes, int, str | None]]:
-    """Yield (offset, line without newline, its length, damage); of lines over the limit only the beginning is kept."""
-    offset, line, length = 0, bytearray(), 0
-    try:
-        for piece in pieces(stream, kind_of(stream)):
-            start = 0
-            while (end := piece.find(b"\n", start)) >= 0:
-                line += piece[start : min(end, start + limit + 1 - len(line))]
-                length += end - start
-                yield offset, bytes(line), length, None
-                offset, line, length = offset + length + 1, bytearray(), 0
-                start = end + 1
-            line += piece[start : start + max(limit + 1 - len(line), 0)]
-            length += len(piece) - start
-    except Corrupt as error:
-        yield offset, b"", length, str(error)
-        return
-    if length:
-        yield offset, bytes(line), length, None

@@ -45,6 +45,7 @@ CASES: dict[str, Case] = {
     "warc": Case(other=one_each(max_record_bytes=1 << 20)),
     "jsonl": Case(other=one_each(text_key="content", url_key="address", date_key="when", max_line_bytes=1 << 20)),
     "parquet": Case(other=one_each(text_column="content", url_column="address", date_column="when")),
+    "text": Case([{}, {"per": "blank_line"}], one_each(per="file", max_document_bytes=1 << 20)),
     "extract_html": Case(
         [{}, {"main_content": False, "comments": True, "links": True}, {"engine": "trafilatura", "favor": "recall"}],
         {
@@ -188,7 +189,7 @@ class World:
         return World(whole(with_odd(pages)), whole(texts), whole(named), whole(encoded), files)
 
     def make(self, name: str, parameters: Mapping[str, Any]) -> Stage:
-        given = {"paths": "nowhere"} if name in ("warc", "jsonl", "parquet") else {}
+        given = {"paths": "nowhere"} if name in ("warc", "jsonl", "parquet", "text") else {}
         values = {key: self.files.get(value, value) if isinstance(value, str) else value for key, value in parameters.items()}
         return STAGES[name](**given, **values)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from pipeline.schema import DOCUMENT, check, document_id
 from pipeline.stage import Source
@@ -31,6 +33,9 @@ def files(texts: pa.Table, small_crawl: Checkout, tmp_path_factory: pytest.TempP
     (place / "1.jsonl").write_bytes(gzip.compress(lines, mtime=0))
     pq.write_table(texts.select(["url", "date", "text"]), place / "0.parquet", row_group_size=7)
     pq.write_table(texts.select(["text"]), place / "1.parquet", compression="zstd")
+    # Where plain text ends too soon it is still text, so that only compressed files can tell.
+    for number, pack in enumerate((partial(gzip.compress, mtime=0), zstandard.compress)):
+        (place / f"{number}.text").write_bytes(b"".join(pack(text.encode() + b"\n\n") for text in texts["text"].to_pylist()))
     for number, path in enumerate(sorted((small_crawl.folder / "examples/crawl").glob("*.gz"))):
         (place / f"{number}.warc").write_bytes(path.read_bytes() if number else gzip.decompress(path.read_bytes()))
     assert {path.suffix[1:] for path in place.iterdir()} == set(SOURCES), "a new source needs files here"

@@ -77,7 +77,7 @@ MISTAKES = [
     # stages and parameters by name
     ("- extract_html", "- extract_htm", "6:5", ["unknown stage 'extract_htm'", "did you mean 'extract_html'?", "dedup_exact"]),
     ("- extract_html", "- spellcheck", "6:5", ["unknown stage 'spellcheck'; the stages are extract_html"]),
-    ("warc:", "wrac:", "4:3", ["unknown source 'wrac'", "did you mean 'warc'?", "warc, jsonl, parquet"]),
+    ("warc:", "wrac:", "4:3", ["unknown source 'wrac'", "did you mean 'warc'?", "warc, jsonl, parquet, text"]),
     ("warc:", "extract_html:", "4:3", ["'extract_html' is a stage, not a source"]),
     ("- extract_html", "- jsonl: {paths: a}", "6:5", ["'jsonl' is a source, not a stage"]),
     ("min_score", "min_scor", "7:32", ["no parameter 'min_scor'", "did you mean 'min_score'?", "keep, min_score, model"]),
