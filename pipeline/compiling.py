@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
+import numpy as np
 from numba import njit
 
+__all__ = ["Int", "compiled", "inlined", "inner", "njit", "outer"]
+
 Function = TypeVar("Function", bound=Callable[..., object])
+Int = int | np.int64
 
 _MARK = f"from {__name__} import".encode()
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from pipeline.compiling import njit
 from stages.dedup.words import LETTER, SEPARATOR, SINGLE
 
 # Word hash: FNV-1a 64 over the bytes, then the finalizer of MurmurHash3 (Appleby); shingles: a polynomial of word hashes.

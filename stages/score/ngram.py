@@ -28,8 +28,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit, types
+from numba import types
 
+from pipeline.compiling import njit
 from stages.score.reference import Losses, Ngram
 
 ROWS = pa.schema([("key", pa.uint64()), ("context", pa.int64()), ("count", pa.int64())])

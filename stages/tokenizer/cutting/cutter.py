@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.cutting import automaton
 from stages.tokenizer.cutting.classes import numerics
 from stages.tokenizer.cutting.regex import parse
@@ -46,7 +46,7 @@ class Cutter(NamedTuple):
     levels: npt.NDArray[np.uint64]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def cut_into(cutter: Cutter, text: npt.NDArray[np.uint8], begin: int, end: int, ends: npt.NDArray[np.int64]) -> int:
     """Write where each piece of text[begin:end] ends, as places in `text`; return how many pieces there are.
 
@@ -58,17 +58,17 @@ def cut_into(cutter: Cutter, text: npt.NDArray[np.uint8], begin: int, end: int, 
     count = 1
     for level in range(cutter.levels.shape[0]):
         if level == 0:
-            count = _scan(cutter, level, text, np.uint64(begin), np.uint64(end), ends, 0)
+            count = int(_scan(cutter, level, text, np.uint64(begin), np.uint64(end), ends, 0))
             continue
         pieces = ends[:count].copy()
         count, behind = 0, begin
         for piece in pieces:
-            count = _scan(cutter, level, text, np.uint64(behind), np.uint64(piece), ends, count)
-            behind = piece
+            count = int(_scan(cutter, level, text, np.uint64(behind), np.uint64(piece), ends, count))
+            behind = int(piece)
     return count
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _scan(
     cutter: Cutter,
     level: int,
@@ -136,7 +136,7 @@ def _scan(
     return np.int64(count)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _symbol(symbols: npt.NDArray[np.uint8], text: npt.NDArray[np.uint8], at: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the symbol and the size in bytes of the character that begins at `at`."""
     byte = np.uint64(text[at])
@@ -151,7 +151,7 @@ def _symbol(symbols: npt.NDArray[np.uint8], text: npt.NDArray[np.uint8], at: np.
     return np.uint64(symbols[point]), size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _digits(
     symbols: npt.NDArray[np.uint8], first_digit: np.uint64, text: npt.NDArray[np.uint8], at: np.uint64, end: np.uint64
 ) -> np.uint64:

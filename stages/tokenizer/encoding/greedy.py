@@ -7,8 +7,8 @@ Reads flat texts; gives flat ids. This is MaxMatch as WordPiece has it, one of t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, make_trie
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
 from stages.tokenizer.training.corpus import Batch
@@ -34,7 +34,7 @@ class LongestPrefix:
         return ids[:count].copy(), places
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _longest_prefixes(cells: Cells, text: Text, offsets: Offsets, ends: Offsets, ids: Ids, places: Offsets) -> int:
     """Write the ids of the pieces that end at `ends`, and where those of each document end; return their number."""
     piece, count = 0, 0

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, make_trie
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
 from stages.tokenizer.training.corpus import Batch
@@ -45,7 +45,7 @@ class LeastTokens:
         return ids[:count].copy(), places
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grown(last: Steps) -> Steps:
     """Return the array twice as long."""
     more = np.empty(2 * len(last), np.uint32)
@@ -53,7 +53,7 @@ def _grown(last: Steps) -> Steps:
     return more
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _settle(last: Steps, sizes: Steps, at: np.uint64, ids: Ids, end: np.uint64) -> None:
     """Write the ids of the path to place `at`, the last of them before ids[end]."""
     while at > 0:
@@ -62,7 +62,7 @@ def _settle(last: Steps, sizes: Steps, at: np.uint64, ids: Ids, end: np.uint64) 
         at -= np.uint64(sizes[last[at]])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _least_tokens(cells: Cells, sizes: Steps, text: Text, offsets: Offsets, ends: Offsets, ids: Ids, places: Offsets) -> int:
     """Write the ids of the pieces that end at `ends`, and where those of each document end; return their number.
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, build_trie
 from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 
@@ -61,7 +61,7 @@ def encode_with(encoder: FlatEncoder, found: Places, text: Text, offsets: Offset
     return out, places[np.searchsorted(bounds, offsets)]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find(cells: Cells, text: Text, offsets: Offsets, places: Offsets) -> int:
     """Write begin, end and id of each name, as many as there is room for; return how many there are."""
     root = cells[ROOT]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells
 from stages.tokenizer.encoding.windows import Offsets, Text
 
@@ -17,7 +17,7 @@ NONE = 1 << 62
 Rows = npt.NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find(cells: Cells, text: Text, begin: int, end: int) -> int:
     """Return the id of the token text[begin:end], or NONE."""
     node = cells[ROOT]
@@ -29,7 +29,7 @@ def _find(cells: Cells, text: Text, begin: int, end: int) -> int:
     return int(np.int64(node >> ID_SHIFT)) - 1 if node >> ID_SHIFT else NONE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def all_splits(cells: Cells, text: Text, offsets: Offsets, ids: Offsets) -> Rows:
     """Return each way to cut each token in two tokens, int64 [ways, 3], in the order of tokens, shortest left part first.
 
@@ -54,7 +54,7 @@ def all_splits(cells: Cells, text: Text, offsets: Offsets, ids: Offsets) -> Rows
     return rows[:count].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def last_merges(cells: Cells, text: Text, offsets: Offsets, ids: Offsets) -> Rows:
     """Return the last merge of each token by lower ranks, int64 [tokens, 3]; -1 where these leave more than two parts.
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiling import compiled
 from stages.tokenizer.vocabulary import Vocabulary
 
 LABEL = np.uint64(0x1FF)
@@ -63,7 +63,7 @@ def build_trie(tokens: Iterable[tuple[bytes, int]]) -> Cells:
     return cells
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDArray[np.uint8], count: int) -> bool:
     """Tell whether no node has this base and all the cells of the children would be free."""
     if base == 0 or bases[base]:
@@ -74,7 +74,7 @@ def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDA
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _place(
     cells: Cells, bases: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], count: int, begin: int, end: int
 ) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _place(
     return 0, cell
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _build(text: npt.NDArray[np.uint8], offsets: Places, ids: Places) -> Cells:
     """Return the trie of tokens that are sorted by their bytes: nodes breadth first, so the ones most used lie together."""
     cells, bases = np.zeros(BLOCK * 2, np.uint64), np.zeros(BLOCK * 2, np.bool_)

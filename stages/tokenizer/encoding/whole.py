@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from pipeline.compiling import Int, compiled
 from stages.tokenizer.encoding.encoder import Encoder
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
 from stages.tokenizer.training.corpus import Batch
@@ -57,8 +57,8 @@ class WholeEncoder:
         return ids[: ends[-1]].copy(), ends
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _seat(table: Table, key: int) -> int:
+@compiled
+def _seat(table: Table, key: Int) -> int:
     """Return where a key sits, or the free seat where it would."""
     mask = len(table) - 1
     at = int((np.uint64(key) * _MIX) >> _HIGH) & mask
@@ -67,7 +67,7 @@ def _seat(table: Table, key: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _make_table(keys: Offsets) -> Table:
     """Return the table of merges in the order of ranks; of equal keys the first counts."""
     size = 16
@@ -81,13 +81,14 @@ def _make_table(keys: Offsets) -> Table:
     return table
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _rank(table: Table, left: int, right: int) -> int:
     """Return the rank of the merge of two ids, or NONE."""
-    return int(table[_seat(table, np.int64(left) << 32 | np.int64(right)), 1])
+    at = _seat(table, np.int64(left) << 32 | np.int64(right))
+    return int(table[at, 1])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _join_documents(
     ids: Ids,
     places: Offsets,
@@ -129,7 +130,7 @@ def _join_documents(
         ends[document + 1] = count
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _join_run(run: Ids, table: Table, joined: Ids) -> int:
     """Merge in a run of ids, in place; return how many are left, at the front."""
     size = len(run)
@@ -167,7 +168,7 @@ def _join_run(run: Ids, table: Table, joined: Ids) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
     """Put a pair into a heap of `filled` entries, if there is a merge of it; return how many there are then."""
     if rank == NONE:
@@ -181,7 +182,7 @@ def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
     return filled + 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _pop(heap: Offsets, filled: int) -> int:
     """Take out the smallest entry; return how many are left."""
     filled -= 1

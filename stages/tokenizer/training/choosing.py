@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.tokenizer.training.compiling import Int, inner
+from pipeline.compiling import Int, inner
 from stages.tokenizer.training.pairs import Pairs, best
 
 NOTHING, RECONSIDER, DONE = -1, -2, -3  # what `choose` returns instead of a pair

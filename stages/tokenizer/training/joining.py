@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.compiling import Int, inlined, inner, outer
 from stages.tokenizer.training.choosing import NOTHING, RECONSIDER, Policy, choose, count_in
-from stages.tokenizer.training.compiling import Int, inlined, inner, outer
 from stages.tokenizer.training.kernels import Scratch, Work, account, find_all, replace
 from stages.tokenizer.training.pairs import LOW, PAIRS, POOL, Pairs, forget
 from stages.tokenizer.training.tokens import Tokens, join

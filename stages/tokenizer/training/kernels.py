@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.tokenizer.training.compiling import Int, inlined, inner, outer
+from pipeline.compiling import Int, inlined, inner, outer
 from stages.tokenizer.training.pairs import FIRST, LOW, PAIRS, PLAIN, POOL, Pairs, add, after, find, forget, tracked
 from stages.tokenizer.training.tokens import Tokens, allowed
 

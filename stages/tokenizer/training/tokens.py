@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.tokenizer.training.compiling import Int, inner, outer
+from pipeline.compiling import Int, inner, outer
 
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 SHIFT = np.uint64(32)
