@@ -41,7 +41,7 @@ bench: $(VENV)/dev.stamp build/peers.stamp  ## every benchmark, beside its peer,
 	done
 
 clean:  ## delete build/ and the caches, keep .venv
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/gristmill" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The demo needs no test tools, so there are two stamps.
