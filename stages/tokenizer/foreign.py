@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.errors import InputError
 from stages.tokenizer.patterns import Pattern
 from stages.tokenizer.ranks import looks_like_ranks, parse_ranks
-from stages.tokenizer.vocabulary import Inference, Vocabulary, letters, parse, spell, to_json
+from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary, letters, parse, spell, to_json
 
 OWN, STANDARD = "gristmill-tokenizer.json", "tokenizer.json"
 FORMAT, VERSION = "gristmill-tokenizer", 1
@@ -36,6 +36,7 @@ def load(path: str | Path, cuts: tuple[Pattern, ...] = (), special_tokens: Mappi
         special_tokens: and the special tokens, name → id.
 
     Raises:
+        UnsupportedTokenizer: a `tokenizer.json` that is no plain byte-level BPE.
         InputError: no such file; none of these; cuts or special tokens missing, or given twice; or a mistake in it. Names the
             file and the key.
     """
@@ -56,6 +57,30 @@ def load(path: str | Path, cuts: tuple[Pattern, ...] = (), special_tokens: Mappi
     except UnicodeDecodeError as error:
         raise InputError(f"tokenizer {where!r}: {file} cannot be read as a tokenizer.json: {error}") from error
     return parse_own(text, where) if _OURS.match(data) else parse(text, where)
+
+
+def load_base(path: str) -> Vocabulary:
+    """Return the vocabulary of a tokenizer whose merges others go on from.
+
+    Raises:
+        InputError: as `load`, or no `tokenizer.json` gives its ids; names the parameter `base`.
+    """
+    try:
+        if looks_like_ranks(find_file(path).read_bytes()):
+            raise InputError(f"{path!r} is a ranks file, which does not say how text is cut; give a {STANDARD} made from it")
+        found = load(path)
+    except InputError as error:
+        raise InputError(f"base: {error}") from error
+    missing = int((found.byte_ids() < 0).sum())
+    for unfit, what in (
+        (found.inference != "merges", f"makes tokens by {found.inference}, not by merges"),
+        (found.whole is not None, "has merges of whole pieces"),
+        (found.scaffolds > 0, "has scaffold tokens"),
+        (missing > 0, f"has no token for {missing} of 256 bytes"),
+    ):
+        if unfit:
+            raise InputError(f"base: tokenizer {path!r} {what}; give one with all bytes as tokens, and merges inside pieces only")
+    return found
 
 
 def find_file(path: str | Path) -> Path:
@@ -81,7 +106,7 @@ def check_plain_names(file: Path, where: str) -> None:
     """Check that the special tokens of a `tokenizer.json` are found in texts by their names alone.
 
     Raises:
-        InputError: the library looks at what is around one of them, or looks for them in two passes.
+        UnsupportedTokenizer: the library looks at what is around one of them, or looks for them in two passes.
     """
     if file.name == OWN or looks_like_ranks(file.read_bytes()):
         return
@@ -89,12 +114,11 @@ def check_plain_names(file: Path, where: str) -> None:
     for token in added:
         for flag in ("single_word", "lstrip", "rstrip"):
             if token.get(flag):
-                raise InputError(
-                    f"tokenizer {where!r}: key added_tokens has {token['content']!r} with {flag}; special tokens in texts can "
-                    "only be found by their names alone"
+                raise UnsupportedTokenizer(
+                    f"tokenizer {where!r}: key added_tokens has {token['content']!r} with {flag}, which is more than its name"
                 )
     if len({bool(token.get("normalized")) for token in added}) > 1:
-        raise InputError(f"tokenizer {where!r}: key added_tokens has normalized true and false; special tokens in texts need one")
+        raise UnsupportedTokenizer(f"tokenizer {where!r}: key added_tokens has normalized true and false, two kinds of names")
 
 
 def save(vocabulary: Vocabulary, folder: str | Path) -> Path:

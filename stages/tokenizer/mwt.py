@@ -23,12 +23,13 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import InputError
+from stages.tokenizer.foreign import load_base
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.scheme import Progress, Scheme, silent
 from stages.tokenizer.training.corpus import Batch, Corpus
 from stages.tokenizer.training.ngrams import Text, frequent_ngrams
 from stages.tokenizer.training.pieces import open_cutter
-from stages.tokenizer.vocabulary import Vocabulary, read_vocabulary
+from stages.tokenizer.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Mwt(Scheme):
 
     def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
         """See `Scheme.train`."""
-        base = read_vocabulary(self.base)
+        base = load_base(self.base)
         if self.vocab_size <= base.size:
             raise InputError(
                 f"vocab_size must be above the {base.size} tokens of base {self.base!r}, to which n-grams are added; "

@@ -17,13 +17,14 @@ import numpy as np
 
 from pipeline.errors import InputError
 from stages.tokenizer.bpe import merging, train_words
+from stages.tokenizer.foreign import load_base
 from stages.tokenizer.patterns import PATTERNS, find_pattern
 from stages.tokenizer.scheme import ALPHABET, Progress, Scheme, silent, under
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.merges import learn
 from stages.tokenizer.training.rules import NO_QUOTA, Quota, Rules
 from stages.tokenizer.training.stream import encode_stream, group_sizes
-from stages.tokenizer.vocabulary import Vocabulary, read_vocabulary
+from stages.tokenizer.vocabulary import Vocabulary
 
 SHARES = (0.35, 0.5, 0.65, 0.75, 0.85, 0.92)
 """Of the vocabulary, tried as the end of stage 1 when `transition` is auto."""
@@ -106,7 +107,7 @@ class SuperBpe(Scheme):
 
     def _of_base(self, base: str) -> Vocabulary:
         """Return the base with the cuts of stage 2."""
-        found = read_vocabulary(base)
+        found = load_base(base)
         if self.vocab_size <= found.size:
             raise InputError(
                 f"vocab_size must be above the {found.size} tokens of base {base!r}, to which superwords are added; "

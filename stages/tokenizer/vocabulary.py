@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -191,6 +190,10 @@ def _steps(cuts: Sequence[Pattern]) -> list[dict[str, Any]]:
     return [*steps, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]
 
 
+class UnsupportedTokenizer(InputError):
+    """A tokenizer.json that is no plain byte-level BPE; the library may know it all the same."""
+
+
 def parse(text: str, where: str) -> Vocabulary:
     """Return the vocabulary of a `tokenizer.json`.
 
@@ -199,39 +202,18 @@ def parse(text: str, where: str) -> Vocabulary:
         where: its name for messages.
 
     Raises:
-        InputError: it is no such file, or one with a part that changes ids in a way not known here; names the key.
+        UnsupportedTokenizer: it has a part that changes ids in a way not known here; names the key.
+        InputError: it is no such file.
     """
     try:
         data = json.loads(text)
         return _vocabulary(data)
-    except (_Unsupported, json.JSONDecodeError) as error:
-        raise InputError(f"tokenizer {where!r}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except json.JSONDecodeError as error:
+        raise InputError(f"tokenizer {where!r} cannot be read as a tokenizer.json: {error}") from error
+    except _Unsupported as error:
+        raise UnsupportedTokenizer(f"tokenizer {where!r}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
-
-
-def read_vocabulary(path: str | Path) -> Vocabulary:
-    """Return the vocabulary of a `tokenizer.json`, or of the folder that holds one.
-
-    Raises:
-        InputError: there is none, or as `parse` says.
-    """
-    return parse(tokenizer_file(path).read_text(encoding="utf-8"), str(path))
-
-
-def tokenizer_file(path: str | Path) -> Path:
-    """Return the `tokenizer.json` that `path` is, or holds.
-
-    Raises:
-        InputError: there is none.
-    """
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise InputError(
-            f"tokenizer {str(path)!r}: {file} does not exist; give a folder with a tokenizer.json or that file, "
-            "or make one: python -m jobs train-tokenizer jobs/recipes/tokenizer-superbpe-8k.yaml"
-        )
-    return file
 
 
 class _Unsupported(ValueError):

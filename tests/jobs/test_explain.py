@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.store import expand
 from stages.source.warc import WarcSource
-from stages.tokenizer.vocabulary import read_vocabulary
+from stages.tokenizer.foreign import load
 from tests.conftest import PAGES, Built, Checkout
 
 
@@ -87,7 +87,7 @@ def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> No
     row = pa.ipc.open_file((folder / "tokens-00001.arrow").read_bytes()).read_all().slice(0, 1).to_pylist()[0]
     token = row["input_ids"][5]
     assert out.startswith(f"token {token} of tokens-00001.arrow, row 0, position 5 of {len(row['input_ids'])}\n")
-    spelled = read_vocabulary(small_build.checkout.folder / "build/tokenizers/superbpe-8k/tokenizer.json").tokens
+    spelled = load(small_build.checkout.folder / "build/tokenizers/superbpe-8k/tokenizer.json").tokens
     assert f"[{spelled[token].decode(errors='replace')!r}]" in out
     assert re.search(r"^  rho1 excess = -?\d", out, re.MULTILINE)
     place = re.search(r"^  record  (.*), bytes (\d+) to (\d+)$", out, re.MULTILINE)
