@@ -127,8 +127,6 @@ def _row(file: pa.NativeFile, row: int) -> Mapping[str, Any]:
 def _words(trace: Trace, ids: list[int], position: int) -> list[str]:
     """Show the token in its neighbourhood, with the tokenizer that the build used."""
     encoders = [stage for _, stage in trace.build.stages if isinstance(stage, Encode)]
-    pieces = encoders[-1].vocabulary().tokens
-    before = b"".join(pieces[i] for i in ids[max(0, position - AROUND) : position]).decode(errors="replace")
-    after = b"".join(pieces[i] for i in ids[position + 1 : position + 1 + AROUND]).decode(errors="replace")
-    this = pieces[ids[position]].decode(errors="replace")
-    return [f"  {before!r} [{this!r}] {after!r}"]
+    spell = encoders[-1].spell()
+    before, after = spell(ids[max(0, position - AROUND) : position]), spell(ids[position + 1 : position + 1 + AROUND])
+    return [f"  {before!r} [{spell(ids[position : position + 1])!r}] {after!r}"]

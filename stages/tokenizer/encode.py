@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,9 +20,10 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.errors import InputError
 from pipeline.stage import Map, Transform
+from stages.tokenizer.encoding.library import LibraryEncoder, warn_slow
 from stages.tokenizer.foreign import check_plain_names, find_file, load
 from stages.tokenizer.patterns import Pattern, find_pattern
-from stages.tokenizer.vocabulary import Inference, Vocabulary
+from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary
 
 if TYPE_CHECKING:
     from stages.tokenizer.encoding.names import Names
@@ -38,7 +39,8 @@ class Encode(Map):
 
     `tokenizer`: a `tokenizer.json`, the folder that holds one (or a `gristmill-tokenizer.json`), or a ranks file of tiktoken,
     which needs two things more: `pattern`, a name (gpt2, llama3, o200k, ...) or a regular expression, and `special_tokens`,
-    pairs of name and id.
+    pairs of name and id. A `tokenizer.json` that is no plain byte-level BPE (another model, a normalizer, added tokens that
+    are not special) is encoded by the Hugging Face library, more slowly; the log says why.
     `inference`: how a piece becomes tokens: by `merges`, the `longest_prefix` at each place, or the `least_tokens`; null: as
     the tokenizer says.
     `bos`, `eos`: the special token, or several, put before and after each document, or null. What separates documents is `eos`.
@@ -65,7 +67,7 @@ class Encode(Map):
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the type of `input_ids`."""
-        return {INPUT_IDS: id_type(self.vocabulary().size)}
+        return {INPUT_IDS: id_type(self._held().size)}
 
     def files(self) -> tuple[str, ...]:
         """Return the tokenizer's file."""
@@ -73,26 +75,16 @@ class Encode(Map):
 
     def check(self) -> None:
         """Raise InputError unless the tokenizer can be read, encodes any text and has the special tokens."""
-        vocabulary = self.vocabulary()
+        held = self._held()
         for key, given in (("bos", self.bos), ("eos", self.eos)):
             for name in _names(given):
-                if name not in vocabulary.special_tokens:
+                if name not in held.special_tokens:
                     raise InputError(
                         f"{key} {name!r} is no special token of {self.tokenizer!r}; it has "
-                        f"{', '.join(vocabulary.special_tokens) or 'none'}; name one of these, or null to put nothing there"
+                        f"{', '.join(held.special_tokens) or 'none'}; name one of these, or null to put nothing there"
                     )
-        missing = np.flatnonzero(vocabulary.byte_ids() < 0).tolist()
-        if missing:
-            raise InputError(
-                f"tokenizer {self.tokenizer!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}"
-            )
-        if vocabulary.inference == "merges" and not len(vocabulary.merges) and max(map(len, _ordinary(vocabulary))) > 1:
-            raise InputError(
-                f"tokenizer {self.tokenizer!r} has tokens but no merges to make them by; set inference to longest_prefix or "
-                "least_tokens"
-            )
-        if self.special_tokens_in_text == "token":
-            check_plain_names(find_file(self.tokenizer), self.tokenizer)
+        if isinstance(held, Vocabulary):
+            check_complete(held, self.tokenizer)
 
     def vocabulary(self) -> Vocabulary:
         """Return the tokens that the ids stand for, and how they are made; read once a process.
@@ -100,26 +92,29 @@ class Encode(Map):
         Raises:
             InputError: see `foreign.load`.
         """
-        file = find_file(self.tokenizer)
-        status = file.stat()
-        found = _loaded(str(file), (status.st_size, status.st_mtime_ns), self._cuts(), self.special_tokens)
-        return found if self.inference is None else replace(found, inference=self.inference)
+        held = self._held()
+        if isinstance(held, LibraryEncoder):
+            raise InputError(held.reason)
+        return held
+
+    def spell(self) -> Callable[[Sequence[int]], str]:
+        """Return f(ids) -> the text they stand for, to be shown: what is no UTF-8 is replaced."""
+        held = self._held()
+        if isinstance(held, LibraryEncoder):
+            return held.spell
+        return lambda ids: b"".join(held.tokens[i] for i in ids).decode(errors="replace")
 
     def open(self) -> Transform:
         """See `Map.open`."""
-        from stages.tokenizer.encoding.choose import choose_encoder
-        from stages.tokenizer.encoding.names import Names
-
         self.check()
-        vocabulary = self.vocabulary()
-        encoder = choose_encoder(vocabulary)
-        special = vocabulary.special_tokens
-        names = Names(special) if special and self.special_tokens_in_text != "text" else None
+        held = self._held()
+        encoder, names = self._encoder(held)
+        special = held.special_tokens
         prefix, suffix = (np.array([special[name] for name in _names(given)], np.uint32) for given in (self.bos, self.eos))
-        facts = {"vocab_size": vocabulary.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
+        facts = {"vocab_size": held.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
         facts |= {"bos_id": prefix[0]} if len(prefix) else {}
         facts |= {"eos_id": suffix[-1]} if len(suffix) else {}
-        field = pa.field(INPUT_IDS, id_type(vocabulary.size), metadata={k: str(v) for k, v in facts.items()})
+        field = pa.field(INPUT_IDS, id_type(held.size), metadata={k: str(v) for k, v in facts.items()})
         refuse = self.special_tokens_in_text == "refuse"
 
         def encode(docs: pa.Table) -> pa.Table:
@@ -132,8 +127,43 @@ class Encode(Map):
 
         return encode
 
+    def _encoder(self, held: Vocabulary | LibraryEncoder) -> tuple[FlatEncoder, Names | None]:
+        """Return the encoder, and what finds names of special tokens where it does not do so itself."""
+        from stages.tokenizer.encoding.choose import choose_encoder
+        from stages.tokenizer.encoding.names import Names
+
+        if isinstance(held, LibraryEncoder):
+            warn_slow(held.reason)
+        wanted = ("refuse",) if isinstance(held, LibraryEncoder) else ("refuse", "token")
+        names = Names(held.special_tokens) if self.special_tokens_in_text in wanted and held.special_tokens else None
+        return held if isinstance(held, LibraryEncoder) else choose_encoder(held), names
+
+    def _held(self) -> Vocabulary | LibraryEncoder:
+        """Return the tokenizer as it is to be used; read once a process."""
+        file = find_file(self.tokenizer)
+        status = file.stat()
+        stamp = (status.st_size, status.st_mtime_ns)
+        as_tokens = self.special_tokens_in_text == "token"
+        held = _loaded(str(file), stamp, self._cuts(), self.special_tokens, as_tokens)
+        if self.inference is None:
+            return held
+        if isinstance(held, LibraryEncoder):
+            raise InputError(f"inference {self.inference!r} cannot be had: {held.reason}; leave inference out")
+        return replace(held, inference=self.inference)
+
     def _cuts(self) -> tuple[Pattern, ...]:
         return () if self.pattern is None else (find_pattern(self.pattern, "pattern"),)
+
+
+def check_complete(vocabulary: Vocabulary, where: str) -> None:
+    """Raise InputError unless any text can be encoded, with the tokens there are; `where` is the tokenizer's name."""
+    missing = np.flatnonzero(vocabulary.byte_ids() < 0).tolist()
+    if missing:
+        raise InputError(f"tokenizer {where!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}")
+    if vocabulary.inference == "merges" and not len(vocabulary.merges) and max(map(len, vocabulary.ordinary())) > 1:
+        raise InputError(
+            f"tokenizer {where!r} has tokens but no merges to make them by; set inference to longest_prefix or least_tokens"
+        )
 
 
 def flat(texts: pa.Array) -> tuple[Text, Offsets]:
@@ -211,14 +241,17 @@ def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if given is None else (given,) if isinstance(given, str) else given
 
 
-def _ordinary(vocabulary: Vocabulary) -> list[bytes]:
-    special = set(vocabulary.special_tokens.values())
-    return [token for i, token in enumerate(vocabulary.tokens) if i not in special]
-
-
 @functools.lru_cache(maxsize=2)
-def _loaded(file: str, stamp: tuple[int, int], cuts: tuple[Pattern, ...], special: tuple[tuple[str, int], ...]) -> Vocabulary:
-    return load(file, cuts, dict(special))
+def _loaded(
+    file: str, stamp: tuple[int, int], cuts: tuple[Pattern, ...], special: tuple[tuple[str, int], ...], as_tokens: bool
+) -> Vocabulary | LibraryEncoder:
+    try:
+        found = load(file, cuts, dict(special))
+        if as_tokens:
+            check_plain_names(Path(file), file)
+        return found
+    except UnsupportedTokenizer as reason:
+        return LibraryEncoder(file, str(reason), names_as_tokens=as_tokens)
 
 
 def _sha256(file: Path) -> str:

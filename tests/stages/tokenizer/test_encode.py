@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.errors import InputError
 from stages.tokenizer import Bpe, SuperBpe
 from stages.tokenizer.encode import Encode, surround
+from stages.tokenizer.encoding.encoder import Encoder
 from stages.tokenizer.encoding.greedy import LongestPrefix
 from stages.tokenizer.foreign import load, save
 from stages.tokenizer.patterns import PATTERNS
@@ -35,8 +38,6 @@ def folder(tmp_path_factory):
 
 
 def library(path, special_tokens_in_text="text"):
-    from tokenizers import Tokenizer
-
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path))
     tokenizer.encode_special_tokens = special_tokens_in_text == "text"
     return tokenizer
@@ -186,13 +187,17 @@ def test_names_become_tokens_wherever_the_library_finds_them(tmp_path):
         ([{}, {"normalized": True}], "added_tokens has normalized true and false"),
     ],
 )
-def test_names_that_are_more_than_names_are_only_text(tmp_path, folder, changes, message):
+def test_names_that_are_more_than_names_are_found_by_the_library(tmp_path, folder, caplog, changes, message):
     data = json.loads((folder / "tokenizer.json").read_text())
     data["added_tokens"] = [token | change for token, change in zip(data["added_tokens"], changes, strict=True)]
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match=message):
-        Encode(tokenizer=str(tmp_path), special_tokens_in_text="token").check()
-    assert encoded(Encode(tokenizer=str(tmp_path)), TEXTS) == encoded(Encode(tokenizer=str(folder)), TEXTS)
+    stage = Encode(tokenizer=str(tmp_path), eos=None)
+    assert encoded(stage, TEXTS) == encoded(Encode(tokenizer=str(folder), eos=None), TEXTS)
+    assert not caplog.messages
+    texts = [f"the  {EOS}  cat", "a<s>b <s> c", f"{EOS}<s>", "cat"]
+    expected = library(tmp_path, "token")
+    assert encoded(replace(stage, special_tokens_in_text="token"), texts) == [expected.encode(text).ids for text in texts]
+    assert re.search(message, caplog.text)
 
 
 def test_inference_is_what_the_tokenizer_says_or_the_parameter(tmp_path, folder):
@@ -272,3 +277,141 @@ def test_a_long_document_beside_short_ones(tmp_path):
     assert lengths[0] == 2
     assert lengths[1] > 100_000
     assert lengths[2] == 0
+
+
+def qwen(data):
+    """A normalizer, and an added token that is not special, as Qwen's tokenizers have them."""
+    data["normalizer"] = {"type": "NFC"}
+    data["added_tokens"].append(data["added_tokens"][0] | {"id": 300, "content": "<tool>", "special": False})
+
+
+def prefix_space(data):
+    data["pre_tokenizer"]["pretokenizers"][-1]["add_prefix_space"] = True
+
+
+def of_sentences(tokenizer, trainer):
+    """A tokenizer of another kind, trained."""
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    tokenizer.add_special_tokens(["<s>", EOS])
+    return tokenizer
+
+
+def llama2():
+    vocab = {name: i for i, name in enumerate(["<unk>", "<s>", EOS, *(f"<0x{byte:02X}>" for byte in range(256))])}
+    for token in ("▁", *"thecaton", "th", "▁th", "▁the", "▁c", "at", "▁cat"):
+        vocab.setdefault(token, len(vocab))
+    merges = [("t", "h"), ("▁", "th"), ("▁th", "e"), ("▁", "c"), ("a", "t"), ("▁c", "at")]
+    model = models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.add_special_tokens(["<s>", EOS])
+    return tokenizer
+
+
+def t5():
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    return of_sentences(tokenizer, trainer)
+
+
+def bert():
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    return of_sentences(tokenizer, trainers.WordPieceTrainer(vocab_size=80, special_tokens=["[UNK]"], show_progress=False))
+
+
+@pytest.fixture(params=[qwen, prefix_space, llama2, t5, bert], ids=lambda kind: kind.__name__)
+def any_file(request, tmp_path, folder):
+    """A tokenizer.json that is no plain byte-level BPE, and what the log says of it."""
+    if request.param in (qwen, prefix_space):
+        data = json.loads((folder / "tokenizer.json").read_text())
+        request.param(data)
+    else:
+        data = json.loads(request.param().to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    says = {
+        qwen: "key normalizer is 'NFC'",
+        prefix_space: "key pre_tokenizer.add_prefix_space",
+        llama2: "key model.unk_token is '<unk>'",
+        t5: "key model.type is 'Unigram'",
+        bert: "key model.type is 'WordPiece'",
+    }
+    return tmp_path, says[request.param]
+
+
+SEVERAL = [*TEXTS, "\u1112\u1161\u11ab e\u0301 ﬁ", f"<s>the cat {EOS}<tool>\n", "The  CAT ", "\t"]
+
+
+@pytest.mark.parametrize("mode", ["text", "token"])
+def test_any_tokenizer_json_gives_the_ids_of_the_library(any_file, mode, caplog, monkeypatch):
+    path, says = any_file
+    stage, expected = Encode(tokenizer=str(path), bos="<s>", special_tokens_in_text=mode), library(path, mode)
+    first, last = expected.token_to_id("<s>"), expected.token_to_id(EOS)
+    ids = [expected.encode(text, add_special_tokens=False).ids if text else [] for text in SEVERAL]
+    for parallel in ("true", "false"):
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", parallel)
+        out = stage.open()(table(SEVERAL))
+        assert out["input_ids"].to_pylist() == [[first, *body, last] if body else [] for body in ids]
+        assert out["drop"].to_pylist() == [None if body else "empty" for body in ids]
+    message = f"tokenizer '{path}/tokenizer.json': {says}"
+    assert [line for line in caplog.messages if line.startswith(message)] == caplog.messages
+    assert len(caplog.messages) == 1 and caplog.messages[0].endswith("library encodes it, exactly but more slowly")
+    size = max(expected.get_vocab().values()) + 1
+    metadata = {b"vocab_size": b"%d" % size, b"bos_id": b"%d" % first, b"eos_id": b"%d" % last}
+    metadata[b"tokenizer_sha256"] = hashlib.sha256((path / "tokenizer.json").read_bytes()).hexdigest().encode()
+    assert out.schema.field("input_ids").metadata == metadata
+    assert out.schema.field("input_ids").type == stage.adds()["input_ids"] == pa.list_(pa.uint16())
+    assert stage.spell()(ids[0]).strip() == expected.decode(ids[0], skip_special_tokens=False).strip() != ""
+
+
+def test_what_needs_the_bytes_of_tokens_refuses_other_files(any_file):
+    path, says = any_file
+    for inference in ("longest_prefix", "least_tokens", "merges"):
+        with pytest.raises(InputError, match=rf"inference '{inference}' cannot be had: .*{says}.*leave inference out"):
+            Encode(tokenizer=str(path), inference=inference).check()
+    with pytest.raises(InputError, match=says):
+        Encode(tokenizer=str(path)).vocabulary()
+    with pytest.raises(InputError, match="eos '<eos>' is no special token of"):
+        Encode(tokenizer=str(path), eos="<eos>").check()
+    refused = Encode(tokenizer=str(path), special_tokens_in_text="refuse").open()(table(["the cat", f"the {EOS}", ""]))
+    assert refused["drop"].to_pylist() == [None, "special_token_in_text", "empty"]
+    assert [bool(ids) for ids in refused["input_ids"].to_pylist()] == [True, False, False]
+
+
+def test_texts_are_neither_cut_off_nor_filled_up_nor_encoded_at_random(tmp_path, folder):
+    data = json.loads((folder / "tokenizer.json").read_text())
+    qwen(data)
+    file, stage = tmp_path / "tokenizer.json", Encode(tokenizer=str(tmp_path))
+    file.write_text(json.dumps(data))
+    plain = encoded(stage, TEXTS)
+    limited = Tokenizer.from_file(str(file))
+    limited.enable_truncation(5)
+    limited.enable_padding(length=9)
+    limited.save(str(file))
+    assert len(limited.encode("x").ids) == 9 and len(limited.encode(TEXTS[5]).ids) == 9
+    assert encoded(stage, TEXTS) == plain
+    data["model"]["dropout"] = 0.5
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"key model\.dropout is 0\.5, which makes ids random; set it to null"):
+        stage.check()
+    data["model"]["type"] = "unheard of"
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"key model\.type is 'unheard of'.*the library says that it cannot be read"):
+        stage.check()
+
+
+def test_a_pattern_that_tables_cannot_do_is_cut_by_the_library(tmp_path, caplog):
+    regex = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|(?<=a)b|\s"
+    save(Bpe(vocab_size=300, pattern=regex, min_frequency=1).train(make_corpus(TEXTS)), tmp_path)
+    assert encoded(Encode(tokenizer=str(tmp_path), eos=None), SEVERAL) == [library(tmp_path).encode(t).ids for t in SEVERAL]
+    assert len(caplog.messages) == 1 and "cannot be compiled to tables" in caplog.text
+
+
+def test_loops_that_give_other_ids_than_the_library_are_not_used(folder, caplog, monkeypatch):
+    def wrong(self, text, offsets):
+        return np.zeros(offsets[-1], np.uint32), offsets
+
+    monkeypatch.setattr(Encoder, "_encode", wrong)
+    assert encoded(Encode(tokenizer=str(folder), eos=None), TEXTS) == [library(folder).encode(text).ids for text in TEXTS]
+    assert len(caplog.messages) == 1 and "the compiled encoder differs" in caplog.text

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import slow
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from stages.tokenizer.foreign import OWN, STANDARD, as_file, find_file, load, parse_own, save, to_own
+from stages.tokenizer.encoding.choose import choose_encoder
+from stages.tokenizer.foreign import OWN, STANDARD, as_file, find_file, load, load_base, parse_own, save, to_own
 from stages.tokenizer.patterns import PATTERNS
-from stages.tokenizer.vocabulary import Vocabulary, spell, to_tokenizer
+from stages.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, spell, to_tokenizer
 
 BYTES = [bytes([byte]) for byte in range(256)]
 SPECIAL = {"<|endoftext|>": 1200, "<|fim|>": 1203}
@@ -89,8 +91,8 @@ def test_a_ranks_file_gives_the_ids_of_tiktoken(tmp_path, texts, pattern):
         encoding_of(tokens, pattern, SPECIAL),
         to_tokenizer(replace(held, special_tokens={}, tokens=held.tokens[:1200])),
     )
-    for text in [*texts, *ODD]:
-        assert found.encode(text).ids == expected.encode_ordinary(text)
+    for text, ids in zip([*texts, *ODD], slow.encode(choose_encoder(held), *texts, *ODD), strict=True):
+        assert found.encode(text).ids == expected.encode_ordinary(text) == ids
 
 
 def test_ranks_of_any_tokens_give_the_ids_of_tiktoken(tmp_path):
@@ -260,3 +262,35 @@ def test_a_missing_key_a_torn_file_and_no_file_at_all(tmp_path):
     (tmp_path / "text").write_text("hello world")
     with pytest.raises(InputError, match="text"):
         load(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (replace(RICH, whole=None), "has scaffold tokens"),
+        (replace(RICH, scaffolds=0), "has merges of whole pieces"),
+        (Vocabulary(tuple(BYTES), inference="least_tokens"), "makes tokens by least_tokens, not by merges"),
+        (Vocabulary(tuple(BYTES[1:])), "has no token for 1 of 256 bytes"),
+    ],
+)
+def test_a_base_has_merges_inside_pieces_only(tmp_path, held, message):
+    save(held, tmp_path)
+    with pytest.raises(InputError, match=f"base: tokenizer '{tmp_path}' {message}; give one with"):
+        load_base(str(tmp_path))
+    good = replace(RICH, whole=None, scaffolds=0)
+    assert same(load_base(str(save(good, tmp_path))), good)
+
+
+def test_a_base_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"base: tokenizer .*does not exist"):
+        load_base(str(tmp_path))
+    with pytest.raises(InputError, match=r"base: .*is a ranks file, which does not say how text is cut"):
+        load_base(str(write(tmp_path / "a.tiktoken", BYTES)))
+    (tmp_path / STANDARD).write_text('{"model": {"type": "Unigram", "vocab": []}}')
+    with pytest.raises(InputError, match=r"base: .*key model\.type is 'Unigram'"):
+        load_base(str(tmp_path))
+    with pytest.raises(UnsupportedTokenizer, match=r"key model\.type is 'Unigram'"):
+        load(tmp_path)
+    (tmp_path / STANDARD).write_text('{"model": {"type": "BPE", "vocab": {}, "merges": ["a b c"]}}')
+    with pytest.raises(InputError, match="is not a tokenizer"):
+        load(tmp_path)
