@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         _table.closing(
             {
-                "superbpe, bytes per token over bpe": (plain.sum() / free.sum(), GAIN),
-                "with quotas, bytes per token over bpe": (plain.sum() / fair.sum(), FAIR_GAIN),
-                "with quotas, the worst language's bytes per token over bpe's": ((plain / fair)[shown].min(), LEAST_GAIN),
+                "superbpe": (plain.sum() / free.sum(), GAIN),
+                "superbpe_fair": (plain.sum() / fair.sum(), FAIR_GAIN),
+                "superbpe_fair_worst_language": ((plain / fair)[shown].min(), LEAST_GAIN),
             }
         )
     )

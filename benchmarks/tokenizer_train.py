@@ -104,9 +104,9 @@ def compare(texts: Texts, size: int, limit: int, folder: Path) -> dict[str, tupl
     peer = found["bpe-continue"]
     same = all(each["merges"] == ours["merges"] for each in found.values())
     return {
-        "CPU, bpe-continue over ours": (peer["cpu"] / ours["cpu"], CPU_GOAL),
-        "memory, bpe-continue over ours": (peer["rss"] / ours["rss"], MEMORY_GOAL),
-        "same merges": (float(same), 1.0),
+        "bpe_continue": (peer["cpu"] / ours["cpu"], CPU_GOAL),
+        "bpe_continue_memory": (peer["rss"] / ours["rss"], MEMORY_GOAL),
+        "same_merges": (float(same), 1.0),
     }
 
 
@@ -119,8 +119,8 @@ def grow(texts: Texts, size: int, steps: Sequence[int], folder: Path) -> dict[st
         peak = each["rss"] + total
         rows.append([f"{total / MB:,.0f} MB", f"{each['cpu']:.1f}", f"{each['cpu'] / total * 1e8:.2f}", f"{peak / 1e9:.2f}"])
         if step == GROWN_MB:
-            closing["1 GB: budget of 150 CPU-s over ours"] = (CPU_BUDGET_S / each["cpu"], 1.0)
-            closing["1 GB: budget of 6 GB over ours"] = (MEMORY_BUDGET / peak, 1.0)
+            closing["gigabyte_in_150_s"] = (CPU_BUDGET_S / each["cpu"], 1.0)
+            closing["gigabyte_in_6_gb"] = (MEMORY_BUDGET / peak, 1.0)
     print()
     print(_table.table(["", "CPU-s", "CPU-s per 100 MB", "GB of memory, texts included"], rows))
     return closing

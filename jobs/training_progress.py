@@ -36,7 +36,7 @@ class TrainingProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._end()
+        self.end()
         if self._console.is_terminal:
             self._bars.stop()
 
@@ -44,7 +44,7 @@ class TrainingProgress:
         """Show how far a step is."""
         now = time.monotonic()
         if step != self._step:
-            self._end()
+            self.end()
             self._step, self._begun, self._said = step, now, now
             if self._console.is_terminal:
                 self._task = self._bars.add_task(step, total=total or None, state="")
@@ -64,8 +64,8 @@ class TrainingProgress:
         """Print a line that stays."""
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def _end(self) -> None:
-        """Close the step under way."""
+    def end(self) -> None:
+        """Close the step under way, so that what is said next stands below it."""
         if self._task is not None:
             self._bars.stop_task(self._task)
             self._task = None
