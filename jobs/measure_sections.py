@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.markup import Html, data, join, percent, plural, tag
-from stages.tokenizer.measure import RARE, RENYI_ORDER
-from stages.tokenizer.measure_consistency import WINDOW_TOKENS
+from stages.tokenizer.measuring.consistency import WINDOW_TOKENS
+from stages.tokenizer.measuring.measure import RARE, RENYI_ORDER
 
 Summary = Mapping[str, Any]
 Spelled = Mapping[int, tuple[str, int]]

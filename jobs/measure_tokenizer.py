@@ -23,12 +23,12 @@ from jobs.measure_page import page
 from jobs.measure_table import table
 from jobs.training_progress import TrainingProgress
 from pipeline.errors import InputError, UserError
-from stages.tokenizer import measure as measures
 from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.encoding.windows import FlatEncoder, Offsets
 from stages.tokenizer.foreign import find_file, load
-from stages.tokenizer.measure import Measured
-from stages.tokenizer.mixture import infer
+from stages.tokenizer.measuring import measure as measures
+from stages.tokenizer.measuring.measure import Measured
+from stages.tokenizer.measuring.mixture import infer
 from stages.tokenizer.patterns import Pattern, find_pattern
 from stages.tokenizer.scheme import Progress
 from stages.tokenizer.training.corpus import Corpus, make_corpus

@@ -8,21 +8,17 @@ text; the rest of a file whose compression is damaged. Dropped: `empty`, `too_lo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-
-from pipeline.errors import InputError
-from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source.lines import lines
-from stages.source.rows import Row, parse_date, table, tables
+from stages.source.rows import Row, parse_date
+from stages.source.streamed import Streamed
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonlSource(Source):
+class JsonlSource(Streamed):
     """Yield one document per line; the keys name where text, address and date are found in the object.
 
     Text, address and date are strings, the date ISO 8601; the latter two may be missing. `max_line_bytes` bounds memory.
@@ -37,28 +33,8 @@ class JsonlSource(Source):
         if not 1 <= self.max_line_bytes <= 1 << 30:
             raise ValueError(f"max_line_bytes is {self.max_line_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
 
-    def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
-        """Return f(file, batch_rows) → tables of `rows.SCHEMA`."""
-
-        def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
-            with file.open() as stream:
-                yield from tables(self._rows(stream), file.name, batch_rows)
-
-        return read
-
-    def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
-        """Read the one line at this address again; see `Source.fetch`. A compressed file is read from its start.
-
-        Raises:
-            InputError: no line begins there.
-        """
-        with file.open() as stream:
-            for row in self._rows(stream):
-                if row.offset == offset:
-                    return table([row], file.name)
-        raise InputError(f"{file.uri}: no line at offset {offset}; has the file changed since?")
-
-    def _rows(self, stream: BinaryIO) -> Iterator[Row]:
+    def rows(self, stream: BinaryIO) -> Iterator[Row]:
+        """See `Streamed.rows`."""
         for offset, line, length, damage in lines(stream, self.max_line_bytes):
             if damage is not None:
                 yield Row(offset, length, error=damage)

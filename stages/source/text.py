@@ -7,24 +7,20 @@ is damaged. Dropped: `empty`, `too_long`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-import pyarrow as pa
-
-from pipeline.errors import InputError
-from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source.lines import Span, lines
 from stages.source.members import Corrupt, kind_of, pieces
-from stages.source.rows import Row, table, tables
+from stages.source.rows import Row
+from stages.source.streamed import Streamed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSource(Source):
+class TextSource(Streamed):
     r"""Yield one document per `line`, per paragraph (what stands between two `blank_line`s), or per `file`.
 
     A line ends with `\n` or `\r\n`; lines of nothing but white space are blank and no documents. Text is kept as it is,
@@ -38,28 +34,8 @@ class TextSource(Source):
         if not 1 <= self.max_document_bytes <= 1 << 30:
             raise ValueError(f"max_document_bytes is {self.max_document_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
 
-    def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
-        """Return f(file, batch_rows) → tables of `rows.SCHEMA`."""
-
-        def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
-            with file.open() as stream:
-                yield from tables(self._rows(stream), file.name, batch_rows)
-
-        return read
-
-    def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
-        """Read the one document at this address again; see `Source.fetch`. The file is read from its start.
-
-        Raises:
-            InputError: no document begins there.
-        """
-        with file.open() as stream:
-            for row in self._rows(stream):
-                if row.offset == offset:
-                    return table([row], file.name)
-        raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
-
-    def _rows(self, stream: BinaryIO) -> Iterator[Row]:
+    def rows(self, stream: BinaryIO) -> Iterator[Row]:
+        """See `Streamed.rows`."""
         limit = self.max_document_bytes + 1  # a carriage return is none of the document
         spans = _file(stream, limit) if self.per == "file" else lines(stream, limit)
         for span in paragraphs(spans, limit) if self.per == "blank_line" else spans:

@@ -110,7 +110,7 @@ def test_an_empty_file_has_no_rows(pack):
 
 
 def test_an_address_without_a_line_is_refused():
-    with pytest.raises(InputError, match="no line at offset 5"):
+    with pytest.raises(InputError, match="no document at offset 5"):
         SOURCE.fetch(memory(b'{"text": "a"}'), 5, 0)
 
 

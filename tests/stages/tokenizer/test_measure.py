@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.tokenizer import measure as measures
 from stages.tokenizer.encoding.choose import choose_encoder
-from stages.tokenizer.measure import measure
-from stages.tokenizer.measure_consistency import Table, cut_windows
+from stages.tokenizer.measuring import measure as measures
+from stages.tokenizer.measuring.consistency import Table, cut_windows
+from stages.tokenizer.measuring.measure import measure
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import Vocabulary, alphabet, to_tokenizer

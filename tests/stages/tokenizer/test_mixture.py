@@ -16,10 +16,10 @@ from pipeline.errors import InputError
 from pipeline.store import expand
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
-from stages.tokenizer import mixture_counts
-from stages.tokenizer.mixture import FEWEST_MERGES, first_merges, infer
-from stages.tokenizer.mixture_counts import history
-from stages.tokenizer.mixture_program import least
+from stages.tokenizer.measuring import pair_counts
+from stages.tokenizer.measuring.mixture import FEWEST_MERGES, first_merges, infer
+from stages.tokenizer.measuring.pair_counts import history
+from stages.tokenizer.measuring.program import least
 from stages.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.training.words import Words
@@ -72,11 +72,11 @@ WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9).map(str.encode), 
 @given(WORDS, WORDS, st.integers(1, 8), st.sampled_from([1, 10, 10**6]))
 def test_counts_over_time_are_those_of_a_recount(first, second, size, chunk):
     merges = slow_train(first, size) or [(97, 98)]
-    before, mixture_counts.CHUNK_BYTES = mixture_counts.CHUNK_BYTES, chunk
+    before, pair_counts.CHUNK_BYTES = pair_counts.CHUNK_BYTES, chunk
     try:
         found = history([words_of(first), words_of(second)], np.array(merges, np.int64))
     finally:
-        mixture_counts.CHUNK_BYTES = before
+        pair_counts.CHUNK_BYTES = before
     expected = slow_counts([first, second], merges)
     for step, counts in enumerate(expected):
         now = (found.begin <= step) & (step < found.end)

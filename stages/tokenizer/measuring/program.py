@@ -1,6 +1,6 @@
 """The linear program of mixture inference: which weights of the groups make each merge the most frequent pair of its time.
 
-Reads the counts of pairs over time (`mixture_counts.py`), gives a weight for each group. Hayase et al. 2024, arXiv 2407.16607,
+Reads the counts of pairs over time (`pair_counts.py`), gives a weight for each group. Hayase et al. 2024, arXiv 2407.16607,
 section 3; scipy's HiGHS solves it.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.tokenizer.mixture_counts import History
+from stages.tokenizer.measuring.pair_counts import History
 from stages.tokenizer.scheme import Progress, silent
 
 ROUND = 4000  # constraints added at once

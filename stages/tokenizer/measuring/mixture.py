@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import InputError
-from stages.tokenizer.mixture_counts import history
-from stages.tokenizer.mixture_program import solve
+from stages.tokenizer.measuring.pair_counts import history
+from stages.tokenizer.measuring.program import solve
 from stages.tokenizer.patterns import PATTERNS, Pattern
 from stages.tokenizer.scheme import Progress, silent
 from stages.tokenizer.training.corpus import Corpus
@@ -57,7 +57,7 @@ def infer(
 
     A trainer of byte-pair encoding merges the most frequent pair, again and again: so in its own text, after t merges, the
     pair of merge t is more frequent than any other. With the counts of pairs in a sample of each group that is a system of
-    linear inequalities in the shares of the groups (`mixture_program.py`).
+    linear inequalities in the shares of the groups (`program.py`).
 
     What it cannot know: text of a group that is not in the corpus counts as those that are like it; a sample that is 5% less
     pure than the training text is found with 5% more of it.

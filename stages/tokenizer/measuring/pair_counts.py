@@ -75,7 +75,7 @@ def _looked_up(pair: np.ndarray, begin: np.ndarray, counts: np.ndarray, merges: 
 
 def _changes(words: Words, merges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the changes of one group: sorted keys (pair << 16 | time), int64, and by how much, int64."""
-    from stages.tokenizer.mixture_kernels import make_table, replay
+    from stages.tokenizer.measuring.kernels import make_table, replay
 
     keys, steps = make_table(merges)
     held: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets
-from stages.tokenizer.measure_consistency import Consistency, Table, cut_windows, reencode, round_trips
+from stages.tokenizer.measuring.consistency import Consistency, Table, cut_windows, reencode, round_trips
 from stages.tokenizer.scheme import Progress, silent
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.vocabulary import Vocabulary, is_superword

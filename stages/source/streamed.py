@@ -1,0 +1,47 @@
+"""A source whose documents are found by going through a file from its start: of lines, of text.
+
+Yields the rows that a subclass makes of the stream, as tables of `rows.SCHEMA`; reads one document again by its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.stage import Source
+from pipeline.store import InputFile
+from stages.source.rows import Row, table, tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed(Source):
+    """A source that knows how to make rows of a stream."""
+
+    def rows(self, stream: BinaryIO) -> Iterator[Row]:
+        """Yield the rows of one file, in their order."""
+        raise NotImplementedError
+
+    def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
+        """Return f(file, batch_rows) → tables of `rows.SCHEMA`."""
+
+        def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
+            with file.open() as stream:
+                yield from tables(self.rows(stream), file.name, batch_rows)
+
+        return read
+
+    def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
+        """Read the one document at this address again; see `Source.fetch`. The file is read from its start.
+
+        Raises:
+            InputError: no document begins there.
+        """
+        with file.open() as stream:
+            for row in self.rows(stream):
+                if row.offset == offset:
+                    return table([row], file.name)
+        raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")

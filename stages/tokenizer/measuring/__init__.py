@@ -1,0 +1,1 @@
+"""What a tokenizer does to given texts, and what it was trained on."""
