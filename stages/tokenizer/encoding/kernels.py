@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiling import compiled, inner
+from pipeline.compiling import compiled, inlined, inner
 from stages.tokenizer.encoding.context import (
     ASCII,
     BYTE_IDS,
@@ -181,8 +181,11 @@ def fill_tokens(c: U, wanted: U) -> None:
 
 
 @compiled
-def _learn(c: U, text: U, part: U, ids: U) -> U:
-    """Write the ids of a part that the short memory does not have, remember them, return their number."""
+def _learn(c: U, text: U, part: U, known: U, ids: U) -> U:
+    """Write the ids of a part that the short memory does not have, remember them, return their number.
+
+    `known`: how many they are if the short memory knows that they are too many for it, else 0.
+    """
     begin, end, first, second = word_at(part, BEGIN), word_at(part, END), word_at(part, FIRST), word_at(part, SECOND)
     if end - begin > _LONG_BYTES:
         return _merge_bytes(c, text, begin, end, ids)
@@ -192,18 +195,23 @@ def _learn(c: U, text: U, part: U, ids: U) -> U:
             put_id(ids, _0, token)
             keep_short(word_at(part, ENTRY), first, second, ids, _1)
             return _1
-    mixed = hash_bytes(text, begin, end) if end - begin <= _SHORT_BYTES else first
-    count = recall_long(c, mixed, text, begin, end, ids)
+    if end - begin <= _SHORT_BYTES:
+        mixed = hash_bytes(text, begin, end) if known else _0
+    else:
+        mixed, known = first, _1
+    count = recall_long(c, mixed, text, begin, end, ids) if known else _0
     if count == _0:
         count = _merge_bytes(c, text, begin, end, ids)
-        if end - begin <= _SHORT_BYTES and count <= _SHORT_IDS:
-            keep_short(word_at(part, ENTRY), first, second, ids, count)
-        else:
+        if end - begin > _SHORT_BYTES:
             keep_long(c, mixed, text, begin, end, ids, count)
+        else:
+            keep_short(word_at(part, ENTRY), first, second, ids, count)
+            if count > _SHORT_IDS:
+                keep_long(c, hash_bytes(text, begin, end), text, begin, end, ids, count)
     return count
 
 
-@inner
+@inlined
 def _put_part(c: U, text: U, begin: U, end: U, limit: U, whole: U, part: U) -> None:
     """Describe a part at address `part`, and ask for the cache line where the memory would have it."""
     put_word(part, BEGIN, begin)
@@ -243,8 +251,8 @@ def _first_phase(c: U, text: U, parts: U, count: U, ids: U, out: U) -> U:
         if kind == GIVEN:
             put_id(out, _0, word_at(parts, FIRST))
             got = word_at(parts, SECOND)
-        elif got == _0:
-            got = _learn(c, text, parts, out)
+        elif got - _1 >= _SHORT_IDS:
+            got = _learn(c, text, parts, got, out)
         out += got << _2
         put_word(word_at(parts, WHERE), _0, (out - ids) >> _2)
         parts += _64

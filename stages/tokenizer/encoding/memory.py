@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiling import inner
+from pipeline.compiling import inlined, inner
 from stages.tokenizer.encoding.context import FILLED, LONG, POOL, SHORT
 from stages.tokenizer.encoding.words import EMPTY, MIX, MOST_IDS, SHIFT, byte_at, bytes_at, id_at, put_id, put_word, word_at
 
@@ -30,7 +30,7 @@ _MOST_WORDS = np.uint64((LONG_BYTES + 8) // 8 + (LONG_BYTES + 1) // 2)  # of an 
 U = np.uint64
 
 
-@inner
+@inlined
 def short_key(text: U, begin: U, size: U, limit: U) -> tuple[U, U]:
     """Return the up to 15 bytes from `begin` on and their number as two words; reads nothing from `limit` on."""
     if begin + _16 <= limit:
@@ -43,14 +43,14 @@ def short_key(text: U, begin: U, size: U, limit: U) -> tuple[U, U]:
     return first, second & ((_1 << (_8 * (more - _8))) - _1) | size << _56
 
 
-@inner
+@inlined
 def short_set(c: U, first: U, second: U) -> U:
     """Return the address of the set of a short stretch."""
     mixed = first * MIX ^ second * _MIX_2
     return word_at(c, SHORT) + (((mixed ^ mixed >> _32) * MIX) >> _SHORT_SHIFT << _6)
 
 
-@inner
+@inlined
 def recall_short(entry: U, first: U, second: U, ids: U) -> U:
     """Write the ids of a short stretch whose set is at `entry`, always five; return how many they are, 0 if it is not known."""
     other = (word_at(entry, _0) ^ first) | (word_at(entry, _1) ^ second)
