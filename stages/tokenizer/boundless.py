@@ -73,9 +73,10 @@ class Boundless(Scheme):
 
         return learn(
             word_stream(count_words(corpus, plain.cuts, progress), plain.byte_ids()),
-            plain.tokens,
+            plain.ordinary(),
             self.vocab_size - len(plain.tokens),
             min_frequency=self.min_frequency,
+            rules=Rules(never=plain.names()),
             progress=partial(merging, progress),
         )
 

@@ -7,7 +7,7 @@ merges are those of the trainer in the Hugging Face library; ours takes counts t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -64,7 +64,7 @@ def train_words(
         plain.ordinary(),
         size - len(first),
         min_frequency=scheme.min_frequency,
-        rules=rules,
+        rules=replace(rules, never=plain.names()),
         progress=partial(merging, progress),
     )
     return plain.joined(learned.merges), learned.group_tokens

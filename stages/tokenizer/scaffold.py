@@ -22,6 +22,7 @@ from stages.tokenizer.bpe import merging
 from stages.tokenizer.patterns import find_pattern
 from stages.tokenizer.scheme import Progress, Scheme, silent
 from stages.tokenizer.training.corpus import Corpus
+from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.training.words import count_words, word_stream
 from stages.tokenizer.vocabulary import Vocabulary
 
@@ -51,9 +52,10 @@ class ScaffoldBpe(Scheme):
         plain = Vocabulary(self.first_tokens(), cuts=cuts, special_tokens=self.special_ids())
         learned = learn(
             word_stream(count_words(corpus, cuts, progress), plain.byte_ids()),
-            plain.tokens,
+            plain.ordinary(),
             self.vocab_size - len(plain.tokens),
             min_frequency=self.min_frequency,
+            rules=Rules(never=plain.names()),
             scaffold=True,
             progress=partial(merging, progress),
         )
@@ -62,13 +64,14 @@ class ScaffoldBpe(Scheme):
 
 def scaffolds_last(plain: Vocabulary, learned: Learned) -> Vocabulary:
     """Return the vocabulary of what was learned, numbered anew: scaffold tokens behind all others."""
-    marked = np.zeros(len(learned.tokens), np.bool_)
+    tokens = (*plain.tokens, *learned.tokens[len(plain.tokens) :])
+    marked = np.zeros(len(tokens), np.bool_)
     marked[learned.merges[learned.scaffold, 2]] = True
     order = np.argsort(marked, kind="stable")
     numbers = np.empty(len(order), np.int32)
     numbers[order] = np.arange(len(order))
     return Vocabulary(
-        tokens=tuple(learned.tokens[i] for i in order.tolist()),
+        tokens=tuple(tokens[i] for i in order.tolist()),
         merges=numbers[learned.merges],
         cuts=plain.cuts,
         special_tokens=plain.special_tokens,

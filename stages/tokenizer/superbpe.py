@@ -122,7 +122,7 @@ class SuperBpe(Scheme):
             start.ordinary(),
             self.vocab_size - start.size,
             min_frequency=self.min_frequency,
-            rules=Rules(max_words=self.max_words, forbid_colon=self.forbid_colon),
+            rules=Rules(max_words=self.max_words, forbid_colon=self.forbid_colon, never=start.names()),
             quota=quota,
             progress=partial(merging, progress),
         )

@@ -24,6 +24,7 @@ from stages.tokenizer.patterns import find_pattern
 from stages.tokenizer.scheme import Progress, Scheme, silent
 from stages.tokenizer.training.corpus import Batch, Corpus
 from stages.tokenizer.training.pieces import open_cutter
+from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.training.stream import Stream
 from stages.tokenizer.vocabulary import Vocabulary
 
@@ -80,9 +81,10 @@ class SuperToken(Scheme):
         plain = Vocabulary(self.first_tokens(), cuts=cuts, special_tokens=self.special_ids())
         learned = learn(
             self._stream(corpus, plain, progress),
-            plain.tokens,
+            plain.ordinary(),
             self.vocab_size - len(plain.tokens),
             min_frequency=self.min_frequency,
+            rules=Rules(never=plain.names()),
             progress=partial(merging, progress),
         )
         return plain.joined(learned.merges)

@@ -65,6 +65,10 @@ class Vocabulary:
         special = set(self.special_tokens.values())
         return [b"" if i in special else token for i, token in enumerate(self.tokens)]
 
+    def names(self) -> tuple[bytes, ...]:
+        """Return the names of the special tokens."""
+        return tuple(name.encode() for name in self.special_tokens)
+
     def byte_ids(self) -> np.ndarray:
         """Return the id of each single byte, int32 [256]; -1 where there is none."""
         found = np.full(256, -1, np.int32)

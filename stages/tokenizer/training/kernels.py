@@ -219,7 +219,7 @@ def account(
             if pair >= 0:
                 forget(pairs, pair)
             scratch.cursors[number] = -1
-            if tracked(pairs, scratch.sums, number) and allowed(tokens, rules[0], rules[1], key >> 32, key & LOW):
+            if tracked(pairs, scratch.sums, number) and allowed(tokens, rules, key >> 32, key & LOW):
                 scratch.cursors[number] = pairs.used[POOL]
                 add(pairs, key, scratch.sums, number, scratch.sizes[number])
         for i in range(others.size):

@@ -25,6 +25,7 @@ class Rules:
     `max_bytes`: at most so many bytes.
     `no_leading`: code points; no token begins with one of them and goes on after it. This is CBPE (MorphTok, Brahma et al. 2025,
     arXiv 2504.10335) on bytes: a dependent vowel joins what stands before it, or stays alone.
+    `never`: tokens that are not made, such as the names of special tokens: a file has one token of a name.
     """
 
     max_words: int | None = None
@@ -32,6 +33,7 @@ class Rules:
     max_units: int | None = None
     max_bytes: int | None = None
     no_leading: tuple[int, ...] = ()
+    never: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -47,6 +49,11 @@ class Rules:
         """Return int64 [4]: most words, most units, most bytes, 1 if a colon before a space is forbidden."""
         most = [NO_LIMIT if limit is None else limit for limit in (self.max_words, self.max_units, self.max_bytes)]
         return np.array([*most, int(self.forbid_colon)], np.int64)
+
+    def names(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return the tokens of `never` one after the other, uint8, and where each ends, int64 [tokens]."""
+        ends = np.cumsum([len(name) for name in self.never], dtype=np.int64)
+        return np.frombuffer(bytearray().join(self.never), np.uint8), ends
 
     def leading(self) -> npt.NDArray[np.int64]:
         """Return int64 [characters]: the UTF-8 bytes of each character of `no_leading` as one big-endian number, ascending."""

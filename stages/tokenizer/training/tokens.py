@@ -116,8 +116,31 @@ def _leads(tokens: Tokens, leading: Any, left: Int, right: Int) -> bool:  # noqa
 
 
 @inner
-def allowed(tokens: Tokens, limits: Any, leading: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
-    """Say if the rules let `left` and `right` be joined; a token without bytes is never joined."""
+def _is_name(tokens: Tokens, names: Any, ends: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
+    """Say if the joined token is one of `names`."""
+    start, middle = tokens.starts[left], tokens.starts[left + 1]
+    rest, size = tokens.starts[right], tokens.starts[right + 1] - tokens.starts[right] + middle - start
+    begin = np.int64(0)
+    for end in ends:
+        i = np.int64(0)
+        while end - begin == size and i < size:
+            at = start + i
+            if names[begin + i] != (tokens.text[at] if at < middle else tokens.text[rest + at - middle]):
+                break
+            i += 1
+        if i == size:
+            return True
+        begin = end
+    return False
+
+
+@inner
+def allowed(tokens: Tokens, rules: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
+    """Say if the rules let `left` and `right` be joined; a token without bytes is never joined.
+
+    `rules`: limits, leading and names, see `Rules`.
+    """
+    limits, leading, names, ends = rules
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, end = tokens.starts[right], tokens.starts[right + 1]
     if start == middle or rest == end or middle - start + end - rest > limits[BYTES]:
@@ -129,7 +152,9 @@ def allowed(tokens: Tokens, limits: Any, leading: Any, left: Int, right: Int) ->
         return False
     if limits[NO_COLON] and (tokens.colons[left] or tokens.colons[right] or (last == COLON and first == SPACE)):
         return False
-    return leading.size == 0 or not _leads(tokens, leading, left, right)
+    if leading.size and _leads(tokens, leading, left, right):
+        return False
+    return not _is_name(tokens, names, ends, left, right)
 
 
 @inner

@@ -55,7 +55,7 @@ class Trainer:
         group_ends = np.append(0, stream.ends)[stream.groups[1:]].astype(np.int64)
         self.work = kernels.Work(stream.ids, stream.ends, weights, blocks, group_ends)
         self.tokens = tokens.make_tokens(initial, ids)
-        self.rules = (rules.limits(), rules.leading())
+        self.rules = (rules.limits(), rules.leading(), *rules.names())
         self.least, self.threshold = min_frequency, room.threshold
         self.shares, self.floors = np.ones(columns), np.full(columns, min_frequency)
         self.raised = False

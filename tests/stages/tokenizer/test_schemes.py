@@ -8,12 +8,14 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from stages.tokenizer import SCHEMES, Bpe, SuperBpe
+from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import parse, to_json, to_tokenizer
@@ -179,9 +181,20 @@ def test_the_name_of_a_special_token_in_a_text_trains_as_text():
     assert tokenizer.decode(tokenizer.encode(f"x{EOS}y").ids) == f"x{EOS}y"
 
 
-def test_a_token_of_text_with_the_name_of_a_special_one_is_refused():
-    with pytest.raises(ValueError, match=r"special token 'the' .* also made from text"):
-        train(Bpe(vocab_size=300, special_tokens=("the",), min_frequency=1), ["the the the"])
+@pytest.mark.parametrize("name", ["bpe", "superbpe", "supertoken", "boundless", "scaffold", "cbpe"])
+def test_no_text_makes_a_token_with_the_name_of_a_special_one(name):
+    texts = ["the cat sat on the mat, said the cat to the cat"] * 5
+    plain, special = (
+        SCHEMES[name](vocab_size=290, special_tokens=tokens, min_frequency=1).train(make_corpus(texts))
+        for tokens in ((), ("at",))
+    )
+    assert b"at" in plain.tokens
+    assert [i for i, token in enumerate(special.tokens) if token == b"at"] == [0]
+    assert (special.merges != 0).all()
+    encoder = choose_encoder(special)
+    ids, _ = encoder.encode(np.frombuffer(bytearray(texts[0].encode()), np.uint8), np.array([0, len(texts[0])]))
+    assert b"".join(special.tokens[i] for i in ids) == texts[0].encode()
+    assert (ids != 0).all()
 
 
 def test_a_small_corpus_gives_a_smaller_vocabulary():
