@@ -148,7 +148,6 @@ def run(recipe: str) -> int:
             plan.settings.stratify,
             lambda what, rows: shown(what, rows, 0, "documents"),
         )
-        shown.end()
         shown.say(f"sample: {len(taken)} documents, {taken.bytes:,} bytes")
         corpus = _describe(taken)
         output = Path(plan.settings.output)
@@ -159,7 +158,6 @@ def run(recipe: str) -> int:
             with Spread(plan.settings.run) as spread:
                 texts = replace(make_corpus(training.texts, training.strata), run=spread)
                 vocabulary = plan.scheme.train(texts, shown)
-            shown.end()
             shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
             file = _write(output, _contents(vocabulary, plan, corpus, held))
     facts = json.loads((output / RECORD).read_text())["tokenizer"]

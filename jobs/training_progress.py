@@ -36,7 +36,7 @@ class TrainingProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.end()
+        self._end()
         if self._console.is_terminal:
             self._bars.stop()
 
@@ -44,7 +44,7 @@ class TrainingProgress:
         """Show how far a step is."""
         now = time.monotonic()
         if step != self._step:
-            self.end()
+            self._end()
             self._step, self._begun, self._said = step, now, now
             if self._console.is_terminal:
                 self._task = self._bars.add_task(step, total=total or None, state="")
@@ -56,21 +56,25 @@ class TrainingProgress:
         elif now - self._said >= PLAIN_EVERY_S:
             self._said = now
             left = f", {seconds / done * (total - done):.0f} s left" if total and done else ""
-            self.say(f"{step}: {state}{left}")
+            self._print(f"{step}: {state}{left}")
             state = ""
         self._last = state
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Close the step under way and print a line that stays."""
+        self._end()
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def end(self) -> None:
-        """Close the step under way, so that what is said next stands below it."""
+    def _end(self) -> None:
+        """Close the step under way."""
         if self._task is not None:
             self._bars.stop_task(self._task)
             self._task = None
         elif self._step is not None and self._last:
-            self.say(f"{self._step}: {self._last}")
+            self._print(f"{self._step}: {self._last}")
         self._step, self._last = None, ""
 
 
