@@ -17,6 +17,7 @@ from pipeline.compiling import compiled
 from stages.tokenizer.cutting import automaton
 from stages.tokenizer.cutting.classes import numerics
 from stages.tokenizer.cutting.regex import parse
+from stages.tokenizer.encoding.words import lower_run
 from stages.tokenizer.patterns import Pattern
 
 _EVENT, _MATCH, _CUT, _START = (np.uint32(flag) for flag in (automaton.EVENT, automaton.MATCH, automaton.CUT, automaton.START))
@@ -29,6 +30,8 @@ _ROW = np.uint32(automaton.SHIFT + 2)
 _CUT_BIT = np.uint32(automaton.CUT.bit_length() - 1)
 _BEGIN, _FIRST_DIGIT, _END_SYMBOL = 0, 1, 2  # columns of Cutter.levels
 _NO_SYMBOL = 256
+_CALM = np.uint32(1 << 31)  # of an entry of the table here: where it leads, nothing happens before lower-case letters end
+_BLOCK, _LETTER = np.uint64(16), np.uint64(ord("a"))
 _ASCII = np.uint64(0x80)
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
 
@@ -36,7 +39,8 @@ _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
 class Cutter(NamedTuple):
     """Patterns made into tables; arrays only, so that compiled functions take it as one argument.
 
-    `symbols`: what a code point is to the automata, uint8 [1,114,112]. `table`: see `automaton.Machine.table`, uint32.
+    `symbols`: what a code point is to the automata, uint8 [1,114,112]. `table`: see `automaton.Machine.table`, uint32, with
+    `_CALM` added.
     `levels`: one row a pattern: where its table begins, its first symbol of a digit (or one that no character has), the symbol
     of the end of a text; uint64 [patterns, 3].
     """
@@ -85,6 +89,7 @@ def _scan(
         cutter.levels[level, _FIRST_DIGIT],
         cutter.levels[level, _END_SYMBOL],
     )
+    address, letter = np.uint64(text.ctypes.data), np.uint64(symbols[_LETTER])
     state, at, start, last, gap = base, begin, begin, begin, begin
     digit, behind_digit, left = end, end, _ZERO  # the digit last seen, what follows it, how many there are from it on, modulo 3
     first = count = np.uint64(found)
@@ -109,8 +114,13 @@ def _scan(
             count += np.uint64((entry >> _CUT_BIT) & np.uint32(1))
             last ^= (last ^ at) & -np.uint64((entry >> np.uint32(1)) & np.uint32(1))
             start ^= (start ^ at) & -np.uint64((entry >> np.uint32(3)) & np.uint32(1))
-            state = np.uint64(entry >> _SHIFT)
+            state = np.uint64((entry & ~_CALM) >> _SHIFT)
             at += size
+            if entry & _CALM and at + _BLOCK <= end:
+                run = lower_run(address, at)
+                behind = np.uint64((table[state + letter] & ~_CALM) >> _SHIFT)
+                state ^= (state ^ behind) & -np.uint64(run != _ZERO)
+                at += run
         if at >= end:
             entry = table[state + end_symbol]
             if entry & _DONE:
@@ -185,8 +195,29 @@ def make_cutter(cuts: Sequence[Pattern]) -> Cutter:
             symbols.first_digit if program.counts_digits() else _NO_SYMBOL,
             symbols.end,
         )
-        tables.append(automaton.Machine(program, symbols, each).table(int(level[_BEGIN])).reshape(-1))
+        table = automaton.Machine(program, symbols, each).table(int(level[_BEGIN]))
+        _mark_calm(table, int(level[_BEGIN]), np.unique(symbols.of[ord("a") : ord("z") + 1]), symbols.end)
+        tables.append(table.reshape(-1))
     return Cutter(symbols.of, np.concatenate(tables), levels)
+
+
+def _mark_calm(table: npt.NDArray[np.uint32], base: int, letters: npt.NDArray[np.uint8], end: int) -> None:
+    """Add `_CALM` to the entries of a table, uint32 [rows, width], from which any letters lead to a row where letters stay.
+
+    Whatever comes behind the letters must say anew that a match ends there, or that the piece does, so the scan need not know
+    how many letters there were. Rows that say the same are made one first.
+    """
+    rows, width = table.shape
+    said = table[:, : end + 1]
+    _, first, same = np.unique(said, axis=0, return_index=True, return_inverse=True)
+    steps = said & _EVENT == 0
+    kept = first[same.reshape(-1)[((said >> _SHIFT).astype(np.int64) - base) * steps // width]]
+    said[steps] = ((kept * width + base).astype(np.uint32) << _SHIFT | said & (_MATCH | _CUT | _START))[steps]
+    itself = (np.arange(rows) * width + base).astype(np.uint32) << _SHIFT | _MATCH
+    stays = (said[:, letters] == itself[:, None]).all(axis=1) & (said & (_MATCH | _CUT) != 0).all(axis=1)
+    one = (said[:, letters] == said[:, letters[:1]]).all(axis=1) & (said[:, letters[0]] & (_EVENT | _CUT | _START) == 0)
+    calm = one & stays[kept[:, letters[0]]]
+    said[steps & calm[kept]] |= _CALM
 
 
 def cut(cutter: Cutter, text: bytes) -> npt.NDArray[np.int64]:
