@@ -13,6 +13,7 @@ from stages.tokenizer.cutting.regex import UnsupportedPattern
 from stages.tokenizer.encoding.barriers import UnsupportedMerges
 from stages.tokenizer.encoding.context import address_of
 from stages.tokenizer.encoding.kernels import SLACK, encode_pieces
+from stages.tokenizer.encoding.library import encode_each
 from stages.tokenizer.encoding.memory import SHORT_BYTES
 from stages.tokenizer.encoding.probe import check_encoder
 from stages.tokenizer.encoding.tables import make_context
@@ -78,13 +79,7 @@ class HfEncoder:
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         """See `Encoder.encode`."""
         check_utf8(text, offsets)
-        ids, ends = [np.zeros(0, np.uint32)], np.zeros(len(offsets), np.int64)
-        for i, (begin, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-            # A batch of one: this call alone skips offsets, and more texts at once would use every core of the machine.
-            found = self._tokenizer.encode_batch_fast([text[begin:end].tobytes().decode()], add_special_tokens=False)[0].ids
-            ids.append(np.array(found, np.uint32))
-            ends[i + 1] = ends[i] + len(found)
-        return np.concatenate(ids), ends
+        return encode_each(self._tokenizer, text, offsets)
 
 
 def open_encoder(vocabulary: Vocabulary) -> Encoder | HfEncoder:

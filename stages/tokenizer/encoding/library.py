@@ -10,11 +10,15 @@ import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import InputError
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class LibraryEncoder:
@@ -56,20 +60,25 @@ class LibraryEncoder:
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         """See `FlatEncoder.encode`; an empty text has no ids, whatever the library would put before it."""
-        ids, ends = [np.zeros(0, np.uint32)], np.zeros(len(offsets), np.int64)
-        for i, (begin, end) in enumerate(pairwise(offsets.tolist()), 1):
-            found: list[int] = []
-            if begin < end:
-                # A batch of one: this call alone skips offsets, and more texts at once would use every core of the machine.
-                document = text[begin:end].tobytes().decode()
-                found = self._tokenizer.encode_batch_fast([document], add_special_tokens=False)[0].ids
-            ids.append(np.array(found, np.uint32))
-            ends[i] = ends[i - 1] + len(found)
-        return np.concatenate(ids), ends
+        return encode_each(self._tokenizer, text, offsets)
 
     def spell(self, ids: Sequence[int]) -> str:
         """Return the text that the library's decoder makes of ids, to be shown."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def encode_each(tokenizer: Tokenizer, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
+    """Return what the library makes of each text, see `FlatEncoder.encode`."""
+    ids, ends = [np.zeros(0, np.uint32)], np.zeros(len(offsets), np.int64)
+    for i, (begin, end) in enumerate(pairwise(offsets.tolist()), 1):
+        found: list[int] = []
+        if begin < end:
+            # A batch of one: this call alone skips offsets, and more texts at once would use every core of the machine.
+            document = text[begin:end].tobytes().decode()
+            found = tokenizer.encode_batch_fast([document], add_special_tokens=False)[0].ids
+        ids.append(np.array(found, np.uint32))
+        ends[i] = ends[i - 1] + len(found)
+    return np.concatenate(ids), ends
 
 
 @functools.lru_cache(maxsize=64)

@@ -176,6 +176,14 @@ def test_long_runs(cutters, name, unit):
     assert len(found) in (len(short), len(short) + 1) or len(found) >= size / 4
 
 
+@pytest.mark.parametrize("name", PATTERNS)
+def test_runs_of_small_letters_of_any_length(cutters, name):
+    for size in range(1, 70):  # sixteen at a step
+        run = "abcdefghijklmnopqrstuvwxyz"[size % 7 :] * 4
+        for behind in ("", " ", "A", "é", "'s", "1", "\n"):
+            check(cutters[name], peer(CUTS[name]), f" {run[:size]}{behind}")
+
+
 def test_a_document_ends_where_it_ends(cutters):
     """What lies before and behind it in the buffer does not matter, not even a character of which it cuts off a part."""
     for inside, before, behind in itertools.product(
