@@ -108,7 +108,7 @@ def train(texts, size, pattern="llama3"):
 def passages():
     """Passages of 150 characters of the example crawl by kind of page, no two the same.
 
-    Short, so that both halves of a kind are alike: how unlike they are is how far off the shares are (300 characters: 2.2 points).
+    Short, so that both halves of a kind are alike: where they differ, shares are off (at 300 characters by 2.2 points).
     """
     files = expand("examples/crawl/*.warc.gz")
     wanted = r"(docs.python|postgresql|sqlite)\.test|httpd.apache.test:8000/de/"
