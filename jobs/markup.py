@@ -6,6 +6,8 @@ Reads nothing, writes nothing. Whatever a page shows of a crawl is hostile: ever
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import re
 from collections.abc import Iterable
@@ -115,6 +117,23 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min"
+
+
+def document(title: str, css: str, script: str, body: Html) -> str:
+    """Return a whole page that may load nothing and run this script alone, which stands in its body."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Html(css)),
+    )
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -6,13 +6,11 @@ returns the page. The sections are in `measure_sections.py`.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs import measure_sections as sections
-from jobs.markup import Html, data, size, tag
+from jobs.markup import Html, data, document, size, tag
 from jobs.measure_sections import Heat, Spelled
 from jobs.report_page import TEMPLATES
 from jobs.report_sections import copy_button
@@ -28,19 +26,7 @@ def page(summary: Mapping[str, Any], heat: Sequence[Heat], spelled: Sequence[Spe
     """
     css = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "measure.css"))
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     names = [each["name"] for each in summary["tokenizers"]]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{', '.join(names)} · gristmill"),
-        tag("style", Html(css)),
-    )
     parts = [
         ("overview", "Overview", "Side by side", sections.overview(summary)),
         ("languages", "Languages", "By language", sections.languages(summary)),
@@ -66,7 +52,7 @@ def page(summary: Mapping[str, Any], heat: Sequence[Heat], spelled: Sequence[Spe
         ),
         tag("script", Html(script)),
     )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    return document(f"{', '.join(names)} · gristmill", css, script, body)
 
 
 def _bar(links: Sequence[tuple[str, str]]) -> Html:

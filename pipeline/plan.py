@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
-from pipeline.stage import Barrier, Filter, Fit, Map, Sink, Source, Stage
+from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
 from pipeline.store import InputFile, Store
 
 SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
@@ -210,8 +210,3 @@ def _settle(number: int, barrier: Named, reduce: Step) -> Step:
     inputs = tuple(unit.manifest for unit in reduce.units)
     unit = _unit(0, "all", folder, [unit.fingerprint for unit in reduce.units], None, inputs)
     return Step(number, spec, folder, (unit,))
-
-
-def is_fit(barrier: Named) -> bool:
-    """Tell whether a barrier ends in a model (and not in verdicts)."""
-    return isinstance(barrier[1], Fit)

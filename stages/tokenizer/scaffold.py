@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.tokenizer.bpe import merging
+from stages.tokenizer.bpe import Bpe, merging
 from stages.tokenizer.patterns import find_pattern
-from stages.tokenizer.scheme import Progress, Scheme, silent
+from stages.tokenizer.scheme import Progress, silent
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.training.words import count_words, word_stream
@@ -31,18 +31,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaffoldBpe(Scheme):
+class ScaffoldBpe(Bpe):
     """BPE inside the pieces of one split pattern, without the tokens that are left over too rarely.
 
     `pattern`: gpt2, llama3, o200k, superbpe_paper, superbpe_repo, or a regular expression.
     """
-
-    pattern: str = "llama3"
-
-    def __post_init__(self) -> None:
-        """Check the ranges and the pattern."""
-        super().__post_init__()
-        find_pattern(self.pattern, "pattern")
 
     def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
         """See `Scheme.train`."""

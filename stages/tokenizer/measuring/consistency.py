@@ -74,11 +74,6 @@ class Consistency:
         self.same_text += int(same.sum())
 
     @property
-    def round_trip_rate(self) -> float:
-        """Return the share of documents with decode(encode(text)) == text."""
-        return self.same_text / self.documents if self.documents else float("nan")
-
-    @property
     def consistency_rate(self) -> float:
         """Return the share of windows with encode(decode(ids)) == ids."""
         return self.same_ids / self.windows if self.windows else float("nan")
