@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 5.0
+BEGUN = 20  # a rate is one after a twentieth: loops may be compiled before, which takes longer than small texts
 
 
 class TrainingProgress:
@@ -49,13 +50,14 @@ class TrainingProgress:
             if self._console.is_terminal:
                 self._task = self._bars.add_task(step, total=total or None, state="")
         seconds = now - self._begun
-        rate = f", {short(done / seconds)} {unit}/s" if done and seconds > 0.1 else ""
+        begun = done * BEGUN >= max(total, 1)
+        rate = f", {short(done / seconds)} {unit}/s" if begun and seconds > 0.1 else ""
         state = f"{short(done)} of {short(total)} {unit}{rate}" if total else f"{short(done)} {unit}{rate}"
         if self._task is not None:
             self._bars.update(self._task, completed=done, state=state)
         elif now - self._said >= PLAIN_EVERY_S:
             self._said = now
-            left = f", {seconds / done * (total - done):.0f} s left" if total and done else ""
+            left = f", {seconds / done * (total - done):.0f} s left" if total and begun else ""
             self._print(f"{step}: {state}{left}")
             state = ""
         self._last = state
