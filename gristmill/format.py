@@ -46,6 +46,7 @@ BOS_KEY = "gristmill.bos_id"
 EOS_KEY = "gristmill.eos_id"
 
 ID_TYPES = {"uint16": pa.uint16(), "uint32": pa.uint32()}
+COLUMN_TYPES = {"float16": pa.float16(), "float32": pa.float32(), "bool": pa.bool_()}  # of per-token columns in sidecars
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class Tokenizer:
     """What the shards know of their tokenizer.
 
     `sha256` of its file (hex), size of the vocabulary, and the ids put before and after each document, None where none was.
+    `file`: the name of its file in the build's folder, None where the build does not have it.
     """
 
     sha256: str
     vocab_size: int
     bos_id: int | None = None
     eos_id: int | None = None
+    file: str | None = None
 
 
 def file_name(kind: str, number: int) -> str:
@@ -100,10 +103,21 @@ def token_schema(ids: pa.DataType, tokenizer: Tokenizer, extra: Sequence[pa.Fiel
     return pa.schema([*fields, *extra], metadata=metadata)
 
 
-def score_schema(scheme: str, columns: Sequence[pa.Field]) -> pa.Schema:
-    """Return the schema of a sidecar: the document's id and one list of float16 a column, as long as its tokens."""
-    lists = [pa.field(c.name, token_list(pa.float16()), nullable=False, metadata=_sorted(c.metadata)) for c in columns]
-    metadata = {VERSION_KEY: str(VERSION), KIND_KEY: SCORES, SCHEME_KEY: scheme}
+def column_type(kind: pa.DataType) -> str | None:
+    """Return the name of the type of a per-token column (a key of COLUMN_TYPES) of type list<kind>; None if it is none."""
+    listed = pa.types.is_list(kind)
+    return next((name for name, value in COLUMN_TYPES.items() if listed and kind.value_type == value), None)
+
+
+def score_schema(name: str, columns: Sequence[pa.Field]) -> pa.Schema:
+    """Return the schema of a sidecar: the document's id, and for each column a list as long as the document's tokens.
+
+    Args:
+        name: of the model or policy that the columns come from, such as `rho1`.
+        columns: fields whose type is a list of float16, float32 or bool.
+    """
+    lists = [pa.field(c.name, token_list(c.type.value_type), nullable=False, metadata=_sorted(c.metadata)) for c in columns]
+    metadata = {VERSION_KEY: str(VERSION), KIND_KEY: SCORES, SCHEME_KEY: name}
     return pa.schema([pa.field(DOC_ID, pa.string(), nullable=False), *lists], metadata=metadata)
 
 

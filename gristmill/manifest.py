@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
+class File:
+    """One file of a build: its name in the build's folder, its size and sha256; `zst`: the size of its copy NAME.zst, if any."""
+
+    name: str
+    bytes: int
+    sha256: str
+    zst: int | None = None
+
+
+@dataclass(frozen=True)
 class Sidecar:
-    """A file of per-token scores beside one token shard."""
+    """A file of per-token columns beside one token shard; `columns`: name → type (a key of `format.COLUMN_TYPES`)."""
 
     file: str
     sha256: str
     bytes: int
-    columns: tuple[str, ...]
+    columns: Mapping[str, str]
+    zst: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Shard:
     sha256: str
     input: str
     sidecars: Mapping[str, Sidecar] = field(default_factory=dict)
+    zst: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ class Manifest:
     dtype: str | None
     shards: tuple[Shard, ...]
     lineage: Mapping[str, Any]
+
+    @property
+    def order(self) -> str:
+        """Fingerprint of the documents and their order, 32 hex digits: the id that the build would have without sidecars."""
+        return _digest(self.kind, self.shards, sidecars=False)
 
     @property
     def documents(self) -> int:
@@ -85,11 +102,12 @@ class Manifest:
             "version": fmt.VERSION,
             "kind": self.kind,
             "build": self.build,
+            "order": self.order,
             "name": self.name,
             "tokenizer": tokenizer,
             "dtype": self.dtype,
             "totals": self._totals(),
-            "shards": [{**vars(s), "sidecars": {k: vars(v) for k, v in s.sidecars.items()}} for s in self.shards],
+            "shards": [{**_entry(s), "sidecars": {k: _entry(v) for k, v in s.sidecars.items()}} for s in self.shards],
             "lineage": self.lineage,
         }
         return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -103,12 +121,21 @@ def build_id(kind: str, shards: Iterable[Shard]) -> str:
 
     In manifest order, and within a shard the main file (of `kind`), then its sidecars sorted by scheme.
     """
+    return _digest(kind, shards, sidecars=True)
+
+
+def _digest(kind: str, shards: Iterable[Shard], *, sidecars: bool) -> str:
     digest = hashlib.sha256(f"{FORMAT} {fmt.VERSION}\n".encode())
     for shard in shards:
         digest.update(f"{kind} {shard.sha256}\n".encode())
-        for scheme, side in sorted(shard.sidecars.items()):
+        for scheme, side in sorted(shard.sidecars.items()) if sidecars else ():
             digest.update(f"{fmt.SCORES}-{scheme} {side.sha256}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def _entry(file: Shard | Sidecar) -> dict[str, Any]:
+    """Return what the manifest says of a file; `zst` only where there is such a copy."""
+    return {key: value for key, value in vars(file).items() if key != "zst" or value is not None}
 
 
 # ---- reading ----
@@ -176,25 +203,31 @@ def parse(content: object, where: str) -> Manifest:
         raise FormatError(
             f"{where}: the build is named {manifest.build}, but its files make {expected}; the manifest was changed"
         )
+    _known(content, "order", where)
+    if _get(content, "order", str, where) != manifest.order:
+        raise FormatError(f"{where}: order is {content['order']}, but its files make {manifest.order}; the manifest was changed")
     return manifest
 
 
-def files(manifest: Manifest) -> list[tuple[str, int, str]]:
-    """Return (file, bytes, sha256) of all files of a build, in manifest order."""
+def files(manifest: Manifest) -> list[File]:
+    """Return all files of a build's documents and their sidecars, in manifest order: a shard, then its sidecars by scheme."""
     found = []
     for shard in manifest.shards:
-        found.append((shard.file, shard.bytes, shard.sha256))
-        found.extend((side.file, side.bytes, side.sha256) for _, side in sorted(shard.sidecars.items()))
+        found.append(File(shard.file, shard.bytes, shard.sha256, shard.zst))
+        found.extend(File(side.file, side.bytes, side.sha256, side.zst) for _, side in sorted(shard.sidecars.items()))
     return found
 
 
 def _tokenizer(content: object, where: str) -> Tokenizer:
-    return Tokenizer(
+    found = Tokenizer(
         sha256=_get(content, "sha256", str, where),
         vocab_size=_get(content, "vocab_size", int, where),
         bos_id=_optional(content, "bos_id", where),
         eos_id=_optional(content, "eos_id", where),
     )
+    _known(content, "file", where)
+    file = None if _absent(content, "file") else _matching(content, "file", _FILE, where)
+    return replace(found, file=file)
 
 
 def _shard(content: object, where: str) -> Shard:
@@ -208,6 +241,7 @@ def _shard(content: object, where: str) -> Shard:
         sha256=_matching(content, "sha256", _SHA256, where),
         input=_get(content, "input", str, where),
         sidecars={scheme: _sidecar(side, f"{where}.sidecars[{scheme!r}]") for scheme, side in sidecars.items()},
+        zst=_optional(content, "zst", where),
     )
 
 
@@ -216,8 +250,22 @@ def _sidecar(content: object, where: str) -> Sidecar:
         file=_matching(content, "file", _FILE, where),
         sha256=_matching(content, "sha256", _SHA256, where),
         bytes=_get(content, "bytes", int, where),
-        columns=tuple(str(name) for name in _get(content, "columns", list, where)),
+        columns=_columns(_get(content, "columns", dict, where), f"{where}: columns"),
+        zst=_optional(content, "zst", where),
     )
+
+
+def _columns(content: Mapping[str, object], where: str) -> dict[str, str]:
+    unknown = {name: kind for name, kind in content.items() if kind not in fmt.COLUMN_TYPES}
+    if unknown:
+        raise FormatError(f"{where}: found {unknown}; the types of per-token columns are {', '.join(fmt.COLUMN_TYPES)}")
+    return {name: str(kind) for name, kind in content.items()}
+
+
+def _known(content: object, key: str, where: str) -> None:
+    """Raise FormatError unless the key is there, which builds of before it was have not."""
+    if not isinstance(content, dict) or key not in content:
+        raise FormatError(f"{where}: has no {key!r}; it was made by an earlier gristmill, run the build again")
 
 
 def _get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN401  the type is `kind`
@@ -233,9 +281,11 @@ def _get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN
 
 
 def _optional(content: object, key: str, where: str) -> int | None:
-    if isinstance(content, dict) and content.get(key) is None:
-        return None
-    return int(_get(content, key, int, where))
+    return None if _absent(content, key) else int(_get(content, key, int, where))
+
+
+def _absent(content: object, key: str) -> bool:
+    return isinstance(content, dict) and content.get(key) is None
 
 
 def _matching(content: object, key: str, pattern: re.Pattern[str], where: str) -> str:

@@ -22,7 +22,7 @@ from gristmill import format as fmt
 from gristmill import manifest as mf
 from gristmill.errors import FormatError
 from gristmill.format import TokenColumn
-from gristmill.manifest import Manifest
+from gristmill.manifest import File, Manifest
 from gristmill.packing import addresses
 
 OPEN_COLUMNS = 16_384  # memory maps kept; Linux allows 65,530 a process
@@ -170,16 +170,17 @@ def _check_kind(manifest: Manifest, path: Path) -> None:
 def _check_files(manifest: Manifest, root: Path, verify: bool) -> None:
     """Compare the files with the manifest: existence and size, and the sha256 where asked for. Raises FormatError."""
     files = mf.files(manifest)
-    for name, size, _ in files:
+    for file in files:
+        path = root / file.name
         try:
-            found = os.stat(root / name).st_size
+            found = os.stat(path).st_size
         except FileNotFoundError as error:
-            raise FormatError(f"{root / name}: missing; the manifest names {len(files)} files, copy them all") from error
-        if found != size:
-            raise FormatError(f"{root / name}: has {found} bytes, the manifest says {size}; copy the file again")
+            raise FormatError(f"{path}: missing; the manifest names {len(files)} files, copy them all") from error
+        if found != file.bytes:
+            raise FormatError(f"{path}: has {found} bytes, the manifest says {file.bytes}; copy the file again")
     if verify:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashlib releases the interpreter's lock
-            _compare(files, pool.map(partial(_sha256, root), (name for name, _, _ in files)), root)
+            _compare(files, pool.map(partial(_sha256, root), (file.name for file in files)), root)
 
 
 def _sha256(root: Path, name: str) -> str:
@@ -187,9 +188,9 @@ def _sha256(root: Path, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _compare(files: Sequence[tuple[str, int, str]], digests: Iterable[str], root: Path) -> None:
-    for (name, _, expected), found in zip(files, digests, strict=True):
-        if found != expected:
+def _compare(files: Sequence[File], digests: Iterable[str], root: Path) -> None:
+    for file, found in zip(files, digests, strict=True):
+        if found != file.sha256:
             raise FormatError(
-                f"{root / name}: sha256 is {found}, the manifest says {expected}; the file is damaged, copy it again"
+                f"{root / file.name}: sha256 is {found}, the manifest says {file.sha256}; the file is damaged, copy it again"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,8 @@ class Documents(Sink):
         bytes_per_shard: a new file is begun when the running size of the texts (UTF-8, before compression) would pass this;
             a longer document has a file of its own.
     """
+
+    version: ClassVar[int] = 2
 
     bytes_per_shard: int = 268_435_456
 

@@ -1,7 +1,8 @@
 """`shards`: token shards for training, with per-token scores in sidecars; the format is `gristmill/format.py`.
 
 Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
-are such `bos_id`, `eos_id`), and any per-token float16 columns, whose fields may carry their `scheme`.
+are such `bos_id`, `eos_id`), and any per-token columns (lists of float16, float32 or bool), whose fields may carry their
+`scheme`.
 Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`; `assemble` numbers the files of a build and makes its manifest.
 """
 
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
     plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in extra]
     schemes: dict[str, list[pa.Field]] = {}
     for field in schema:
-        if pa.types.is_list(field.type) and field.type.value_type == pa.float16():
+        if fmt.column_type(field.type):
             scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
             assert _SCHEME_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
             schemes.setdefault(scheme, []).append(field)
@@ -94,7 +95,7 @@ def _check(batches: Mapping[str, pa.RecordBatch], tokenizer: Tokenizer) -> None:
     for kind, batch in batches.items():
         for name in batch.schema.names:
             column = batch.column(name)
-            if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
+            if fmt.column_type(column.type):
                 assert column.null_count == 0 and column.values.null_count == 0, f"shards: nulls in {kind}: {name}"
                 assert column.offsets.equals(tokens.offsets), f"shards: {kind}: {name} has other lengths than input_ids"
 
@@ -143,11 +144,14 @@ class _Files:
                 "text_bytes": self._text_bytes,
                 "languages": dict(sorted(self._languages.items())),
                 "dtype": str(self._layout.tokens.field(fmt.INPUT_IDS).type.value_type),
-                "tokenizer": dict(vars(self._layout.tokenizer)),
+                "tokenizer": {key: value for key, value in vars(self._layout.tokenizer).items() if key != "file"},
             }
         }
         for scheme, schema in self._layout.scores.items():
-            stats[f"{fmt.SCORES}-{scheme}"] = {"scheme": scheme, "columns": schema.names[1:]}
+            stats[f"{fmt.SCORES}-{scheme}"] = {
+                "scheme": scheme,
+                "columns": {f.name: fmt.column_type(f.type) for f in list(schema)[1:]},
+            }
         return [Part(kind, self._number, path, self._rows, stats[kind]) for kind, path in self._paths.items()]
 
 
@@ -200,6 +204,8 @@ class Shards(Sink):
             `language` is kept when it is there.
     """
 
+    version: ClassVar[int] = 2
+
     tokens_per_shard: int = 50_000_000
     columns: tuple[str, ...] = ()
 
@@ -231,7 +237,7 @@ class Shards(Sink):
             for side in scores.get((part.shard, part.number), []):
                 name = fmt.file_name(side.kind, number)
                 links[name] = side.data
-                sidecars[side.stats["scheme"]] = mf.Sidecar(name, side.sha256, side.bytes, tuple(side.stats["columns"]))
+                sidecars[side.stats["scheme"]] = mf.Sidecar(name, side.sha256, side.bytes, side.stats["columns"])
             shards.append(_shard(part, number, sidecars))
         tokenizer = _common(tokens, "tokenizer")
         manifest = mf.Manifest(

@@ -16,14 +16,20 @@ from gristmill.errors import FormatError
 from gristmill.format import Tokenizer
 from gristmill.manifest import Manifest, Shard, Sidecar
 
-SIDE = Sidecar("scores-rho1-00000.arrow", "b" * 64, 50, ("excess", "ref_loss"))
+SIDE = Sidecar("scores-rho1-00000.arrow", "b" * 64, 50, {"excess": "float16", "keep": "bool"}, 40)
 SHARDS = (
-    Shard("tokens-00000.arrow", 2, 30, 100, 500, "a" * 64, "in-0", {"rho1": SIDE}),
+    Shard("tokens-00000.arrow", 2, 30, 100, 500, "a" * 64, "in-0", {"rho1": SIDE}, 450),
     Shard("tokens-00001.arrow", 1, 12, 40, 300, "c" * 64, "in-1"),
 )
 LINEAGE = {"inputs": [{"name": "é.warc.gz", "uri": "s3://crawl/é.warc.gz", "bytes": 9}], "stages": []}
 MANIFEST = Manifest(
-    "tokens", mf.build_id("tokens", SHARDS), "demo", Tokenizer("d" * 64, 1000, None, 1), "uint16", SHARDS, LINEAGE
+    "tokens",
+    mf.build_id("tokens", SHARDS),
+    "demo",
+    Tokenizer("d" * 64, 1000, None, 1, "tokenizer.json"),
+    "uint16",
+    SHARDS,
+    LINEAGE,
 )
 
 
@@ -90,7 +96,17 @@ def _changed(path: str, value: object) -> object:
         ("shards/0/file", "../../etc/passwd", r"shards\[0\]: 'file' is '../../etc/passwd', must match"),
         ("shards/0/sha256", "a" * 63, r"shards\[0\]: 'sha256' is"),
         ("shards/0/sidecars/rho1/file", "/tmp/x", r"shards\[0\].sidecars\['rho1'\]: 'file' is '/tmp/x'"),
-        ("shards/0/sidecars/rho1/columns", None, r"'columns' must be list, found nothing"),
+        ("shards/0/sidecars/rho1/columns", None, r"'columns' must be dict, found nothing"),
+        (
+            "shards/0/sidecars/rho1/columns/keep",
+            "int8",
+            r"columns: found {'keep': 'int8'}; the types of per-token columns are float16, ",
+        ),
+        ("shards/0/zst", -1, r"shards\[0\]: 'zst' is -1, must not be negative"),
+        ("order", "0" * 32, r"here: order is 0{32}, but its files make [0-9a-f]{32}; the manifest was changed"),
+        ("order", None, r"here: has no 'order'; it was made by an earlier gristmill, run the build again"),
+        ("tokenizer/file", None, r"here: tokenizer: has no 'file'; it was made by an earlier gristmill, run the build again"),
+        ("tokenizer/file", "../x", r"here: tokenizer: 'file' is '../x', must match"),
         ("shards/0", [], r"shards\[0\]: expected an object, found list"),
         ("tokenizer/vocab_size", None, r"here: tokenizer: 'vocab_size' must be int, found nothing"),
         ("tokenizer", 7, r"here: tokenizer: expected an object, found int"),
@@ -103,7 +119,27 @@ def test_damage_is_named(path, value, message):
 
 def test_optional_values():
     content = _changed("tokenizer/eos_id", None)
+    assert mf.parse(content, "here").tokenizer == Tokenizer("d" * 64, 1000, file="tokenizer.json")
+    content["tokenizer"]["file"] = None
     assert mf.parse(content, "here").tokenizer == Tokenizer("d" * 64, 1000)
+    assert '"zst": 450' in MANIFEST.to_json().decode() and MANIFEST.to_json().decode().count("zst") == 2
+
+
+def test_order_is_of_the_documents_alone():
+    """New sidecars, names and copies leave it; other tokens or another order of shards change it."""
+    lines = ["gristmill 1", f"tokens {'a' * 64}", f"tokens {'c' * 64}", ""]
+    assert MANIFEST.order == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32] != MANIFEST.build
+    bare = tuple(dataclasses.replace(shard, sidecars={}, zst=None, file="x", input="y") for shard in SHARDS)
+    assert dataclasses.replace(MANIFEST, shards=bare).order == MANIFEST.order == mf.build_id("tokens", bare)
+    assert len({MANIFEST.order, *(dataclasses.replace(MANIFEST, shards=s).order for s in (SHARDS[::-1], SHARDS[:1]))}) == 3
+
+
+def test_files():
+    assert mf.files(MANIFEST) == [
+        mf.File("tokens-00000.arrow", 500, "a" * 64, 450),
+        mf.File("scores-rho1-00000.arrow", 50, "b" * 64, 40),
+        mf.File("tokens-00001.arrow", 300, "c" * 64),
+    ]
 
 
 def _output(root: Path) -> Path:

@@ -63,7 +63,7 @@ def test_parts_are_described(tmp_path):
     assert sum(part.stats["tokens"] for part in tokens) == sum(map(len, IDS))
     assert all(part.stats["tokens"] <= 100 for part in tokens)
     assert sum(part.stats["text_bytes"] for part in tokens) == sum(len(text.encode()) for text in table()["text"].to_pylist())
-    assert scores[0].stats == {"scheme": "rho1", "columns": ["excess"]}
+    assert scores[0].stats == {"scheme": "rho1", "columns": {"excess": "float16"}}
     json.dumps([part.stats for part in parts])
 
 
@@ -125,7 +125,7 @@ def test_assembled_build(tmp_path):
     folder = folder_of(assembly, tmp_path)
     manifest = mf.load(folder / assembly.manifest)
     assert manifest.build == assembly.id
-    assert sorted(assembly.links) == sorted(name for name, _, _ in mf.files(manifest))
+    assert sorted(assembly.links) == sorted(file.name for file in mf.files(manifest))
     assert [shard.file for shard in manifest.shards] == [f"tokens-{n:05d}.arrow" for n in range(len(manifest.shards))]
     assert sorted({shard.input for shard in manifest.shards}) == ["shard-0", "shard-2"]
     seen = []
