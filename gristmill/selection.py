@@ -1,7 +1,8 @@
 """Which tokens to train on, decided at read time from per-token scores that the shards carry.
 
-A selection names the column it reads and turns scores into a mask; nothing is read or written here. Scores belong to
-the token as the *target*; a document's first token has none (NaN), since nothing stands before it.
+A selection names the columns it reads and turns scores into a mask or into weights; nothing is read or written here. Scores
+belong to the token as the *target* (they are aligned with the labels); a document's first token has none (NaN), since nothing
+stands before it.
 
 Missing scores are never compared: `missing="drop"` leaves those tokens out, `missing="keep"` trains on them; either way
 they do not count towards a share.
@@ -9,110 +10,114 @@ they do not count towards a share.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
-Scores = npt.NDArray[np.floating]
-Keys = npt.NDArray[np.signedinteger]
+from gristmill import ranking
+from gristmill.ranking import Count, Int64, Mask, Scope, Scores
 
+Weights = npt.NDArray[np.float32]
 Missing = Literal["drop", "keep"]
+Direction = Literal["high", "low"]
+
+SCOPES = ("batch", "sequence", "document")
 
 
 class Selection(Protocol):
     """What the reader needs of a selection."""
 
     @property
-    def column(self) -> str:
-        """The per-token column that `mask` wants."""
+    def columns(self) -> tuple[str, ...]:
+        """The per-token columns that `weigh` wants, in its order."""
         ...
 
     @property
-    def scope(self) -> Literal["batch", "sequence"]:
-        """`batch`: the mask of a token depends on the scores of the whole global batch; `sequence`: on its row alone."""
+    def scope(self) -> Scope:
+        """What a token's result depends on: the whole global batch, its row alone, or its document's piece in the row."""
         ...
 
-    def mask(self, scores: Scores, valid: Mask) -> Mask:
-        """Return which tokens to train on: shape (batch, length), true only where `valid` is."""
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask | Weights:
+        """Return what to train on.
+
+        Args:
+            scores: an array for each of `columns`, shape (rows, length): what belongs to each label.
+            valid: bool, same shape: there is a label.
+            starts: bool, same shape: the label begins a document; may be None unless the scope is `document`.
+
+        Returns:
+            Same shape: bool, train on it or not; or float32, its weight in the loss, at least 0. False or 0 where not `valid`.
+        """
         ...
-
-
-def share_count(keep: float, total: int) -> int:
-    """Return how many of `total` a share of `keep` is: rounded to the nearest, halves up, on the decimal as it is written."""
-    share = Fraction(repr(float(keep)))
-    return (2 * share.numerator * total + share.denominator) // (2 * share.denominator)
-
-
-def sort_keys(scores: Scores) -> tuple[Keys, Mask]:
-    """Return (integers that sort as the scores do, equal where they are equal; where the score is NaN), of the same shape.
-
-    Bits instead of floats: numpy compares and partitions float16 at a tenth of the speed of integers.
-    """
-    width = scores.dtype.itemsize
-    bits: Keys = np.ascontiguousarray(scores).view(f"i{width}")
-    largest = np.iinfo(bits.dtype).max
-    sign = bits >> (8 * width - 1)  # -1 or 0
-    keys = (bits ^ (sign & largest)) - sign  # sign and magnitude to two's complement: -0.0 becomes 0
-    infinity = np.array(np.inf, dtype=scores.dtype).view(bits.dtype)
-    return keys.astype(np.int64 if width == 8 else np.int32), (bits & largest) > infinity
-
-
-def top_mask(keys: Keys, candidates: Mask, count: int) -> Mask:
-    """Return a mask of exactly `count` candidates with the highest keys; among equals the earlier in row order wins.
-
-    Args:
-        keys: int32 or int64, any shape.
-        candidates: boolean, same shape.
-        count: from 0 to the number of candidates.
-    """
-    if count == 0:
-        return np.zeros(keys.shape, dtype=np.bool_)
-    ranked = np.where(candidates, keys, np.iinfo(keys.dtype).min)
-    border = np.partition(ranked, keys.size - count, axis=None)[keys.size - count]
-    chosen: Mask = candidates & (ranked > border)
-    ties = np.flatnonzero(candidates & (ranked == border))
-    chosen.reshape(-1)[ties[: count - int(np.count_nonzero(chosen))]] = True
-    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopShare:
-    """Train on the share `keep` of tokens with the highest (or lowest) score (Rho-1, Lin et al. 2024: excess loss, 60%).
+    """Train on the share `keep` of tokens with the highest (or lowest) score (Rho-1, arXiv 2404.07965: excess loss, 60%).
 
-    The share is of the tokens that have a score, in the global batch (`scope="batch"`, the paper's) or in each sequence;
-    `share_count` gives the exact number. Equal scores: the token earlier in the batch wins. With `scope="batch"` every rank
-    looks at the scores of the whole global batch, so the mask does not depend on the number of ranks.
+    The share is of the tokens that have a score, in the global batch (`scope="batch"`, the paper's), in each sequence, or in each
+    document's piece of a sequence; `ranking.share_count` gives the exact number. Equal scores: the token earlier in the batch
+    wins. With `scope="batch"` every rank looks at the scores of the whole global batch, so the mask does not depend on the
+    number of ranks.
     """
 
     column: str = "excess"
     keep: float = 0.6
-    scope: Literal["batch", "sequence"] = "batch"
-    direction: Literal["high", "low"] = "high"
+    scope: Scope = "batch"
+    direction: Direction = "high"
     missing: Missing = "drop"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.keep <= 1.0:
             raise ValueError(f"TopShare: keep is {self.keep!r}; allowed are 0.0 to 1.0")
-        _allowed("TopShare", "scope", self.scope, ("batch", "sequence"))
+        _allowed("TopShare", "scope", self.scope, SCOPES)
         _allowed("TopShare", "direction", self.direction, ("high", "low"))
         _allowed("TopShare", "missing", self.missing, ("drop", "keep"))
 
-    def mask(self, scores: Scores, valid: Mask) -> Mask:
-        """See `Selection.mask`."""
-        keys, absent = sort_keys(scores)
-        if self.direction == "low":
-            keys = -keys
-        candidates = valid & ~absent
-        rows = [slice(None)] if self.scope == "batch" else [slice(row, row + 1) for row in range(len(scores))]
-        out = np.empty(scores.shape, dtype=np.bool_)
-        for row in rows:
-            count = share_count(self.keep, int(np.count_nonzero(candidates[row])))
-            out[row] = top_mask(keys[row], candidates[row], count)
-        return out | (valid & absent) if self.missing == "keep" else out
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask:
+        """See `Selection.weigh`."""
+        return _highest(self, scores[0], valid, starts, ranking.share_count, self.keep, ties=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantile:
+    """Train on tokens whose score is at or above the α-quantile of those in its scope (ESLM, arXiv 2505.19893: value at risk).
+
+    The quantile of n scores is the least s with at least α · n of them at or below it, so about the top 1 - α remain, and all
+    that equal the quantile. On a stored loss the mean loss over what remains is the conditional value at risk.
+    `direction="low"` takes the other tail: as if every score had the other sign.
+    """
+
+    column: str = "ref_loss"
+    alpha: float = 0.4
+    scope: Scope = "batch"
+    direction: Direction = "high"
+    missing: Missing = "drop"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.alpha < 1.0:
+            raise ValueError(f"Quantile: alpha is {self.alpha!r}; allowed are 0.0 to below 1.0")
+        _allowed("Quantile", "scope", self.scope, SCOPES)
+        _allowed("Quantile", "direction", self.direction, ("high", "low"))
+        _allowed("Quantile", "missing", self.missing, ("drop", "keep"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask:
+        """See `Selection.weigh`."""
+        return _highest(self, scores[0], valid, starts, ranking.tail_count, self.alpha, ties=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,29 +129,217 @@ class Threshold:
     high: float | None = None
     missing: Missing = "drop"
 
-    @property
-    def scope(self) -> Literal["batch", "sequence"]:
-        """See `Selection.scope`."""
-        return "sequence"
-
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
             raise ValueError("Threshold: give low, high, or both; with neither every token would pass")
+        for name, limit in (("low", self.low), ("high", self.high)):
+            if limit is not None and math.isnan(limit):
+                raise ValueError(f"Threshold: {name} is {limit!r}; give a number, or None to leave that side open")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"Threshold: low is {self.low!r}, above high, which is {self.high!r}; no token could pass")
         _allowed("Threshold", "missing", self.missing, ("drop", "keep"))
 
-    def mask(self, scores: Scores, valid: Mask) -> Mask:
-        """See `Selection.mask`."""
-        wide = scores.astype(np.float64)  # the limits are compared as written, not rounded to the scores' type
-        passed = ~np.isnan(wide)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    @property
+    def scope(self) -> Scope:
+        """See `Selection.scope`."""
+        return "sequence"
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask:
+        """See `Selection.weigh`."""
+        _want_floats("Threshold", self.column, scores[0])
+        wide = scores[0].astype(np.float64)  # the limits are compared as written, not rounded to the scores' type
+        passed: Mask = ~np.isnan(wide) if self.missing == "drop" else np.ones(wide.shape, dtype=np.bool_)
         if self.low is not None:
-            passed &= wide >= self.low
+            passed &= ~(wide < self.low)  # not `>=`: NaN stays what `missing` says
         if self.high is not None:
-            passed &= wide <= self.high
-        if self.missing == "keep":
-            passed |= np.isnan(wide)
+            passed &= ~(wide > self.high)
         return valid & passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMask:
+    """Train on the tokens that a stored bool column marks, as it is."""
+
+    column: str = "mask"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    @property
+    def scope(self) -> Scope:
+        """See `Selection.scope`."""
+        return "sequence"
+
+    def weigh(self, scores: Sequence[npt.NDArray[Any]], valid: Mask, starts: Mask | None) -> Mask:
+        """See `Selection.weigh`; `scores[0]` is bool."""
+        if scores[0].dtype != np.bool_:
+            raise ValueError(
+                f"StoredMask: column {self.column!r} is {scores[0].dtype}, not bool; "
+                "Threshold, TopShare and StoredWeights take scores"
+            )
+        return valid & scores[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """Weigh each token's loss by a stored score, cut to the range from 0 to `highest`.
+
+    So a column of weights is taken as it is, and a score such as the excess loss weighs in proportion, nothing below zero.
+    """
+
+    column: str = "weight"
+    highest: float | None = None
+    missing: Missing = "drop"
+
+    def __post_init__(self) -> None:
+        if self.highest is not None and not 0.0 < self.highest < math.inf:
+            raise ValueError(f"StoredWeights: highest is {self.highest!r}; allowed are numbers above 0, or None for no limit")
+        _allowed("StoredWeights", "missing", self.missing, ("drop", "keep"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    @property
+    def scope(self) -> Scope:
+        """See `Selection.scope`."""
+        return "sequence"
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Weights:
+        """See `Selection.weigh`.
+
+        Raises:
+            ValueError: an infinite weight.
+        """
+        _want_floats("StoredWeights", self.column, scores[0])
+        weights = np.clip(scores[0].astype(np.float32), 0, self.highest)
+        if self.highest is None and np.isposinf(weights).any():
+            raise ValueError(f"StoredWeights: column {self.column!r} has an infinite weight; set highest to cut it off")
+        return _settle(weights, valid, self.missing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftWeights:
+    """Weigh each token's loss by floor + (1 - floor) · sigmoid((score - centre) / temperature): a threshold without an edge.
+
+    As the temperature goes to 0 this becomes `Threshold(low=centre)`. `floor` mixes in plain training, where every token
+    weighs the same, as the dense weightings of Helm et al. 2025 (arXiv 2503.09202) do, whose scores are differences of two
+    models' losses too. `direction="low"` weighs low scores high.
+    """
+
+    column: str = "excess"
+    centre: float = 0.0
+    temperature: float = 1.0
+    floor: float = 0.0
+    direction: Direction = "high"
+    missing: Missing = "drop"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.centre):
+            raise ValueError(f"SoftWeights: centre is {self.centre!r}; allowed are finite numbers")
+        if not 0.0 < self.temperature < math.inf:
+            raise ValueError(f"SoftWeights: temperature is {self.temperature!r}; allowed are numbers above 0")
+        if not 0.0 <= self.floor <= 1.0:
+            raise ValueError(f"SoftWeights: floor is {self.floor!r}; allowed are 0.0 to 1.0")
+        _allowed("SoftWeights", "direction", self.direction, ("high", "low"))
+        _allowed("SoftWeights", "missing", self.missing, ("drop", "keep"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    @property
+    def scope(self) -> Scope:
+        """See `Selection.scope`."""
+        return "sequence"
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Weights:
+        """See `Selection.weigh`."""
+        _want_floats("SoftWeights", self.column, scores[0])
+        sharpness = (0.5 if self.direction == "high" else -0.5) / self.temperature
+        half = np.tanh((scores[0].astype(np.float32) - np.float32(self.centre)) * np.float32(sharpness))
+        weights = self.floor + (1.0 - self.floor) * (0.5 + 0.5 * half)  # sigmoid by tanh, which has no overflow
+        return _settle(weights.astype(np.float32, copy=False), valid, self.missing)
+
+
+@dataclass(frozen=True, init=False)
+class Both:
+    """Train on what all of several selections take; the product, where some give weights.
+
+    Each selects by itself, from all tokens: Rho-1's self-reference is `Both(TopShare(column="ref_loss", keep=0.7,
+    direction="low"), TopShare(column="entropy", keep=0.7, direction="low"))`, and `Both(Quantile(column="loss"),
+    Threshold(column="ref_loss", high=4.0))` is ESLM's tail without what no model can predict.
+    """
+
+    parts: tuple[Selection, ...]
+
+    def __init__(self, *parts: Selection) -> None:
+        if len(parts) < 2:
+            raise ValueError(f"Both: {len(parts)} selections; give two or more")
+        scopes = {part.scope for part in parts}
+        if {"batch", "document"} <= scopes:
+            raise ValueError("Both: one part has scope batch and another scope document; give them one of the two")
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`: those of all parts, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.columns))
+
+    @property
+    def scope(self) -> Scope:
+        """See `Selection.scope`: the widest of the parts'."""
+        scopes = {part.scope for part in self.parts}
+        return "batch" if "batch" in scopes else "document" if "document" in scopes else "sequence"
+
+    def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask | Weights:
+        """See `Selection.weigh`."""
+        named = dict(zip(self.columns, scores, strict=True))
+        out: Mask | Weights = valid
+        for part in self.parts:
+            found = part.weigh([named[name] for name in part.columns], valid, starts)
+            out = np.multiply(out, found)  # of two masks: both
+        return out
+
+
+def _highest(
+    how: TopShare | Quantile, scores: Scores, valid: Mask, starts: Mask | None, count: Count, share: float, *, ties: bool
+) -> Mask:
+    """Return the mask of the `count(share, scored)` highest scores of each group, and of the missing as asked."""
+    _want_floats(type(how).__name__, how.column, scores)
+    keys, absent = ranking.sort_keys(scores)
+    if how.direction == "low":
+        np.negative(keys, out=keys)
+    candidates = valid & ~absent
+    begins: Int64 = ranking.group_begins(how.scope, scores.shape, starts)
+    totals = ranking.group_totals(candidates, begins)
+    if len(begins) == 1:
+        chosen = ranking.top_mask(keys, candidates, count(share, int(totals[0])), ties=ties)
+    else:
+        counts = ranking.count_table(count, share, scores.shape[1])[totals]
+        chosen = ranking.top_mask_in_groups(keys, 8 * scores.dtype.itemsize, candidates, begins, counts, ties=ties)
+    return chosen | (valid & absent) if how.missing == "keep" else chosen
+
+
+def _settle(weights: Weights, valid: Mask, missing: Missing) -> Weights:
+    """Return the weights, 0 where not valid, and 0 or 1 where they are NaN."""
+    weights[np.isnan(weights)] = 1.0 if missing == "keep" else 0.0
+    weights[~valid] = 0.0
+    return weights
+
+
+def _want_floats(where: str, column: str, scores: npt.NDArray[Any]) -> None:
+    if scores.dtype.kind != "f":
+        raise ValueError(f"{where}: column {column!r} is {scores.dtype}; it takes float16 or float32 (StoredMask takes bool)")
 
 
 def _allowed(where: str, name: str, found: str, allowed: tuple[str, ...]) -> None:
