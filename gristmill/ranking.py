@@ -118,12 +118,12 @@ def top_mask_in_groups(keys: Keys, bits: int, candidates: Mask, begins: Int64, c
     """
     if bits == 64:  # no room for the group: ranks instead
         keys, bits = np.unique(keys, return_inverse=True)[1].reshape(keys.shape), 32
-    kind = np.int32 if bits == 16 and len(begins) < 1 << 15 else np.int64
+    kind: np.dtype[np.signedinteger] = np.dtype(np.int32 if bits == 16 and len(begins) < 1 << 15 else np.int64)
     ends = np.append(begins[1:], keys.size)
     sizes = ends - begins
     lowest = -(1 << (bits - 1))  # below every key of so many bits, and its sum with a group above the group before
-    packed = np.where(candidates, keys, lowest).reshape(-1).astype(kind, copy=False)
-    packed += np.repeat(np.arange(len(begins), dtype=kind) << bits, sizes)
+    packed: Keys = np.where(candidates, keys, lowest).reshape(-1).astype(kind, copy=False)
+    packed += np.repeat(np.arange(len(begins)).astype(kind) << bits, sizes)
     order = np.sort(packed)
     borders = np.where(counts > 0, order[np.minimum(ends - counts, keys.size - 1)], np.iinfo(kind).max)
     border = np.repeat(borders, sizes)

@@ -184,7 +184,8 @@ class StoredMask:
                 f"StoredMask: column {self.column!r} is {scores[0].dtype}, not bool; "
                 "Threshold, TopShare and StoredWeights take scores"
             )
-        return valid & scores[0]
+        chosen: Mask = valid & scores[0]
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
