@@ -5,23 +5,18 @@ record batch are one contiguous stream of tokens: tools see documents, the reade
 Per-token scores lie in sidecar files with the same rows and the same list offsets. A corpus of texts is an Arrow IPC file
 with zstd-compressed buffers.
 
-Reads: shards, by memory map. Writes: nothing itself; `exact` and `token_schema` are what the sinks write with.
+Reads: nothing (`column.py` does). Writes: nothing itself; `exact` and `token_schema` are what the sinks write with.
 """
 
 from __future__ import annotations
 
-import mmap
-from bisect import bisect_left, bisect_right
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-
-from gristmill.errors import FormatError
 
 VERSION = 1
 
@@ -32,6 +27,10 @@ BATCH_ROWS = 1 << 20
 TOKENS = "tokens"
 SCORES = "scores"
 DOCUMENTS = "documents"
+
+ZST = ".zst"  # ends the name of the copy for transport of the file named before it
+
+SCORES_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # of a model or policy, as part of file names
 
 DOC_ID = "doc_id"
 INPUT_IDS = "input_ids"
@@ -65,8 +64,8 @@ class Tokenizer:
 
 
 def file_name(kind: str, number: int) -> str:
-    """Return the name of a build's file, such as `tokens-00000.arrow` or `scores-rho1-00000.arrow`."""
-    return f"{kind}-{number:05d}.arrow"
+    """Return the name of a build's file, such as `tokens-00000.arrow` or `scores-rho1-00000.arrow`; of a copy with `.zst`."""
+    return f"{kind.removesuffix(ZST)}-{number:05d}.arrow{ZST if kind.endswith(ZST) else ''}"
 
 
 def token_list(kind: pa.DataType) -> pa.DataType:
@@ -206,109 +205,3 @@ def _exact_numbers(array: pa.Array, kind: pa.DataType, bitmap: pa.Buffer | None,
         rows[~valid] = 0
         data = pa.py_buffer(rows)
     return pa.Array.from_buffers(kind, len(array), [bitmap, data])
-
-
-# ---- reading ----
-
-
-class TokenColumn:
-    """One per-token column of a shard on a memory map: tokens or scores, addressed by the token's number in the shard.
-
-    Attributes:
-        tokens: values in all record batches.
-        documents: rows in all record batches.
-    """
-
-    def __init__(self, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
-        self.values: list[npt.NDArray[Any]] = []
-        self._offsets: list[npt.NDArray[np.int32]] = []
-        self._searchable: list[memoryview] = []  # bisect on a memoryview takes half the time of one on a numpy array
-        self._begins: list[int] = []
-        self._ends: list[int] = []
-        self._rows: list[int] = []
-        self.tokens = self.documents = 0
-        for number in range(reader.num_record_batches):
-            array = reader.get_batch(number).column(column)
-            offsets = array.offsets.to_numpy()
-            self.values.append(array.values.to_numpy()[offsets[0] : offsets[-1]])
-            self._offsets.append(offsets - offsets[0] if offsets[0] else offsets)
-            self._searchable.append(self._offsets[-1].data)
-            self._begins.append(self.tokens)
-            self._rows.append(self.documents)
-            self.tokens += len(self.values[-1])
-            self.documents += len(array)
-            self._ends.append(self.tokens)
-
-    def window(self, begin: int, count: int) -> npt.NDArray[Any]:
-        """Return a view of `count` values from token `begin` on, fewer where the record batch ends before.
-
-        `begin` must be below `tokens`.
-        """
-        batch = bisect_right(self._ends, begin)
-        start = begin - self._begins[batch]
-        return self.values[batch][start : start + count]
-
-    def starts(self, begin: int, count: int) -> npt.NDArray[np.bool_]:
-        """Return which of the tokens of `window` begin a document, bool, of the same length."""
-        batch = bisect_right(self._ends, begin)
-        start = begin - self._begins[batch]
-        stop = min(start + count, len(self.values[batch]))
-        first = bisect_left(self._searchable[batch], start)
-        last = bisect_left(self._searchable[batch], stop, first)
-        out = np.zeros(stop - start, dtype=np.bool_)
-        out[self._offsets[batch][first:last] - start] = True
-        return out
-
-    def locate(self, token: int) -> tuple[int, int]:
-        """Return (row in the shard, position in the document) of a token."""
-        batch = bisect_right(self._ends, token)
-        start = token - self._begins[batch]
-        row = bisect_right(self._searchable[batch], start) - 1
-        return self._rows[batch] + row, start - self._searchable[batch][row]
-
-
-def open_file(path: Path, kind: str) -> pa.ipc.RecordBatchFileReader:
-    """Map a file of this format into memory and check what its metadata says.
-
-    Raises:
-        FormatError: not an Arrow IPC file, or another kind or version.
-    """
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        reader = pa.ipc.open_file(pa.py_buffer(mapped))
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise FormatError(
-            f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
-        ) from error
-    if hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
-    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
-    found = (metadata.get(VERSION_KEY), metadata.get(KIND_KEY))
-    if found != (str(VERSION), kind):
-        raise FormatError(f"{path}: format version and kind are {found}; this reader knows {(str(VERSION), kind)}")
-    return reader
-
-
-def open_column(path: Path, kind: str, column: str) -> TokenColumn:
-    """Open one per-token column of a shard or sidecar without copying. Raises FormatError when it is not there."""
-    reader = open_file(path, kind)
-    if column not in reader.schema.names:
-        raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
-    return TokenColumn(reader, column)
-
-
-def read_row(path: Path, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return one document of a token shard as a dict of Python values (all columns, or those named).
-
-    Raises:
-        IndexError: `row` is not in the file.
-    """
-    reader = open_file(path, TOKENS)
-    left = row
-    for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        if 0 <= left < batch.num_rows:
-            return dict(batch.select(columns or batch.schema.names).slice(left, 1).to_pylist()[0])
-        left -= batch.num_rows
-    raise IndexError(f"{path}: no row {row}; it has {row - left} rows")

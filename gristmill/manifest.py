@@ -76,8 +76,8 @@ class Manifest:
 
     @property
     def order(self) -> str:
-        """Fingerprint of the documents and their order, 32 hex digits: the id that the build would have without sidecars."""
-        return _digest(self.kind, self.shards, sidecars=False)
+        """Fingerprint of the documents in their order, 32 hex digits: the id that a build without sidecars and copies has."""
+        return _digest(self.kind, self.shards, everything=False)
 
     @property
     def documents(self) -> int:
@@ -119,17 +119,21 @@ class Manifest:
 def build_id(kind: str, shards: Iterable[Shard]) -> str:
     """Return the id of a build, 32 hex digits: sha256 over the format's version and each file's kind and sha256.
 
-    In manifest order, and within a shard the main file (of `kind`), then its sidecars sorted by scheme.
+    In manifest order, and within a shard the main file (of `kind`), then its sidecars sorted by scheme; the size of a copy
+    for transport follows its file. So builds of one id have the same files.
     """
-    return _digest(kind, shards, sidecars=True)
+    return _digest(kind, shards, everything=True)
 
 
-def _digest(kind: str, shards: Iterable[Shard], *, sidecars: bool) -> str:
+def _digest(kind: str, shards: Iterable[Shard], *, everything: bool) -> str:
     digest = hashlib.sha256(f"{FORMAT} {fmt.VERSION}\n".encode())
     for shard in shards:
-        digest.update(f"{kind} {shard.sha256}\n".encode())
-        for scheme, side in sorted(shard.sidecars.items()) if sidecars else ():
-            digest.update(f"{fmt.SCORES}-{scheme} {side.sha256}\n".encode())
+        named: list[tuple[str, Shard | Sidecar]] = [(kind, shard)]
+        named += [(f"{fmt.SCORES}-{scheme}", side) for scheme, side in sorted(shard.sidecars.items())]
+        for name, file in named if everything else named[:1]:
+            digest.update(f"{name} {file.sha256}\n".encode())
+            if everything and file.zst is not None:
+                digest.update(f"zst {file.zst}\n".encode())
     return digest.hexdigest()[:32]
 
 
@@ -265,7 +269,7 @@ def _columns(content: Mapping[str, object], where: str) -> dict[str, str]:
 def _known(content: object, key: str, where: str) -> None:
     """Raise FormatError unless the key is there, which builds of before it was have not."""
     if not isinstance(content, dict) or key not in content:
-        raise FormatError(f"{where}: has no {key!r}; it was made by an earlier gristmill, run the build again")
+        raise FormatError(f"{where}: has no {key!r}; it was made by an earlier gristmill: delete it and run the build again")
 
 
 def _get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN401  the type is `kind`

@@ -18,8 +18,8 @@ from pipeline.child import Failure
 from pipeline.errors import StoreError, StoreFull
 from pipeline.plan import Plan, Step, Unit
 from pipeline.segment import Task, read_manifest
-from pipeline.stage import Stored
-from pipeline.store import Store, open_store, probe
+from pipeline.stage import Attachment, Stored
+from pipeline.store import Store, open_read, open_store, probe
 
 READERS = 16  # threads that read manifests: latency-bound on S3
 
@@ -160,9 +160,19 @@ def stored_parts(units: Sequence[Mapping[str, Any]]) -> list[Stored]:
     ]
 
 
+def attachments(plan: Plan) -> list[Attachment]:
+    """Read the files that the stages of a plan attach, in the order of the stages."""
+    found = []
+    for _, stage in plan.stages:
+        for name, path in stage.attachments().items():
+            with open_read(path) as file:
+                found.append(Attachment(name, file.read()))
+    return found
+
+
 def _finish(plan: Plan, store: Store, options: Options, run: dict[str, Any], done: Mapping[str, int]) -> Outcome:
     units = manifests(store, plan.steps[-1])
-    assembly = plan.sink().assemble(stored_parts(units), plan.lineage())
+    assembly = plan.sink().assemble(stored_parts(units), plan.lineage(), attachments(plan))
     folder = f"builds/{assembly.id}"
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(lambda link: store.link_new(link[1], f"{folder}/{link[0]}"), assembly.links.items()))

@@ -57,6 +57,10 @@ class Stage:
         """Return paths whose content decides the output (models, tokenizers): hashed into the fingerprint."""
         return ()
 
+    def attachments(self) -> Mapping[str, str]:
+        """Return those of `files()` that a build may keep a copy of, so that others understand it: name there → path."""
+        return {}
+
     def check(self) -> None:
         """Raise UserError when something the parameters name cannot be used; called once by the driver when planning."""
 
@@ -188,8 +192,19 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """A file that a stage of the build attaches (its tokenizer): the name it would have in the build's folder, and its bytes."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Assembly:
-    """A finished build: its id, the files to link (name → data path) and to write (name → bytes) in its folder."""
+    """A finished build: its id, the files to link (name → data path) and to write (name → bytes), these in order, in its folder.
+
+    `manifest` is the name of the file that makes the others known: the last to be written.
+    """
 
     id: str
     links: Mapping[str, str]
@@ -205,10 +220,10 @@ class Sink(Stage):
         """Return f(tables of one shard, empty folder) → the parts written there; bytes depend on the documents alone."""
         raise NotImplementedError
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any]) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
         """Name the files of the build and write its manifest; depends on its arguments alone (same id, same bytes).
 
         `lineage` holds what the machine knows: `name`, `inputs` [{name, uri, bytes}], `stages` [{stage, version,
-        parameters}].
+        parameters}]. `attachments`: those of all stages, in their order; the sink keeps what it has use for.
         """
         raise NotImplementedError

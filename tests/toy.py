@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.schema import DOCUMENT, document_id
-from pipeline.stage import Assembly, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
+from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
 from pipeline.store import InputFile
 
 
@@ -196,7 +196,7 @@ class Files(Sink):
 
         return write
 
-    def assemble(self, parts: Sequence[Stored], lineage: Mapping[str, Any]) -> Assembly:
+    def assemble(self, parts: Sequence[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
         parts = list(parts)
         name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:32]
         links = {f"lines-{i:05d}.jsonl": part.data for i, part in enumerate(parts)}

@@ -6,7 +6,7 @@ zstd-compressed buffers that pyarrow, polars and `datasets` read; `assemble` num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from gristmill import format as fmt
 from gristmill import manifest as mf
-from pipeline.stage import Assembly, Part, Sink, Stored
+from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
 
 BATCH_BYTES = 1 << 25  # of text in a record batch: what one thread of a reader decompresses at a time
@@ -82,7 +82,7 @@ class Documents(Sink):
         """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (32 MiB of text)."""
         return lambda tables, folder: _write(tables, folder, self.bytes_per_shard)
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any]) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
         """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone."""
         stored = sorted(parts, key=lambda part: (part.shard, part.number))
         shards = tuple(_shard(part, number) for number, part in enumerate(stored))

@@ -3,13 +3,14 @@
 Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
 are such `bos_id`, `eos_id`), and any per-token columns (lists of float16, float32 or bool), whose fields may carry their
 `scheme`.
-Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`; `assemble` numbers the files of a build and makes its manifest.
+Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`, and copies of these for transport if wanted; `assemble` numbers
+the files of a build, puts the tokenizer's file beside them and makes the manifest.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,11 +23,11 @@ import pyarrow.compute as pc
 from gristmill import format as fmt
 from gristmill import manifest as mf
 from gristmill.format import Tokenizer
-from pipeline.stage import Assembly, Part, Sink, Stored
+from pipeline.errors import InputError
+from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
 
 SCHEME = "rho1"  # of score columns whose field does not say
-_SCHEME_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
     for field in schema:
         if fmt.column_type(field.type):
             scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
-            assert _SCHEME_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
+            assert fmt.SCORES_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
             schemes.setdefault(scheme, []).append(field)
     scores = {scheme: fmt.score_schema(scheme, fields) for scheme, fields in schemes.items()}
     return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer)
@@ -155,6 +156,15 @@ class _Files:
         return [Part(kind, self._number, path, self._rows, stats[kind]) for kind, path in self._paths.items()]
 
 
+def _copy(part: Part) -> Part:
+    """Write the compressed copy of a finished file beside it; its bytes depend on those of the file (and the zstd library)."""
+    path = part.path.with_name(part.path.name + fmt.ZST)
+    with part.path.open("rb") as source, pa.CompressedOutputStream(str(path), "zstd") as out:
+        while block := source.read(1 << 20):
+            out.write(block)
+    return Part(part.kind + fmt.ZST, part.number, path, part.rows)
+
+
 def _write(tables: Iterable[pa.Table], folder: Path, limit: int, columns: tuple[str, ...]) -> list[Part]:
     """Write the documents of one shard; nothing at all when there are none."""
     source = iter(tables)
@@ -202,12 +212,15 @@ class Shards(Sink):
             file of its own.
         columns: further columns to keep in the shards, beside those that every shard has (`gristmill.format.token_schema`);
             `language` is kept when it is there.
+        zst_copies: write `NAME.zst` beside each file too, the whole file compressed with zstd: for transport only, the reader
+            maps the files themselves.
     """
 
     version: ClassVar[int] = 2
 
     tokens_per_shard: int = 50_000_000
     columns: tuple[str, ...] = ()
+    zst_copies: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens_per_shard < 1:
@@ -219,40 +232,64 @@ class Shards(Sink):
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (2^24 tokens)."""
-        return lambda tables, folder: _write(tables, folder, self.tokens_per_shard, self.columns)
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any]) -> Assembly:
-        """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone."""
-        stored = sorted(parts, key=lambda part: (part.shard, part.number, part.kind))
-        tokens = [part for part in stored if part.kind == fmt.TOKENS]
-        scores: dict[tuple[int, int], list[Stored]] = {}
-        for part in stored:
-            if part.kind != fmt.TOKENS:
-                scores.setdefault((part.shard, part.number), []).append(part)
-        links: dict[str, str] = {}
-        shards = []
-        for number, part in enumerate(tokens):
-            sidecars = {}
-            links[fmt.file_name(part.kind, number)] = part.data
-            for side in scores.get((part.shard, part.number), []):
-                name = fmt.file_name(side.kind, number)
-                links[name] = side.data
-                sidecars[side.stats["scheme"]] = mf.Sidecar(name, side.sha256, side.bytes, side.stats["columns"])
-            shards.append(_shard(part, number, sidecars))
-        tokenizer = _common(tokens, "tokenizer")
+        def write(tables: Iterator[pa.Table], folder: Path) -> list[Part]:
+            parts = _write(tables, folder, self.tokens_per_shard, self.columns)
+            return parts + [_copy(part) for part in parts] if self.zst_copies else parts
+
+        return write
+
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+        """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone.
+
+        Raises:
+            InputError: none of the attached files is the tokenizer that made the tokens.
+        """
+        groups: dict[tuple[int, int], dict[str, Stored]] = {}
+        for part in sorted(parts, key=lambda part: (part.shard, part.number, part.kind)):
+            groups.setdefault((part.shard, part.number), {})[part.kind] = part
+        named = [(fmt.file_name(kind, n), part) for n, group in enumerate(groups.values()) for kind, part in group.items()]
+        shards = tuple(_shard(group, number) for number, group in enumerate(groups.values()))
+        tokens = [group[fmt.TOKENS] for group in groups.values()]
+        made_by = _common(tokens, "tokenizer")
+        attached = None if made_by is None else _attached(attachments, made_by["sha256"])
         manifest = mf.Manifest(
             kind=fmt.TOKENS,
             build=mf.build_id(fmt.TOKENS, shards),
             name=str(lineage.get("name", "")),
-            tokenizer=None if tokenizer is None else Tokenizer(**tokenizer),
+            tokenizer=None if made_by is None else Tokenizer(**made_by, file=None if attached is None else attached.name),
             dtype=_common(tokens, "dtype"),
-            shards=tuple(shards),
+            shards=shards,
             lineage={key: value for key, value in lineage.items() if key != "name"},
         )
-        return Assembly(manifest.build, links, {mf.NAME: manifest.to_json()}, mf.NAME)
+        files = {} if attached is None else {attached.name: attached.content}
+        files[mf.NAME] = manifest.to_json()
+        return Assembly(manifest.build, {name: part.data for name, part in named}, files, mf.NAME)
 
 
-def _shard(part: Stored, number: int, sidecars: Mapping[str, mf.Sidecar]) -> mf.Shard:
+def _attached(attachments: Sequence[Attachment], sha256: str) -> Attachment | None:
+    """Return the tokenizer's file; None if nothing is attached at all, as by ids from elsewhere."""
+    found = {hashlib.sha256(each.content).hexdigest(): each for each in attachments}
+    if found and sha256 not in found:
+        there = ", ".join(f"{each.name} with {digest}" for digest, each in found.items())
+        raise InputError(
+            f"shards: the tokens were made by a tokenizer with sha256 {sha256}, found {there}; its file was changed "
+            "while the build ran, put it back or run the build again"
+        )
+    return found.get(sha256)
+
+
+def _shard(group: Mapping[str, Stored], number: int) -> mf.Shard:
+    """Describe one file of tokens, its sidecars and the copies of these; `group`: kind → part."""
+    copies = {kind.removesuffix(fmt.ZST): part.bytes for kind, part in group.items() if kind.endswith(fmt.ZST)}
+    sidecars = {
+        part.stats["scheme"]: mf.Sidecar(
+            fmt.file_name(kind, number), part.sha256, part.bytes, part.stats["columns"], copies.get(kind)
+        )
+        for kind, part in group.items()
+        if "scheme" in part.stats
+    }
+    part = group[fmt.TOKENS]
     return mf.Shard(
         file=fmt.file_name(part.kind, number),
         documents=part.rows,
@@ -262,4 +299,5 @@ def _shard(part: Stored, number: int, sidecars: Mapping[str, mf.Sidecar]) -> mf.
         sha256=part.sha256,
         input=part.input,
         sidecars=sidecars,
+        zst=copies.get(fmt.TOKENS),
     )

@@ -21,7 +21,7 @@ from pipeline import schema
 from pipeline.errors import InputError
 from pipeline.stage import Map, Transform
 from stages.tokenizer.encoding.library import LibraryEncoder, warn_slow
-from stages.tokenizer.foreign import check_plain_names, find_file, load
+from stages.tokenizer.foreign import check_plain_names, find_file, load, plain_name
 from stages.tokenizer.patterns import Pattern, find_pattern
 from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary
 
@@ -72,6 +72,11 @@ class Encode(Map):
     def files(self) -> tuple[str, ...]:
         """Return the tokenizer's file."""
         return (str(find_file(self.tokenizer)),)
+
+    def attachments(self) -> Mapping[str, str]:
+        """Return the tokenizer's file: `tokenizer.json`, `gristmill-tokenizer.json`, or `tokenizer.tiktoken` for ranks."""
+        file = find_file(self.tokenizer)
+        return {plain_name(file): str(file)}
 
     def check(self) -> None:
         """Raise InputError unless the tokenizer can be read, encodes any text and has the special tokens."""

@@ -21,7 +21,7 @@ from stages.tokenizer.patterns import Pattern
 from stages.tokenizer.ranks import looks_like_ranks, parse_ranks
 from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary, letters, parse, spell, to_json
 
-OWN, STANDARD = "gristmill-tokenizer.json", "tokenizer.json"
+OWN, STANDARD, RANKS = "gristmill-tokenizer.json", "tokenizer.json", "tokenizer.tiktoken"
 FORMAT, VERSION = "gristmill-tokenizer", 1
 
 _OURS = re.compile(rb'\s*\{\s*"format"\s*:')
@@ -100,6 +100,12 @@ def find_file(path: str | Path) -> Path:
             "or make one: python -m jobs train-tokenizer jobs/recipes/tokenizer-superbpe-8k.yaml"
         )
     return file
+
+
+def plain_name(file: Path) -> str:
+    """Return what a tokenizer's file is called beside the tokens: by what is in it, wherever it came from."""
+    data = file.read_bytes()
+    return RANKS if looks_like_ranks(data) else OWN if _OURS.match(data) else STANDARD
 
 
 def check_plain_names(file: Path, where: str) -> None:

@@ -138,8 +138,8 @@ CASES: dict[str, Case] = {
         {"scheme": {}, "reference": reference(order=4)},  # there is one scheme only
     ),
     "shards": Case(
-        [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score")}],
-        one_each(tokens_per_shard=1, columns=("url",)),
+        [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],
+        one_each(tokens_per_shard=1, columns=("url",), zst_copies=True),
     ),
     "documents": Case([{}, {"bytes_per_shard": 10_000}], one_each(bytes_per_shard=1)),
 }

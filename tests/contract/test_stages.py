@@ -104,6 +104,13 @@ def test_the_fingerprint_covers_the_content_of_the_files_that_the_stage_names(na
     assert list(describe(stage).get("files", {}).values()) == hashes
 
 
+@pytest.mark.parametrize(("name", "index"), RUNS)
+def test_what_a_stage_attaches_is_in_its_fingerprint(name: str, index: int, world: World) -> None:
+    stage = world.stage(name, index)
+    assert set(stage.attachments().values()) <= set(stage.files())
+    assert all(re.fullmatch(r"[a-z][a-z0-9.-]*", attached) for attached in stage.attachments())
+
+
 def test_another_process_with_another_hash_seed_gives_the_same_fingerprints(world: World) -> None:
     made = [world.stage(name, index) for name, index in RUNS]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "12345"}

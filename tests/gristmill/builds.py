@@ -15,7 +15,7 @@ import pytest
 
 from gristmill import format as fmt
 from pipeline.schema import DOCUMENT, document_id
-from pipeline.stage import Assembly, Sink, Stored
+from pipeline.stage import Assembly, Attachment, Sink, Stored
 from stages.sink.shards import Shards
 
 EOS = 1
@@ -28,10 +28,14 @@ def documents(
     file: str = "crawl-0.warc.gz",
     scores: Mapping[str, Sequence[Sequence[float]]] | None = None,
     schemes: Mapping[str, str] | None = None,
+    types: Mapping[str, pa.DataType] | None = None,
     kind: pa.DataType | None = None,
     vocab_size: int = 1000,
 ) -> pa.Table:
-    """Return documents with these ids, as the stages hand them to the sink; row n has the text of n letters."""
+    """Return documents with these ids, as the stages hand them to the sink; row n has the text of n letters.
+
+    `types`: of the values of the columns in `scores`, float16 where it does not say.
+    """
     rows = len(ids)
     metadata = {"vocab_size": str(vocab_size), "tokenizer_sha256": TOKENIZER, "eos_id": str(EOS)}
     columns: dict[str, tuple[pa.Field, pa.Array]] = {
@@ -55,9 +59,10 @@ def documents(
     columns["input_ids"] = (pa.field("input_ids", list_type, metadata=metadata), pa.array(list(ids), list_type))
     for name, values in (scores or {}).items():
         scheme = (schemes or {}).get(name)
-        field = pa.field(name, pa.list_(pa.float16()), metadata=None if scheme is None else {"scheme": scheme})
-        halves = [np.asarray(row, dtype=np.float16) for row in values]
-        columns[name] = (field, pa.array(halves, field.type))
+        value = (types or {}).get(name, pa.float16())
+        field = pa.field(name, pa.list_(value), metadata=None if scheme is None else {"scheme": scheme})
+        rows_of = [np.asarray(row, dtype=value.to_pandas_dtype()) for row in values]
+        columns[name] = (field, pa.array(rows_of, field.type))
     return pa.table([array for _, array in columns.values()], schema=pa.schema([field for field, _ in columns.values()]))
 
 
@@ -68,6 +73,7 @@ def publish(
     sink: Sink | None = None,
     batch_tokens: int | None = None,
     run: str = "0001",
+    attachments: Sequence[Attachment] = (),
 ) -> Assembly:
     """Run the sink on each shard's tables and lay the build out in `output`: data/, builds/<id>/, runs/<run>.json."""
     sink = sink or Shards()
@@ -89,7 +95,7 @@ def publish(
             stored.append(
                 Stored(number, f"shard-{number}", part.kind, part.number, f"data/{sha256}", sha256, size, part.rows, stats)
             )
-    assembly = sink.assemble(iter(stored[::-1]), {"name": "test", "inputs": [], "stages": []})
+    assembly = sink.assemble(iter(stored[::-1]), {"name": "test", "inputs": [], "stages": []}, attachments)
     _link(assembly, output, run)
     return assembly
 

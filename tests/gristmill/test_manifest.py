@@ -47,7 +47,7 @@ def test_bytes_do_not_depend_on_the_order_of_keys():
 
 
 def test_id_is_as_documented():
-    lines = ["gristmill 1", f"tokens {'a' * 64}", f"scores-rho1 {'b' * 64}", f"tokens {'c' * 64}", ""]
+    lines = ["gristmill 1", f"tokens {'a' * 64}", "zst 450", f"scores-rho1 {'b' * 64}", "zst 40", f"tokens {'c' * 64}", ""]
     assert MANIFEST.build == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -59,6 +59,8 @@ def test_id_depends_on_content_and_order_alone():
         SHARDS[:1],
         (dataclasses.replace(SHARDS[0], sha256="e" * 64), SHARDS[1]),
         (dataclasses.replace(SHARDS[0], sidecars={}), SHARDS[1]),
+        (dataclasses.replace(SHARDS[0], zst=451), SHARDS[1]),
+        (dataclasses.replace(SHARDS[0], zst=None), SHARDS[1]),
         (dataclasses.replace(SHARDS[0], sidecars={"eslm": SIDE}), SHARDS[1]),
         (),
     ]
@@ -104,8 +106,12 @@ def _changed(path: str, value: object) -> object:
         ),
         ("shards/0/zst", -1, r"shards\[0\]: 'zst' is -1, must not be negative"),
         ("order", "0" * 32, r"here: order is 0{32}, but its files make [0-9a-f]{32}; the manifest was changed"),
-        ("order", None, r"here: has no 'order'; it was made by an earlier gristmill, run the build again"),
-        ("tokenizer/file", None, r"here: tokenizer: has no 'file'; it was made by an earlier gristmill, run the build again"),
+        ("order", None, r"here: has no 'order'; it was made by an earlier gristmill: delete it and run the build again"),
+        (
+            "tokenizer/file",
+            None,
+            r"here: tokenizer: has no 'file'; it was made by an earlier gristmill: delete it and run the build again",
+        ),
         ("tokenizer/file", "../x", r"here: tokenizer: 'file' is '../x', must match"),
         ("shards/0", [], r"shards\[0\]: expected an object, found list"),
         ("tokenizer/vocab_size", None, r"here: tokenizer: 'vocab_size' must be int, found nothing"),

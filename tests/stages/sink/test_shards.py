@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill import manifest as mf
+from pipeline.errors import InputError
+from pipeline.stage import Attachment
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
 
@@ -26,6 +28,7 @@ def table() -> pa.Table:
 
 
 def write(tables, folder: Path, **options) -> dict[str, bytes]:
+    folder.mkdir(exist_ok=True)
     parts = Shards(**options).open()(iter(tables), folder)
     assert {part.path for part in parts} == set(folder.iterdir()), "nothing is left beside the parts"
     return {part.path.name: part.path.read_bytes() for part in parts}
@@ -149,6 +152,74 @@ def test_the_build_is_the_same_wherever_it_is_made(tmp_path):
     assert Shards().assemble([], lineage).id == Shards().assemble([], {"name": "", "inputs": [], "stages": []}).id
     changed = publish([[documents([[2], *IDS[1:]], scores={"excess": [[1.0], *SCORES["excess"][1:]]})]], tmp_path / "c")
     assert changed.id != first.id
+
+
+def test_per_token_columns_of_every_type(tmp_path):
+    """Losses as float32, a policy's decisions as bits, two models: a sidecar each, with the types in the manifest."""
+    losses = [[np.nan, *[place / 7 for place in range(len(row) - 1)]][: len(row)] for row in IDS]
+    kept = [[False, *[(place * len(row)) % 3 == 0 for place in range(len(row) - 1)]][: len(row)] for row in IDS]
+    docs = documents(
+        IDS,
+        scores={"ref_loss": losses, "keep": kept, "excess": SCORES["excess"]},
+        schemes={"ref_loss": "small-30m", "keep": "rho1-top60"},
+        types={"ref_loss": pa.float32(), "keep": pa.bool_()},
+    )
+    found = write([docs], tmp_path / "one", tokens_per_shard=100)
+    assert found == write([docs.slice(0, 7), docs.slice(7)], tmp_path / "two", tokens_per_shard=100)
+    assembly = publish([[docs]], tmp_path, sink=Shards(tokens_per_shard=10**6))
+    (shard,) = mf.load(folder_of(assembly, tmp_path) / "manifest.json").shards
+    columns = {name: side.columns for name, side in shard.sidecars.items()}
+    assert columns == {"rho1": {"excess": "float16"}, "rho1-top60": {"keep": "bool"}, "small-30m": {"ref_loss": "float32"}}
+    tables = {
+        name: pa.ipc.open_file((folder_of(assembly, tmp_path) / side.file).read_bytes()) for name, side in shard.sidecars.items()
+    }
+    assert tables["rho1-top60"].read_all()["keep"].to_pylist() == kept
+    assert tables["small-30m"].read_all()["ref_loss"].combine_chunks().values.to_numpy()[1] == 0
+    bits = tables["rho1-top60"].get_batch(0).column("keep").values
+    assert bits.buffers()[1].size == -(-sum(map(len, IDS)) // 8) and bits.buffers()[0] is None
+
+
+def test_copies_for_transport(tmp_path):
+    """Each file has its copy, the manifest says how large; the files are the same as without, the id is another."""
+    docs, size = [table().slice(0, 40)], Shards(tokens_per_shard=100)
+    plain = publish([docs, [table().slice(40)]], tmp_path / "a", sink=size)
+    copied = publish([docs, [table().slice(40)]], tmp_path / "b", sink=Shards(tokens_per_shard=100, zst_copies=True))
+    one, two = (mf.load(folder_of(a, tmp_path / n) / "manifest.json") for a, n in ((plain, "a"), (copied, "b")))
+    assert [(f.name, f.sha256) for f in mf.files(one)] == [(f.name, f.sha256) for f in mf.files(two)]
+    assert (one.order, one.build != two.build) == (two.order, True)
+    assert sorted(copied.links) == sorted(name for file in mf.files(two) for name in (file.name, f"{file.name}.zst"))
+    for file in mf.files(two):
+        copy = folder_of(copied, tmp_path / "b") / f"{file.name}.zst"
+        assert copy.stat().st_size == file.zst
+        with pa.CompressedInputStream(str(copy), "zstd") as stream:
+            assert hashlib.sha256(stream.read()).hexdigest() == file.sha256
+    assert {file.zst for file in mf.files(one)} == {None}
+
+
+def test_the_tokenizer_lies_beside_the_tokens(tmp_path):
+    content = b'{"model": "\xc3\xa9"}\r\n'
+    sha256 = hashlib.sha256(content).hexdigest()
+    docs = table()
+    place = docs.schema.get_field_index("input_ids")
+    field = docs.schema.field(place)
+    docs = docs.set_column(
+        place, field.with_metadata({**field.metadata, b"tokenizer_sha256": sha256.encode()}), docs.column(place)
+    )
+    other, ours = Attachment("tokenizer.json", b"of another stage"), Attachment("tokenizer.tiktoken", content)
+    assembly = publish([[docs]], tmp_path, attachments=[other, ours])
+    manifest = mf.load(folder_of(assembly, tmp_path) / "manifest.json")
+    assert manifest.tokenizer is not None and (manifest.tokenizer.file, manifest.tokenizer.sha256) == (
+        "tokenizer.tiktoken",
+        sha256,
+    )
+    assert (folder_of(assembly, tmp_path) / "tokenizer.tiktoken").read_bytes() == content
+    assert list(assembly.files) == ["tokenizer.tiktoken", "manifest.json"], "the manifest comes last"
+    assert assembly.id == publish([[docs]], tmp_path / "bare").id
+    with pytest.raises(
+        InputError, match=rf"made by a tokenizer with sha256 {sha256}, found tokenizer.json with [0-9a-f]{{64}}; "
+    ):
+        publish([[docs]], tmp_path / "changed", attachments=[other])
+    assert list(Shards().assemble([], {"name": "", "inputs": [], "stages": []}, [other]).files) == ["manifest.json"]
 
 
 def test_an_empty_build_has_a_manifest():

@@ -19,7 +19,7 @@ from stages.tokenizer import Bpe, SuperBpe
 from stages.tokenizer.encode import Encode, surround
 from stages.tokenizer.encoding.encoder import Encoder
 from stages.tokenizer.encoding.greedy import LongestPrefix
-from stages.tokenizer.foreign import load, save
+from stages.tokenizer.foreign import load, save, to_own
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import Vocabulary
@@ -144,6 +144,21 @@ def test_the_tokens_of_a_stage_are_what_its_ids_stand_for(folder):
 
 def test_the_fingerprint_follows_the_file(folder):
     assert Encode(tokenizer=str(folder)).files() == (str(folder / "tokenizer.json"),)
+
+
+def test_the_attached_file_is_named_by_what_is_in_it(folder, tmp_path):
+    own, ranks = tmp_path / "mine.json", tmp_path / "o 200k"
+    own.write_text(to_own(load(folder)))
+    ranks.write_bytes(b"".join(b"%s %d\n" % (base64.b64encode(bytes([i])), i) for i in range(256)))
+    found = [
+        Encode(tokenizer=str(path), **more).attachments()
+        for path, more in ((folder, {}), (own, {}), (ranks, {"pattern": "gpt2"}))
+    ]
+    assert found == [
+        {"tokenizer.json": str(folder / "tokenizer.json")},
+        {"gristmill-tokenizer.json": str(own)},
+        {"tokenizer.tiktoken": str(ranks)},
+    ]
 
 
 def test_names_of_special_tokens_in_texts(folder):
