@@ -1,0 +1,152 @@
+"""One per-token column of a shard on a memory map: where its values lie in memory, and where documents begin.
+
+Reads: token shards and sidecars (`format.py`), by memory map; nothing is copied. Writes: nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gristmill import format as fmt
+from gristmill.errors import FormatError
+
+BITS = np.dtype(np.bool_)  # stored eight to a byte
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The values of one record batch: contiguous in memory.
+
+    Attributes:
+        begin: number in the shard of the first token.
+        count: tokens.
+        place: where its value lies: address divided by the width of a value, or by a bit for booleans.
+        offsets: int32, (documents + 1,): the borders of the documents, from 0 to `count`.
+        first_row: row in the shard of the first document.
+    """
+
+    begin: int
+    count: int
+    place: int
+    offsets: npt.NDArray[np.int32]
+    first_row: int
+
+
+class TokenColumn:
+    """One per-token column of a file: its extents, and the memory map that they lie in.
+
+    Attributes:
+        path: the file.
+        dtype: numpy type of a value; bool where eight values share a byte.
+        extents: a record batch each.
+        tokens: values in all of them.
+        documents: rows in all of them.
+    """
+
+    def __init__(self, path: Path, mapped: mmap.mmap, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
+        self.path = path
+        self.extents: list[Extent] = []
+        self.tokens = self.documents = 0
+        self._mapped = mapped
+        self._arrays = [reader.get_batch(number).column(column) for number in range(reader.num_record_batches)]
+        kind = reader.schema.field(column).type.value_type
+        self.dtype = BITS if pa.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
+        for array in self._arrays:
+            offsets = array.offsets.to_numpy()
+            place = self._place(array.values.buffers()[1], array.values.offset + int(offsets[0]))
+            self.extents.append(Extent(self.tokens, int(offsets[-1] - offsets[0]), place, offsets - offsets[0], self.documents))
+            self.tokens += self.extents[-1].count
+            self.documents += len(array)
+        base = pa.py_buffer(mapped).address
+        self._base = base
+
+    def _place(self, values: pa.Buffer | None, first: int) -> int:
+        if values is None:  # no value at all
+            return 0
+        return values.address * 8 + first if self.dtype == BITS else values.address // self.dtype.itemsize + first
+
+    def extent(self, token: int) -> Extent:
+        """Return the extent that token number `token` of the shard lies in."""
+        return self.extents[bisect_right(self.extents, token, key=lambda e: e.begin) - 1]
+
+    def locate(self, token: int) -> tuple[int, int]:
+        """Return (row in the shard, position in the document) of a token."""
+        extent = self.extent(token)
+        row = int(np.searchsorted(extent.offsets, token - extent.begin, side="right")) - 1
+        return extent.first_row + row, token - extent.begin - int(extent.offsets[row])
+
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Return the number of tokens of each document, int32, (documents,)."""
+        found = [np.diff(extent.offsets) for extent in self.extents]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int32)
+
+    def will_need(self, begin: int, end: int) -> None:
+        """Ask the system to read the values of tokens [begin, end) of the shard before they are used."""
+        for extent in self.extents:
+            low, high = max(begin, extent.begin), min(end, extent.begin + extent.count)
+            if low < high:
+                first, last = (self._byte(extent, token) for token in (low, high - 1))
+                start = first // mmap.PAGESIZE * mmap.PAGESIZE
+                self._mapped.madvise(mmap.MADV_WILLNEED, start, last + 1 - start)
+
+    def _byte(self, extent: Extent, token: int) -> int:
+        place = extent.place + token - extent.begin
+        return (place // 8 if self.dtype == BITS else place * self.dtype.itemsize) - self._base
+
+
+def open_mapped(path: Path, kind: str) -> tuple[mmap.mmap, pa.ipc.RecordBatchFileReader]:
+    """Map a file of this format into memory and check what its metadata says; return (the map, a reader on it).
+
+    Raises:
+        FormatError: missing, not an Arrow IPC file, or another kind or version.
+    """
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.py_buffer(mapped))
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: missing; copy all files of the build") from error
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise FormatError(
+            f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
+        ) from error
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
+    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+    found = (metadata.get(fmt.VERSION_KEY), metadata.get(fmt.KIND_KEY))
+    if found != (str(fmt.VERSION), kind):
+        raise FormatError(f"{path}: format version and kind are {found}; this reader knows {(str(fmt.VERSION), kind)}")
+    return mapped, reader
+
+
+def open_column(path: Path, kind: str, column: str) -> TokenColumn:
+    """Open one per-token column of a shard or sidecar without copying. Raises FormatError when it is not there."""
+    mapped, reader = open_mapped(path, kind)
+    if column not in reader.schema.names:
+        raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
+    return TokenColumn(path, mapped, reader, column)
+
+
+def read_row(path: Path, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return one document of a token shard as a dict of Python values (all columns, or those named).
+
+    Raises:
+        IndexError: `row` is not in the file.
+    """
+    _, reader = open_mapped(path, fmt.TOKENS)
+    left = row
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        if 0 <= left < batch.num_rows:
+            return dict(batch.select(columns or batch.schema.names).slice(left, 1).to_pylist()[0])
+        left -= batch.num_rows
+    raise IndexError(f"{path}: no row {row}; it has {row - left} rows")

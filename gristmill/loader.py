@@ -1,0 +1,155 @@
+"""TokenLoader: batches of a dataset for one rank, resumable by a few integers.
+
+Reads: a `TokenDataset`. Writes: nothing. The state is the number of the next sample and what tells one order from another;
+a thread of this process makes batches ahead, which is all the parallelism that copying from memory needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from gristmill.batch import Batch
+from gristmill.dataset import TokenDataset
+from gristmill.making import BatchMaker, Boundary, Wanted
+from gristmill.prefetch import Prefetched
+from gristmill.selection import Selection
+
+
+class TokenLoader(Iterator[Batch]):
+    """An iterator of batches; make as many as you like over one dataset.
+
+    Args:
+        dataset: what to read.
+        batch_size: rows in the global batch; each rank gets an equal run of them.
+        select: what to train on, by stored per-token columns; all labels without it. With scope `batch` every rank looks at the
+            scores of the whole global batch, so the mask does not depend on the number of ranks.
+        labels: whether batches carry labels.
+        boundaries: which forms of document boundaries batches carry.
+        within_documents: whether a document's last token has no label; by default it has none where batches carry boundaries,
+            since attention does not cross them either. Rows packed by best fit never have labels across documents.
+        rank: this process's number among those that share the global batch.
+        world_size: how many processes share it; may differ from the run that saved the state, and so may `batch_size`.
+        as_torch: give torch tensors instead of numpy arrays; ids and labels are int64 then.
+        pin_memory: of these tensors, for copies to a GPU that do not wait.
+        prefetch: batches made ahead by a thread; 0: each is made when it is asked for.
+
+    Raises:
+        ValueError: a batch that the ranks cannot share equally, or an unknown kind of boundary or column.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        batch_size: int,
+        *,
+        select: Selection | None = None,
+        labels: bool = True,
+        boundaries: Sequence[Boundary] = (),
+        within_documents: bool | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        as_torch: bool = False,
+        pin_memory: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        wanted = Wanted(
+            batch_size=batch_size,
+            share=rank_rows(batch_size, rank, world_size),
+            select=select,
+            labels=labels,
+            boundaries=_check_boundaries(boundaries),
+            within_documents=bool(boundaries) if within_documents is None else within_documents,
+            as_torch=as_torch or pin_memory,
+            pin_memory=pin_memory,
+        )
+        dataset.check_columns(() if select is None else select.columns)
+        self._maker, self._depth = BatchMaker(dataset, wanted), prefetch
+        self._sample = 0
+        self._ahead: Prefetched[Batch] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the thread: another process starts its own."""
+        return {**self.__dict__, "_ahead": None}
+
+    # ---- iteration and state ----
+
+    def __next__(self) -> Batch:
+        """Return this rank's rows of the next global batch. Raises StopIteration when fewer samples than that are left."""
+        if self._depth == 0:
+            batch = self._maker.next(self._sample)
+        else:
+            if self._ahead is None:
+                maker, first, size = self._maker, self._sample, self.batch_size  # not self: the thread would keep it alive
+                self._ahead = Prefetched(lambda number: maker.next(first + number * size), self._depth)
+            batch = next(self._ahead)
+        self._sample += self.batch_size
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the state after the last batch that was given out: equal on all ranks, under 200 bytes as JSON."""
+        return {"sample": self._sample, **self.dataset.fingerprint(self._sample)}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from a saved state, with any number of ranks, batch size, or weights of the samples still to come.
+
+        Raises:
+            ValueError: the state was saved with other data, seed, sequence length, shuffle, packing, or past weights, so that the
+                samples before and after would not be of one order; the message names which.
+        """
+        sample = int(state["sample"])
+        if sample < 0:
+            raise ValueError(f"the state is of sample {sample}; samples are numbered from 0")
+        here = self.dataset.fingerprint(sample)
+        differing = [f"{key} ({state.get(key)}, here {value})" for key, value in here.items() if state.get(key) != value]
+        if differing:
+            raise ValueError(
+                f"the state was saved by a run with other {', '.join(differing)}: samples would be repeated or left out; open "
+                f"the same builds in the same way, or begin anew with `seek({sample})`"
+            )
+        self.seek(sample)
+
+    def seek(self, sample: int) -> None:
+        """Go on with the global batch that begins at a sample number."""
+        self.close()
+        self._sample = sample
+        self._maker = BatchMaker(self.dataset, self._maker.wanted)
+
+    def close(self) -> None:
+        """Stop making batches ahead; going on is possible."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def batch(self, first: int) -> Batch:
+        """Return this rank's rows of the global batch whose first sample is `first`: a pure function, in any order.
+
+        Raises:
+            IndexError: there are no such samples.
+        """
+        return self._maker.batch(first)
+
+
+def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
+    """Return which rows of a global batch a rank gets: equal runs, in rank order.
+
+    Raises:
+        ValueError: `batch_size` cannot be shared equally, or `rank` is not one of `world_size`.
+    """
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ValueError(f"rank is {rank} of world_size {world_size}; rank must be from 0 to world_size - 1")
+    if batch_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"batch_size is {batch_size} (rows of all ranks together); it must be a multiple of world_size, {world_size}"
+        )
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)
+
+
+def _check_boundaries(names: Sequence[Boundary]) -> tuple[Boundary, ...]:
+    known = get_args(Boundary)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"boundaries: {name!r} is not known; there are {', '.join(known)}")
+    return tuple(names)

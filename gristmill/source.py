@@ -1,0 +1,94 @@
+"""One build opened for training: its stream of tokens, cut or packed into sequences, in an endless order.
+
+Reads: the build through `stream.py`. Writes: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gristmill import format as fmt
+from gristmill.gather import Int64
+from gristmill.packing import BestFit, BestFitPacking, Concatenated
+from gristmill.rows import CutRows, PackedRows, Rows
+from gristmill.shuffle import Order, Shuffle
+from gristmill.stream import TokenStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A build to mix with others.
+
+    Args:
+        path: a manifest.json, the folder of a build, or an output folder (its newest build of tokens); local or any fsspec URL.
+        weight: share of the samples, relative to the other sources'; or a share from each of some sample numbers on, the first
+            of them 0: `{0: 0.9, 1_000_000: 0.5}`. A sample number is a step times the global batch size.
+        max_epochs: how often its sequences may be seen at most; then the others share its weight. None: without end.
+    """
+
+    path: str | Path
+    weight: float | Mapping[int, float] = 1.0
+    max_epochs: float | None = None
+
+    def weights(self) -> Mapping[int, float]:
+        """Return the weight from each sample number on."""
+        return dict(self.weight) if isinstance(self.weight, Mapping) else {0: float(self.weight)}
+
+
+class OpenSource:
+    """The sequences of one build.
+
+    Attributes:
+        stream: the build's tokens.
+        packing: which tokens make a sequence.
+        order: which sequence a sample is.
+    """
+
+    def __init__(
+        self, stream: TokenStream, length: int, packing: Literal["concat"] | BestFit, shuffle: Shuffle, key: tuple[int, ...]
+    ) -> None:
+        self.stream = stream
+        self.packing: BestFitPacking | Concatenated = (
+            Concatenated(stream.tokens, length) if packing == "concat" else BestFitPacking(stream, length, packing.window)
+        )
+        self.order = Order(self.packing.count, key, shuffle)
+
+    def rows(self, sequences: Int64) -> Rows:
+        """Return some sequences as rows."""
+        length = self.packing.length
+        if isinstance(self.packing, Concatenated):
+            return CutRows(self.stream, sequences * length, length)
+        return PackedRows(self.stream, self.packing.pieces(sequences), length)
+
+    def read_ahead(self, names: Iterable[str], first: int, size: int, *, afresh: bool) -> None:
+        """Ask the system to read from its disk what the samples from `first` on need.
+
+        `afresh`: nothing was asked for before, so the blocks that `first` lies in the middle of are not yet on their way.
+        """
+        columns = [fmt.INPUT_IDS, *names]
+        asked = self.order.start(first) if afresh else first
+        for begin, end in self.order.spans(asked, first + size - asked):
+            for start, stop in self._stretches(begin, end):
+                self.stream.will_need(columns, start, stop)
+
+    def request(self, names: Iterable[str], first: int, size: int) -> None:
+        """Begin to fetch the shards that the samples from `first` on need, in that order, where they are remote."""
+        sequences = self.order.run(first, size)
+        if isinstance(self.packing, Concatenated):
+            begins = sequences * self.packing.length
+        else:
+            pieces = self.packing.pieces(sequences)
+            begins = pieces.begins[pieces.bounds[:-1]]
+        self.stream.request([fmt.INPUT_IDS, *names], begins)
+
+    def _stretches(self, begin: int, end: int) -> Iterable[tuple[int, int]]:
+        """Return the stretches of the stream that sequences [begin, end) are made of."""
+        if isinstance(self.packing, Concatenated):
+            return [(begin * self.packing.length, end * self.packing.length)]
+        pieces = self.packing.pieces(np.arange(begin, end, dtype=np.int64))
+        return zip(pieces.begins.tolist(), (pieces.begins + pieces.lengths).tolist(), strict=True)
