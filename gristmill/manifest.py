@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gristmill import fields
 from gristmill import format as fmt
 from gristmill.errors import FormatError
 from gristmill.format import Tokenizer
 
 NAME = "manifest.json"
 FORMAT = "gristmill"
-
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -187,19 +184,20 @@ def parse(content: object, where: str) -> Manifest:
         raise FormatError(f"{where}: not a manifest of a build (no 'format': '{FORMAT}')")
     if content.get("version") != fmt.VERSION:
         raise FormatError(f"{where}: format version is {content.get('version')!r}; this gristmill reads {fmt.VERSION}")
+    fields.required(content, "order", where)
     tokenizer = content.get("tokenizer")
-    lineage = _get(content, "lineage", dict, where)
-    shards = _get(content, "shards", list, where)
+    lineage = fields.get(content, "lineage", dict, where)
+    shards = fields.get(content, "shards", list, where)
     manifest = Manifest(
-        kind=_get(content, "kind", str, where),
-        build=_get(content, "build", str, where),
-        name=_get(content, "name", str, where),
+        kind=fields.get(content, "kind", str, where),
+        build=fields.get(content, "build", str, where),
+        name=fields.get(content, "name", str, where),
         tokenizer=None if tokenizer is None else _tokenizer(tokenizer, f"{where}: tokenizer"),
-        dtype=None if content.get("dtype") is None else _get(content, "dtype", str, where),
+        dtype=None if content.get("dtype") is None else fields.get(content, "dtype", str, where),
         shards=tuple(_shard(shard, f"{where}: shards[{number}]") for number, shard in enumerate(shards)),
         lineage=lineage,
     )
-    totals = _get(content, "totals", dict, where)
+    totals = fields.get(content, "totals", dict, where)
     if totals != manifest._totals():
         raise FormatError(f"{where}: totals are {totals}, but the shards add up to {manifest._totals()}")
     expected = build_id(manifest.kind, manifest.shards)
@@ -207,8 +205,7 @@ def parse(content: object, where: str) -> Manifest:
         raise FormatError(
             f"{where}: the build is named {manifest.build}, but its files make {expected}; the manifest was changed"
         )
-    _known(content, "order", where)
-    if _get(content, "order", str, where) != manifest.order:
+    if fields.get(content, "order", str, where) != manifest.order:
         raise FormatError(f"{where}: order is {content['order']}, but its files make {manifest.order}; the manifest was changed")
     return manifest
 
@@ -224,79 +221,50 @@ def files(manifest: Manifest) -> list[File]:
 
 def _tokenizer(content: object, where: str) -> Tokenizer:
     found = Tokenizer(
-        sha256=_get(content, "sha256", str, where),
-        vocab_size=_get(content, "vocab_size", int, where),
-        bos_id=_optional(content, "bos_id", where),
-        eos_id=_optional(content, "eos_id", where),
+        sha256=fields.get(content, "sha256", str, where),
+        vocab_size=fields.get(content, "vocab_size", int, where),
+        bos_id=fields.number(content, "bos_id", where),
+        eos_id=fields.number(content, "eos_id", where),
     )
-    _known(content, "file", where)
-    file = None if _absent(content, "file") else _matching(content, "file", _FILE, where)
+    fields.required(content, "file", where)
+    file = None if fields.absent(content, "file") else fields.matching(content, "file", fields.FILE, where)
     return replace(found, file=file)
 
 
 def _shard(content: object, where: str) -> Shard:
-    sidecars = _get(content, "sidecars", dict, where)
+    sidecars = fields.get(content, "sidecars", dict, where)
     return Shard(
-        file=_matching(content, "file", _FILE, where),
-        documents=_get(content, "documents", int, where),
-        tokens=_get(content, "tokens", int, where),
-        text_bytes=_get(content, "text_bytes", int, where),
-        bytes=_get(content, "bytes", int, where),
-        sha256=_matching(content, "sha256", _SHA256, where),
-        input=_get(content, "input", str, where),
+        file=fields.matching(content, "file", fields.FILE, where),
+        documents=fields.get(content, "documents", int, where),
+        tokens=fields.get(content, "tokens", int, where),
+        text_bytes=fields.get(content, "text_bytes", int, where),
+        bytes=fields.get(content, "bytes", int, where),
+        sha256=fields.matching(content, "sha256", fields.SHA256, where),
+        input=fields.get(content, "input", str, where),
         sidecars={scheme: _sidecar(side, f"{where}.sidecars[{scheme!r}]") for scheme, side in sidecars.items()},
-        zst=_optional(content, "zst", where),
+        zst=fields.number(content, "zst", where),
     )
 
 
 def _sidecar(content: object, where: str) -> Sidecar:
     return Sidecar(
-        file=_matching(content, "file", _FILE, where),
-        sha256=_matching(content, "sha256", _SHA256, where),
-        bytes=_get(content, "bytes", int, where),
-        columns=_columns(_get(content, "columns", dict, where), f"{where}: columns"),
-        zst=_optional(content, "zst", where),
+        file=fields.matching(content, "file", fields.FILE, where),
+        sha256=fields.matching(content, "sha256", fields.SHA256, where),
+        bytes=fields.get(content, "bytes", int, where),
+        columns=columns(fields.get(content, "columns", dict, where), f"{where}: columns"),
+        zst=fields.number(content, "zst", where),
     )
 
 
-def _columns(content: Mapping[str, object], where: str) -> dict[str, str]:
-    unknown = {name: kind for name, kind in content.items() if kind not in fmt.COLUMN_TYPES}
+def columns(content: Mapping[str, object], where: str) -> dict[str, str]:
+    """Check the types of per-token columns, name → type. Raises FormatError."""
+    unknown = {name: kind for name, kind in content.items() if kind not in list(fmt.COLUMN_TYPES)}
     if unknown:
         raise FormatError(f"{where}: found {unknown}; the types of per-token columns are {', '.join(fmt.COLUMN_TYPES)}")
     return {name: str(kind) for name, kind in content.items()}
 
 
-def _known(content: object, key: str, where: str) -> None:
-    """Raise FormatError unless the key is there, which builds of before it was have not."""
-    if not isinstance(content, dict) or key not in content:
-        raise FormatError(f"{where}: has no {key!r}; it was made by an earlier gristmill: delete it and run the build again")
-
-
-def _get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN401  the type is `kind`
-    if not isinstance(content, dict):
-        raise FormatError(f"{where}: expected an object, found {type(content).__name__}")
-    value = content.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        found = "nothing" if key not in content else repr(value)[:60]
-        raise FormatError(f"{where}: {key!r} must be {kind.__name__}, found {found}")
-    if isinstance(value, int) and value < 0:
-        raise FormatError(f"{where}: {key!r} is {value}, must not be negative")
-    return value
-
-
-def _optional(content: object, key: str, where: str) -> int | None:
-    return None if _absent(content, key) else int(_get(content, key, int, where))
-
-
-def _absent(content: object, key: str) -> bool:
-    return isinstance(content, dict) and content.get(key) is None
-
-
-def _matching(content: object, key: str, pattern: re.Pattern[str], where: str) -> str:
-    value = _get(content, key, str, where)
-    if not pattern.fullmatch(value):
-        raise FormatError(f"{where}: {key!r} is {value!r}, must match {pattern.pattern}")
-    return str(value)
+_get = fields.get
 
 
 def _json(path: Path) -> object:
