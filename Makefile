@@ -35,7 +35,7 @@ check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may impo
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/dev.stamp build/peers.stamp  ## every benchmark, beside its peer, within a minute each
+bench: $(VENV)/dev.stamp build/peers.stamp build/peers-reader.stamp  ## every benchmark, beside its peer, within a minute each
 	@for file in $(sort $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py))); do \
 	    name=$$(basename $$file .py); echo "== benchmarks.$$name"; $(PY) -m benchmarks.$$name --quick; \
 	done
@@ -58,6 +58,11 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/pipeline.stamp
 # What datatrove's own steps need, beside ours: in a folder of its own, since one of them takes a module name of another.
 build/peers.stamp: benchmarks/peers.txt | $(VENV)/dev.stamp
 	@$(PIP) --no-deps --target build/peers --requirement $<
+	@touch $@
+
+# The other readers, in another folder for the same reason: this one comes last on the path, and only where one of them is driven.
+build/peers-reader.stamp: benchmarks/reader_peers.txt | $(VENV)/dev.stamp
+	@$(PIP) --no-deps --upgrade --target build/peers-reader --requirement $<
 	@touch $@
 
 # 3.11 first: the tests run on it. `ensurepip` is missing where Debian's python3-venv is.
