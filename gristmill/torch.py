@@ -1,0 +1,125 @@
+"""gristmill in torch: batches as tensors, an IterableDataset for torch's DataLoader, and the selective loss.
+
+Reads: a `TokenLoader`. Writes: nothing. This module and `selective_loss.py` import torch; `gristmill` itself does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from gristmill.batch import Batch
+from gristmill.loader import TokenLoader
+from gristmill.making import IGNORED, BatchMaker
+from gristmill.selective_loss import Selected, select_tokens, selective_loss
+
+__all__ = ["Selected", "TorchTokens", "select_tokens", "selective_loss", "to_torch"]
+
+
+def to_torch(batch: Batch, *, pin_memory: bool = False) -> Batch:
+    """Return a numpy batch as torch tensors.
+
+    `input_ids` and `labels` become int64, labels -100 where `loss_mask` is zero; all else keeps its type. Nothing is copied that
+    has its type already, so the tensors share memory with the arrays.
+
+    Args:
+        batch: of numpy arrays.
+        pin_memory: copy into page-locked memory, for copies to an accelerator that do not wait; nothing where there is none.
+    """
+    pin = pin_memory and torch.accelerator.is_available()
+
+    def tensor(array: npt.NDArray[Any] | None) -> Tensor | None:
+        if array is None:
+            return None
+        made = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return made.pin_memory() if pin else made
+
+    labels = batch.labels
+    if labels is not None and labels.dtype != np.int64:
+        labels = labels.astype(np.int64)
+        labels[batch.loss_mask == 0] = IGNORED
+    return Batch(
+        samples=tensor(batch.samples),
+        sources=tensor(batch.sources),
+        sequences=tensor(batch.sequences),
+        input_ids=tensor(batch.input_ids.astype(np.int64, copy=False)),
+        labels=tensor(labels),
+        loss_mask=tensor(batch.loss_mask),
+        columns={name: tensor(array) for name, array in batch.columns.items()},
+        cu_seqlens=tensor(batch.cu_seqlens),
+        position_ids=tensor(batch.position_ids),
+        document_ids=tensor(batch.document_ids),
+    )
+
+
+class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not typed here
+    """A `TokenLoader` for torch's `DataLoader(TorchTokens(loader), batch_size=None, ...)`; its batches hold tensors.
+
+    The order of batches is the loader's own, with any number of workers: worker w of W makes every W-th batch. (The loader's own
+    thread is cheaper than workers: batches made by them travel between processes.) The dataset is `Stateful`:
+
+    - Without workers, `state_dict()` and `load_state_dict(...)` are the loader's, exact at every batch; iterating again goes on.
+    - With workers, the main process has the state that iterating begins at; the workers are ahead of it, and iterating again
+      begins there again, whether they persist or not. To resume exactly, save `state_after(batch)` of the last batch trained on
+      and load it before iterating; any number of workers, ranks, or rows in a batch may follow.
+    - torchdata's `StatefulDataLoader` saves and loads the state by itself, of each worker where there are workers; it wants the
+      same number of workers again, `state_after` does not.
+    """
+
+    def __init__(self, loader: TokenLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return this process's batches, in order."""
+        info = get_worker_info()
+        if info is not None:
+            return _Strided(self.loader, info.id, info.num_workers)
+        return self.loader if self.loader._maker.wanted.as_torch else map(to_torch, self.loader)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the loader's state: where iterating goes on, or begins with workers."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from a saved state; raises ValueError as `TokenLoader.load_state_dict` does."""
+        self.loader.load_state_dict(state)
+
+    def state_after(self, batch: Batch) -> dict[str, int]:
+        """Return the state after one of this dataset's batches, however far the workers are."""
+        wanted = self.loader._maker.wanted
+        sample = int(batch.samples[0]) - wanted.share.start + wanted.batch_size
+        return {"sample": sample, **self.loader.dataset.fingerprint(sample)}
+
+
+class _Strided(Iterator[Batch]):
+    """Every `workers`-th batch of a loader, from the loader's state on, in a worker process.
+
+    Its state is where this worker goes on; `StatefulDataLoader` asks for it in each worker.
+    """
+
+    def __init__(self, loader: TokenLoader, worker: int, workers: int) -> None:
+        wanted = replace(loader._maker.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
+        self._maker = BatchMaker(loader.dataset, wanted)
+        self._sample = loader.state_dict()["sample"] + worker * wanted.batch_size
+        self._step = workers * wanted.batch_size
+
+    def __next__(self) -> Batch:
+        """Return the worker's next batch."""
+        batch = self._maker.next(self._sample)
+        self._sample += self._step
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return {"sample": the first of this worker's next batch}; the dataset's own state says which order that is of."""
+        return {"sample": self._sample}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on in this worker."""
+        self._sample = int(state["sample"])
