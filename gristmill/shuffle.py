@@ -87,7 +87,7 @@ class _Groups:
     def sequences(self, places: Int64, epochs: Int64, key: tuple[int, ...]) -> Int64:
         """Return the sequence at each place of an epoch."""
         groups = self.of_places(places)
-        out = places - np.minimum(groups * self.open, self.blocks) * self.block
+        out: Int64 = places - np.minimum(groups * self.open, self.blocks) * self.block
         kinds = self.kinds()
         codes = epochs * (self.tail + 1) + groups
         for (first, size), stop in zip(kinds, [first for first, _ in kinds[1:]] + [self.tail + 1], strict=True):
