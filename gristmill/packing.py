@@ -86,22 +86,6 @@ class Documents(Protocol):
         ...
 
 
-def sequence_count(tokens: int, length: int) -> int:
-    """Return how many sequences of `length` hold `tokens` tokens; the last may be shorter."""
-    return -(-tokens // length)
-
-
-def addresses(tokens: Int64, begins: Int64) -> tuple[Int64, Int64]:
-    """Return (shard, token within the shard) of tokens of the stream, int64.
-
-    Args:
-        tokens: int64 numbers in the stream, shape (n,).
-        begins: int64, number in the stream of each shard's first token, shape (shards,); shards may be empty.
-    """
-    shards = np.searchsorted(begins, tokens, side="right") - 1
-    return shards, tokens - begins[shards]
-
-
 def _check(sequences: Int64, count: int) -> None:
     if len(sequences) and sequences.view(np.uint64).max() >= count:  # negative numbers are large ones there
         raise IndexError(f"sequences from {sequences.min()} to {sequences.max()}: each must be in [0, {count})")
@@ -118,7 +102,7 @@ class Concatenated:
 
     def __init__(self, tokens: int, length: int) -> None:
         self.length = length
-        self.count = sequence_count(tokens, length)
+        self.count = -(-tokens // length)
         self.padding = self.count * length - tokens
         self._tokens = tokens
 
