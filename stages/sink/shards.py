@@ -133,9 +133,9 @@ class _Files:
                 total[i] += row[key]
 
     def close(self) -> None:
-        """Finish the files."""
-        for writer in self._writers.values():
-            writer.close()
+        """Finish the files, once: closing a writer again writes its footer again."""
+        while self._writers:
+            self._writers.popitem()[1].close()
 
     def parts(self) -> list[Part]:
         """Describe the finished files."""

@@ -70,6 +70,14 @@ def test_parts_are_described(tmp_path):
     json.dumps([part.stats for part in parts])
 
 
+def test_files_end_with_one_footer(tmp_path):
+    """The end of the stream of record batches, the footer with its length, and the magic bytes, of the last file too."""
+    for content in write([table()], tmp_path, tokens_per_shard=200).values():
+        size = int.from_bytes(content[-10:-6], "little")
+        assert content[-10 - size - 8 :][:8] == b"\xff\xff\xff\xff\0\0\0\0" and content[-6:] == b"ARROW1"
+        assert content.count(b"ARROW1") == 2, "at the beginning and at the end"
+
+
 def test_no_documents_no_parts(tmp_path):
     assert write([], tmp_path) == write([table().slice(0, 0)], tmp_path) == {}
 
