@@ -86,8 +86,9 @@ def selective_loss(
     selected, stats = _select(logits, batch, keep, score, group, reference, missing)
     weights = selected.weights.flatten()
     world = 1 if group is None else dist.get_world_size(_resolve(group))
-    scale = torch.where(selected.mass > 0, world / selected.mass, 0.0)
-    loss: Tensor = _WeightedMean.apply(flat, stats, weights.to(stats.loss.dtype) * scale)
+    mass = selected.mass.to(stats.loss.dtype)
+    scale = torch.where(mass > 0, world / mass, 0)
+    loss: Tensor = _WeightedMean.apply(flat, stats, weights.to(mass.dtype) * scale)
     return loss
 
 
