@@ -64,9 +64,9 @@ class Data:
             begin = end
 
 
-def document_tables(tokens: int, *, seed: int = 0, columns: bool = True) -> Iterator[pa.Table]:
+def document_tables(tokens: int, *, columns: bool = True) -> Iterator[pa.Table]:
     """Yield documents of random ids from 1 on, of lognormal lengths around 600, until there are `tokens`."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     metadata = {"vocab_size": str(VOCABULARY), "tokenizer_sha256": "0" * 64, "eos_id": "0"}
     fields = {name: DOCUMENT.field(name) for name in DOCUMENT.names}
     constant = {"id": "0" * 32, "url": "http://host/", "date": 10**9, "file": "crawl", "offset": 0, "length": 0}
@@ -90,13 +90,13 @@ def document_tables(tokens: int, *, seed: int = 0, columns: bool = True) -> Iter
         left -= count
 
 
-def make(folder: Path, tokens: int, *, seed: int = 0, columns: bool = True, tokens_per_shard: int = 1 << 27) -> Data:
+def make(folder: Path, tokens: int, *, columns: bool = True) -> Data:
     """Write a build of so many tokens, and the tokens as plain arrays; without the sidecars where `columns` is false."""
     data = Data(folder)
     data.build.mkdir(parents=True)
-    sink = Shards(tokens_per_shard=tokens_per_shard)
+    sink = Shards()
     stored = []
-    for part in sink.open()(document_tables(tokens, seed=seed, columns=columns), data.build):
+    for part in sink.open()(document_tables(tokens, columns=columns), data.build):
         with part.path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = part.path.stat().st_size

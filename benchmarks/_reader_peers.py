@@ -68,6 +68,26 @@ def memmap_int64(data: Data, folder: Path) -> Batches:
         yield torch.from_numpy(batch.astype(np.int64))
 
 
+class _Mapped:
+    """The flat file as a map-style dataset of torch's int64."""
+
+    def __init__(self, data: Data) -> None:
+        self.table = data.sequences()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, place: int) -> Any:  # noqa: ANN401  a tensor
+        return import_module("torch").from_numpy(self.table[place].astype(np.int64))
+
+
+def dataloader(data: Data, folder: Path) -> Batches:
+    """torch's DataLoader with two workers over the flat file as a map-style dataset, shuffled, int64."""
+    module = import_module("torch.utils.data")
+    while True:
+        yield from module.DataLoader(_Mapped(data), ROWS, shuffle=True, num_workers=2, drop_last=True)
+
+
 def litdata(data: Data, folder: Path) -> Batches:
     """LitData: documents through its writer with a TokensLoader, chunks of 64 MB; its shuffled StreamingDataset, stacked.
 
@@ -204,4 +224,8 @@ OTHERS: dict[str, Callable[[Data, Path], Batches]] = {
 }
 
 # Measured beside them, without a goal.
-FURTHER: dict[str, Callable[[Data, Path], Batches]] = {"memmap_rows": memmap_rows, "memmap_int64": memmap_int64}
+FURTHER: dict[str, Callable[[Data, Path], Batches]] = {
+    "memmap_rows": memmap_rows,
+    "memmap_int64": memmap_int64,
+    "dataloader": dataloader,
+}

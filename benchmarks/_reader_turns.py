@@ -155,6 +155,7 @@ def serve(name: str, data: Data, folder: Path, clock: str, out: IO[str]) -> None
     _say(out, {"ready": count})
     for _ in sys.stdin:
         _say(out, {"seconds": measure(batches, count)})
+    batches.close()  # generators: a loader's workers end with it
 
 
 def _say(out: IO[str], answer: dict[str, Any]) -> None:

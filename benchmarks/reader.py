@@ -1,9 +1,11 @@
-"""The reader's shuffled batches, beside a bare np.memmap with a permutation and the readers of other projects.
+"""The reader's shuffled batches on files in memory, beside the readers of other projects, and what a start costs.
 
-Reads nothing; makes random documents, writes them through the `shards` sink and, for the peers, as a flat file of the same
-tokens, in a temporary folder. Prints tokens per CPU-second of one process with warm files, and one JSON line of ratios.
-For us a batch is tokens and loss mask, for the peers tokens alone.
-A peer that cannot be imported is named and skipped: its ratio is null.
+Makes random documents, writes them through the `shards` sink and gives every reader the same tokens in its own form, in a
+temporary folder. A batch is 16 sequences of 2048 tokens, as numpy arrays (torch tensors where a peer knows nothing else).
+
+Each reader runs in a process of its own with one thread for numpy and torch; what counts are that process's CPU seconds. They
+take turns in one run, and a ratio is the median over the turns of a peer's seconds over ours. `_reader_peers.py` says how
+each peer is set up. A peer that is not installed (reader_peers.txt) is named and skipped: its ratio is null.
 
     python -m benchmarks.reader [--quick]
 """
@@ -11,179 +13,122 @@ A peer that cannot be imported is named and skipped: its ratio is null.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.util
 import json
-import os
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from benchmarks._reader_data import LENGTH, ROWS, Data, make
+from benchmarks._reader_ours import OURS
+from benchmarks._reader_peers import FURTHER, OTHERS, ROOT
+from benchmarks._reader_turns import READERS, Reader, take_turns
+from benchmarks._table import closing, number, table
 
-from gristmill import TokenDataset, TopShare
-from pipeline.schema import DOCUMENT
-from pipeline.stage import Stored
-from stages.sink.shards import Shards
+# How many times the CPU seconds of ours a peer takes.
+GOALS = {"memmap": 1.5, "litdata": 2.5, "datatrove": 5.6, "datasets": 6.0, "megatron": 20.0, "grain": 42.0, "streaming": 40.0}
 
-LENGTH, ROWS, VOCABULARY = 2048, 16, 50_000
-
-# What the prototype reached over each, in one run; the others' readers are measured where they are installed.
-GOALS = {"memmap": 1.9, "litdata": 2.8, "datatrove": 5.6, "datasets": 7.5, "megatron": 33.0, "grain": 42.0, "streaming": 51.0}
-MODULES = {
-    "litdata": "litdata",
-    "datatrove": "torch",  # its dataset is torch's
-    "datasets": "datasets",
-    "megatron": "megatron.core",
-    "grain": "grain",
-    "streaming": "streaming",
+# One reader's seconds over another's.
+BETWEEN = {
+    "torch_int64": ("memmap", "gristmill_int64", 0.9),
+    "scored": ("gristmill", "gristmill_scored", 0.25),
+    "main_thread": ("dataloader", "gristmill_prefetched", 15.0),
 }
 
-Batches = Iterator[npt.NDArray[Any]]
+# These two are measured by the main thread's share alone, with a pause between batches as a training step would make it.
+WAITING = ("gristmill_prefetched", "dataloader")
+
+# What is measured once: how it follows from `_reader_claims.py`, and what it has to reach.
+CLAIMS: dict[str, tuple[str, str, Callable[[float], float], float]] = {
+    "indices_time": ("indices_seconds", "s to the first 1,024 of 10^12 indices; 0.05 over it", lambda s: 0.05 / s, 1.0),
+    "indices_memory": ("indices_bytes", "bytes they take; 10 MB over it", lambda size: 10e6 / size, 1.0),
+    "resume": ("resume", "a start at step 10^6 over one at 0; inverse", lambda cost: 1 / cost, 0.909),
+    "resume_mixed": ("resume_mixed", "the same, two sources mixed by weights that change", lambda cost: 1 / cost, 0.909),
+    "state": ("state_bytes", "bytes of the state of these; 200 over it", lambda size: 200 / size, 1.0),
+}
+
+Seconds = dict[str, list[float]]
 
 
-def document_tables(tokens: int) -> Iterator[pa.Table]:
-    """Yield documents of random ids, of lognormal lengths around 600, until there are `tokens`; with an excess a token."""
-    random = np.random.default_rng(0)
-    metadata = {"vocab_size": str(VOCABULARY), "tokenizer_sha256": "0" * 64, "eos_id": "0"}
-    fields = {name: DOCUMENT.field(name) for name in DOCUMENT.names}
-    made = 0
-    while made < tokens:
-        lengths = np.clip(random.lognormal(6.4, 1.0, 2000), 1, 50_000).astype(np.int64)
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        ids = random.integers(0, VOCABULARY, int(lengths.sum()), dtype=np.uint16)
-        excess = random.normal(size=len(ids)).astype(np.float16)
-        rows = len(lengths)
-        constant = {"id": "0" * 32, "url": "http://host/", "date": 10**9, "file": "crawl", "offset": 0, "length": 0}
-        columns = {name: pa.array([{**constant, "media": "", "text": ""}[name]] * rows, f.type) for name, f in fields.items()}
-        lists = (pa.ListArray.from_arrays(offsets, pa.array(ids)), pa.ListArray.from_arrays(offsets, pa.array(excess)))
-        extra = [pa.field("input_ids", lists[0].type, metadata=metadata), pa.field("excess", lists[1].type)]
-        yield pa.table([*columns.values(), *lists], schema=pa.schema([*fields.values(), *extra]))
-        made += len(ids)
+@contextmanager
+def started(names: list[str], data: Data, work: Path) -> Iterator[list[Reader]]:
+    """Start readers, wait until all are ready, and end them in any case."""
+    readers = [Reader(name, data, work, waiting=name in WAITING) for name in names]
+    try:
+        for reader in readers:
+            reader.wait()
+        yield readers
+    finally:
+        for reader in readers:
+            reader.close()
 
 
-def build(folder: Path, tokens: int) -> Path:
-    """Write the shards and their manifest into `folder`; return it."""
-    sink = Shards()
-    stored = []
-    for part in sink.open()(document_tables(tokens), folder):
-        with part.path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = part.path.stat().st_size
-        stored.append(Stored(0, "", part.kind, part.number, part.path.name, sha256, size, part.rows, part.stats))
-    assembly = sink.assemble(stored, {"name": "benchmark", "inputs": [], "stages": []})
-    for name, content in assembly.files.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def flatten(folder: Path, target: Path) -> Path:
-    """Write the tokens of a build as one flat file of uint16, as GPT-2-style trainers keep them; return it."""
-    with target.open("wb") as out:
-        for path in sorted(folder.glob("tokens-*.arrow")):
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            for number in range(reader.num_record_batches):
-                out.write(reader.get_batch(number).column("input_ids").values.buffers()[1])
-    return target
-
-
-def ours(folder: Path, **options: Any) -> Batches:  # noqa: ANN401  what `batches` and `open` take
-    """Yield token arrays of our batches; the mask is made too."""
-    select = options.pop("select", None)
-    dataset = TokenDataset.open(folder, sequence_length=LENGTH, verify=False, **options)
-    return (batch.input_ids for batch in dataset.batches(ROWS, select=select))
-
-
-def memmap(path: Path, *, as_array: bool) -> Batches:
-    """Yield batches of a flat file in the order of a permutation held in memory: stacked slices, or rows of a plain array."""
-    tokens: npt.NDArray[Any] = np.memmap(path, dtype=np.uint16, mode="r")
-    count = len(tokens) // LENGTH
-    random = np.random.default_rng(0)
-    table = np.asarray(tokens)[: count * LENGTH].reshape(count, LENGTH) if as_array else None
-    while True:
-        order = random.permutation(count)
-        for first in range(0, count - ROWS + 1, ROWS):
-            places = order[first : first + ROWS]
-            if table is not None:
-                yield table[places]
-            else:
-                yield np.stack([tokens[place * LENGTH : (place + 1) * LENGTH] for place in places])
-
-
-def cost(batches: Batches, count: int) -> float:
-    """Return CPU seconds per token of the next `count` batches."""
-    start = time.process_time()
-    for batch in islice(batches, count):
-        assert batch.shape == (ROWS, LENGTH)
-    return (time.process_time() - start) / (count * ROWS * LENGTH)
-
-
-def measure(readers: dict[str, Batches], count: int, rounds: int) -> dict[str, float]:
-    """Return each reader's median CPU seconds per token, taking turns so that a noisy moment meets all of them."""
-    found: dict[str, list[float]] = {name: [] for name in readers}
-    for batches in readers.values():
-        cost(batches, count)  # warms files and caches
-    for _ in range(rounds):
-        for name, batches in readers.items():
-            found[name].append(cost(batches, count))
-    return {name: float(np.median(values)) for name, values in found.items()}
-
-
-def first_batch(opening: Callable[[], Batches]) -> float:
-    """Return seconds from nothing to the first batch."""
-    start = time.perf_counter()
-    next(opening())
-    return time.perf_counter() - start
-
-
-def skipped(name: str) -> str | None:
-    """Return why a peer is not measured, or None for those that are."""
-    if name not in MODULES:
+def over(found: Seconds, one: str, other: str) -> float | None:
+    """Return the median over the turns of one reader's seconds over another's; None where one took no turns."""
+    if not (found.get(one) and found.get(other)):
         return None
-    package = MODULES[name]
-    if importlib.util.find_spec(package.split(".")[0]) is None:
-        return f"{package} is not installed"
-    return f"{package} is installed, but this benchmark does not drive it yet"
+    return median(a / b for a, b in zip(found[one], found[other], strict=True))
+
+
+def claims(data: Data, rounds: int) -> dict[str, float]:
+    """Return what `_reader_claims.py` finds, in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks._reader_claims", str(data.folder), str(rounds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return dict(json.loads(done.stdout))
+
+
+def show_readers(found: Seconds, missing: dict[str, str]) -> None:
+    """Print a line a reader: tokens a CPU-second, and how many times our seconds it takes."""
+    lines = []
+    for name in READERS:
+        if name in WAITING or name in missing:
+            continue
+        rate = ROWS * LENGTH / median(found[name]) / 1e6
+        goal = number(GOALS.get(name))
+        lines.append([name, number(rate), number(over(found, name, "gristmill")), goal])
+    print(table(["", "Mtok/CPU-s", "its time / ours", "goal"], lines))
+    for name, reason in missing.items():
+        print(f"{name}: skipped, {reason}")
+
+
+def show_claims(found: Seconds, measured: dict[str, float], rows: dict[str, tuple[float | None, float]]) -> None:
+    """Print a line for each of the other ratios, with what was measured."""
+    lines = []
+    for name, (one, other, goal) in BETWEEN.items():
+        lines.append([name, number(rows[name][0]), number(goal), f"{one} over {other}"])
+    for name, (key, meaning, _, goal) in CLAIMS.items():
+        lines.append([name, number(rows[name][0]), number(goal), f"{number(measured[key])} {meaning}"])
+    print(table(["", "ratio", "goal", ""], lines))
+    for name in WAITING:
+        if name in found:
+            print(f"main thread of {name}: {median(found[name]) * 1e6:.0f} µs a batch")
 
 
 def main() -> None:
-    """Measure, print the table, then the JSON line."""
+    """Measure, print the tables, then the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer tokens and rounds; within a minute")
     quick = parser.parse_args().quick
-    tokens, rounds = (40_000_000, 7) if quick else (400_000_000, 25)
+    tokens, rounds = (40_000_000, 9) if quick else (400_000_000, 41)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "build"
-        os.mkdir(folder)
-        build(folder, tokens)
-        flat = flatten(folder, Path(place) / "flat.bin")
-        opening = first_batch(lambda: ours(folder))
-        readers = {
-            "gristmill": ours(folder),
-            "memmap": memmap(flat, as_array=False),
-            "memmap_rows": memmap(flat, as_array=True),
-            "gristmill int64": ours(folder, dtype="int64"),
-            "gristmill + starts": ours(folder, columns=["starts"]),
-            "gristmill + top 60%": ours(folder, select=TopShare(keep=0.6)),
-        }
-        seconds = measure(readers, 400, rounds)
-    print(f"{tokens / 1e6:.0f} M tokens, batches of {ROWS} x {LENGTH}, warm files; open to first batch {opening * 1e3:.0f} ms")
-    print(f"{'':22}{'Mtok/CPU-s':>11}{'ours / it':>11}{'goal':>6}")
-    for name, value in seconds.items():
-        aim = f"{GOALS[name]:6.1f}" if name in GOALS else ""
-        print(f"{name:22}{1e-6 / value:11.0f}{value / seconds['gristmill']:11.2f}{aim}")
-    rows: dict[str, dict[str, float | None]] = {}
-    for name, goal in GOALS.items():
-        reason = skipped(name)
-        rows[name] = {"ratio": None if reason else round(seconds[name] / seconds["gristmill"], 2), "goal": goal}
-        if reason:
-            print(f"{name:22}{'skipped: ' + reason}")
-    print(json.dumps(rows))
+        data = make(Path(place) / "data", tokens)
+        with started([*OURS, *OTHERS, *FURTHER], data, Path(place) / "work") as readers:
+            found = take_turns(readers, rounds)
+            missing = {reader.name: reader.missing for reader in readers if reader.missing is not None}
+        measured = claims(data, rounds)
+    rows: dict[str, tuple[float | None, float]] = {name: (over(found, name, "gristmill"), goal) for name, goal in GOALS.items()}
+    rows |= {name: (over(found, one, other), goal) for name, (one, other, goal) in BETWEEN.items()}
+    rows |= {name: (ratio(measured[key]), goal) for name, (key, _, ratio, goal) in CLAIMS.items()}
+    print(f"{tokens / 1e6:.0f} M tokens, batches of {ROWS} x {LENGTH}, files in memory, {rounds} turns each")
+    show_readers(found, missing)
+    print()
+    show_claims(found, measured, rows)
+    print(closing(rows))
 
 
 if __name__ == "__main__":
