@@ -152,7 +152,7 @@ def test_decimal_weights_mean_what_they_say():
 @given(weights, st.integers(0, 2**60), st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 def test_every_prefix_is_near_its_share(given, seed, first):
-    """Proved bound: 1 for rounding at the ends of blocks, 2 for jitter and shift, of this source and by its share of all others."""
+    """Proved bound: 1 for rounding at the ends of blocks; 2 for jitter and shift, and those of others by this one's share."""
     mixture = Mixture([10] * len(given), [{0: weight} for weight in given], [None] * len(given), seed, names(given))
     first <<= 20
     sources, _ = mixture.draw(first, 10_000)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.order import ROUNDS, permute
+from gristmill.order import CHUNK, ROUNDS, permute, permute_each
 
 WORD = (1 << 64) - 1
 
@@ -53,6 +53,34 @@ def test_bijection(n, key):
 def test_equals_transcription(n, key, data):
     indices = data.draw(st.lists(st.integers(0, n - 1), max_size=20))
     assert permute(indices, n, key).tolist() == [slow_permute(index, n, key) for index in indices]
+
+
+@given(st.integers(1, 10**12), st.lists(keys, min_size=1, max_size=4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_each_by_its_own_key(n, several, data):
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, len(several) - 1)), max_size=20))
+    indices, which = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    expected = [slow_permute(index, n, several[key]) for index, key in pairs]
+    assert permute_each(indices, n, several, which).tolist() == expected
+
+
+@pytest.mark.parametrize("several", [[(1,)], [(1,), (2, 3)]])
+def test_many_numbers_in_chunks(several):
+    n = 3 * CHUNK + 5  # 127 numbers of the network's domain lie outside: what falls on them goes through again
+    indices = np.random.default_rng(1).permutation(n)
+    which = indices % len(several)
+    out = permute_each(indices, n, several, which)
+    for number, key in enumerate(several):
+        assert np.array_equal(out[which == number], permute(indices, n, key)[which == number])
+    assert np.array_equal(
+        np.concatenate([permute(part, n, (1,)) for part in np.array_split(indices, 50)]), permute(indices, n, (1,))
+    )
+
+
+def test_indices_stay_as_they_are():
+    indices = np.arange(50)
+    permute(indices, 50, (1,))
+    assert np.array_equal(indices, np.arange(50))
 
 
 @pytest.mark.parametrize("n", [10**12, 10**12 - 1, 2**40 + 1, 2**62])
