@@ -18,19 +18,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks._reader_data import LENGTH, ROWS, Data
+from benchmarks._reader_data import LENGTH, ROWS, Batches, Data
 from gristmill import Blocks, TokenDataset, TokenLoader
 
 ROOT = Path(__file__).parents[1]
 PROBE = 16 << 20
-
-Batches = Iterator[Any]
 
 
 def read_bytes() -> int:

@@ -10,7 +10,7 @@ Makes random documents of lognormal lengths with a float16 `ref_loss` and a bool
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from stages.sink.shards import Shards
 
 LENGTH, ROWS, VOCABULARY = 2048, 16, 50_000
 
-Array = npt.NDArray[Any]
+Batches = Generator[Any, None, None]  # numpy arrays or torch tensors, (ROWS, LENGTH), without end
 
 
 @dataclass(frozen=True)

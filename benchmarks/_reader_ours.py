@@ -5,14 +5,11 @@ Reads: the build that `_reader_data.py` made. Writes: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks._reader_data import LENGTH, ROWS, Data
+from benchmarks._reader_data import LENGTH, ROWS, Batches, Data
 from gristmill import StoredMask, TokenDataset, TokenLoader
-
-Batches = Iterator[Any]
 
 
 def opened(data: Data, *columns: str) -> TokenDataset:

@@ -23,12 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from benchmarks._reader_data import LENGTH, ROWS, VOCABULARY, Data
+from benchmarks._reader_data import LENGTH, ROWS, VOCABULARY, Batches, Data
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "build" / "peers-reader"
-
-Batches = Iterator[Any]  # numpy arrays or torch tensors, (ROWS, LENGTH)
 
 
 def batches_of(samples: Iterable[Any], stack: Callable[[list[Any]], Any]) -> Iterator[Any]:
@@ -59,13 +57,6 @@ def memmap_rows(data: Data, folder: Path) -> Batches:
     table = data.sequences()
     for places in shuffled(len(table)):
         yield table[places]
-
-
-def memmap_int64(data: Data, folder: Path) -> Batches:
-    """The bare np.memmap, its batches as torch's int64."""
-    torch = import_module("torch")
-    for batch in memmap(data, folder):
-        yield torch.from_numpy(batch.astype(np.int64))
 
 
 class _Mapped:
@@ -226,6 +217,5 @@ OTHERS: dict[str, Callable[[Data, Path], Batches]] = {
 # Measured beside them, without a goal.
 FURTHER: dict[str, Callable[[Data, Path], Batches]] = {
     "memmap_rows": memmap_rows,
-    "memmap_int64": memmap_int64,
     "dataloader": dataloader,
 }

@@ -17,13 +17,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks._reader_data import LENGTH, ROWS, Data
+from benchmarks._reader_data import LENGTH, ROWS, Batches, Data
 from benchmarks._reader_ours import OURS
 from benchmarks._reader_peers import FURTHER, OTHERS, PEERS, ROOT
 
@@ -32,12 +31,12 @@ READERS = OURS | OTHERS | FURTHER
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-TURN_S = 0.05  # CPU a turn, at least this
-WARM_S = 1.5  # CPU of warming up, at most this after the first batches
+TURN_S = 0.03  # CPU a turn, at least this
+WARM_S = 0.7  # CPU of warming up, at most this after the first batches
 PAUSE_S = 0.002  # between two batches where only the main thread's share is measured: a very short training step
 
 
-def process_cost(batches: Iterator[Any], count: int) -> float:
+def process_cost(batches: Batches, count: int) -> float:
     """Return CPU seconds a batch of this process, all its threads, over the next `count`."""
     start = time.process_time()
     for batch in islice(batches, count):
@@ -45,7 +44,7 @@ def process_cost(batches: Iterator[Any], count: int) -> float:
     return (time.process_time() - start) / count
 
 
-def waiting_cost(batches: Iterator[Any], count: int) -> float:
+def waiting_cost(batches: Batches, count: int) -> float:
     """Return CPU seconds of this thread for the next `count` batches, each asked for after a pause, a batch."""
     spent = 0.0
     for _ in range(count):

@@ -36,7 +36,7 @@ def folders() -> list[Path]:
 
 def find_disk() -> tuple[Path | None, list[str]]:
     """Return the first folder whose disk can be measured, or None; and why each one before it can't."""
-    reasons = []
+    reasons: list[str] = []
     for folder in folders():
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as place:
