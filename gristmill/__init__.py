@@ -1,27 +1,42 @@
 """The reader of gristmill's token shards: what training code imports.
 
->>> from gristmill import TokenDataset, TopShare
+>>> from gristmill import TokenDataset, TokenLoader, TopShare
 >>> dataset = TokenDataset.open("build/demo", sequence_length=2048, seed=1)  # doctest: +SKIP
->>> for batch in dataset.batches(16, select=TopShare(keep=0.6)):  # doctest: +SKIP
-...     batch.input_ids, batch.loss_mask
+>>> for batch in TokenLoader(dataset, 16, select=TopShare(keep=0.6)):  # doctest: +SKIP
+...     batch.input_ids, batch.labels, batch.loss_mask
 """
 
-from gristmill.dataset import Batch, Batches, TokenDataset
+from gristmill.batch import Batch
+from gristmill.cache import Cache
+from gristmill.dataset import TokenDataset
 from gristmill.errors import FormatError
+from gristmill.loader import TokenLoader
 from gristmill.manifest import Manifest
-from gristmill.selection import Selection, Threshold, TopShare
+from gristmill.packing import BestFit
+from gristmill.selection import Both, Quantile, Selection, SoftWeights, StoredMask, StoredWeights, Threshold, TopShare
+from gristmill.shuffle import Blocks
+from gristmill.source import Source
 from gristmill.stream import TokenAddress
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
-    "Batches",
+    "BestFit",
+    "Blocks",
+    "Both",
+    "Cache",
     "FormatError",
     "Manifest",
+    "Quantile",
     "Selection",
+    "SoftWeights",
+    "Source",
+    "StoredMask",
+    "StoredWeights",
     "Threshold",
     "TokenAddress",
     "TokenDataset",
+    "TokenLoader",
     "TopShare",
 ]

@@ -57,6 +57,7 @@ class TokenColumn:
         self.extents: list[Extent] = []
         self.tokens = self.documents = 0
         self._mapped = mapped
+        self._base = pa.py_buffer(mapped).address
         self._arrays = [reader.get_batch(number).column(column) for number in range(reader.num_record_batches)]
         kind = reader.schema.field(column).type.value_type
         self.dtype = BITS if pa.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
@@ -66,8 +67,6 @@ class TokenColumn:
             self.extents.append(Extent(self.tokens, int(offsets[-1] - offsets[0]), place, offsets - offsets[0], self.documents))
             self.tokens += self.extents[-1].count
             self.documents += len(array)
-        base = pa.py_buffer(mapped).address
-        self._base = base
 
     def _place(self, values: pa.Buffer | None, first: int) -> int:
         if values is None:  # no value at all
@@ -81,7 +80,7 @@ class TokenColumn:
     def locate(self, token: int) -> tuple[int, int]:
         """Return (row in the shard, position in the document) of a token."""
         extent = self.extent(token)
-        row = int(np.searchsorted(extent.offsets, token - extent.begin, side="right")) - 1
+        row = int(np.searchsorted(extent.offsets, np.int32(token - extent.begin), side="right")) - 1
         return extent.first_row + row, token - extent.begin - int(extent.offsets[row])
 
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -89,18 +88,10 @@ class TokenColumn:
         found = [np.diff(extent.offsets) for extent in self.extents]
         return np.concatenate(found) if found else np.zeros(0, dtype=np.int32)
 
-    def will_need(self, begin: int, end: int) -> None:
-        """Ask the system to read the values of tokens [begin, end) of the shard before they are used."""
-        for extent in self.extents:
-            low, high = max(begin, extent.begin), min(end, extent.begin + extent.count)
-            if low < high:
-                first, last = (self._byte(extent, token) for token in (low, high - 1))
-                start = first // mmap.PAGESIZE * mmap.PAGESIZE
-                self._mapped.madvise(mmap.MADV_WILLNEED, start, last + 1 - start)
-
-    def _byte(self, extent: Extent, token: int) -> int:
-        place = extent.place + token - extent.begin
-        return (place // 8 if self.dtype == BITS else place * self.dtype.itemsize) - self._base
+    def will_need(self, first: int, last: int) -> None:
+        """Ask the system to read the bytes of the memory map from address `first` to `last` before they are used."""
+        start = (first - self._base) // mmap.PAGESIZE * mmap.PAGESIZE
+        self._mapped.madvise(mmap.MADV_WILLNEED, start, last + 1 - self._base - start)
 
 
 def open_mapped(path: Path, kind: str) -> tuple[mmap.mmap, pa.ipc.RecordBatchFileReader]:

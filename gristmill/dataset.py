@@ -1,267 +1,313 @@
-"""TokenDataset: a build opened for training; shuffled batches with loss masks, resumable by one integer.
+"""TokenDataset: builds opened for training, mixed by weight; every sample is a function of its number.
 
-Reads: a manifest and the shards it names, by memory map. Writes: nothing.
+Reads: manifests and the shards they name, at their places. Writes: nothing.
 
-The documents of a build, in manifest order, are one stream of tokens, cut into sequences (`packing.py`). A *sequence
-number* is a place in that stream. A *sample number* is a place in the endless shuffled order: sample i is sequence
-permute(i mod n, n, (seed, i div n)), so each run of n samples, an epoch, has every sequence once. Everything the dataset
-returns is a pure function of sample numbers; the number of ranks and where a run was interrupted leave no trace.
+A *sample number* counts the endless order of training from 0. The way from it to tokens has four steps, each a pure
+function: which source, and its how-manieth sample that is (`mixture.py`); which of the source's sequences (`shuffle.py`);
+which tokens of the stream (`packing.py`); and their values (`stream.py`). So the number of ranks or workers, the batch size and
+where a run was interrupted leave no trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.order import permute
-from gristmill.packing import sequence_count
-from gristmill.selection import Selection
-from gristmill.stream import TokenAddress, TokenStream
+from gristmill import format as fmt
+from gristmill.cache import Cache
+from gristmill.errors import FormatError
+from gristmill.gather import Int64
+from gristmill.manifest import Manifest, files
+from gristmill.mixture import Mixture
+from gristmill.packing import BestFit
+from gristmill.place import open_build
+from gristmill.rows import MixedRows, Rows
+from gristmill.shuffle import Shuffle
+from gristmill.sidecar import find_sidecars, with_sidecars
+from gristmill.source import OpenSource, Source
+from gristmill.stream import TokenAddress, TokenStream, check
 
-STARTS = "starts"
-BLOCK = 4096  # sample numbers permuted at once: numpy's cost a call is spread over them
+ALONE = "source"  # name of the only source where none was given
+
+Packing = Literal["concat"] | BestFit
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Sequences of tokens, a row a sample.
+class Draw(NamedTuple):
+    """Which sequences some samples are: three int64 arrays of the same length."""
 
-    Attributes:
-        samples: int64, shape (rows,): the numbers in the endless shuffled order.
-        sequences: int64, shape (rows,): the numbers in the stream, for `TokenDataset.locate`.
-        input_ids: shape (rows, length); the stored type, or the one asked for. After the stream's last token:
-            the id that ends documents (0 without one).
-        loss_mask: bool, shape (rows, length): the tokens to train on *as targets*, selected and not padding. A token at position
-            0 of a row has nothing before it in the row: shift as usual, `logits[:, :-1]` against `input_ids[:, 1:]` and
-            `loss_mask[:, 1:]`.
-        columns: what else was asked for, shape (rows, length): per-token scores in float16, NaN where there is none; and
-            `starts`, bool, where documents begin: `packing.cu_seqlens`, `positions` and `document_ids` make attention boundaries
-            from it.
-    """
+    samples: Int64
+    sources: Int64
+    sequences: Int64
 
-    samples: npt.NDArray[np.int64]
-    sequences: npt.NDArray[np.int64]
-    input_ids: npt.NDArray[Any]
-    loss_mask: npt.NDArray[np.bool_]
-    columns: Mapping[str, npt.NDArray[Any]]
+    def part(self, rows: slice) -> Draw:
+        """Return some of them."""
+        return Draw(self.samples[rows], self.sources[rows], self.sequences[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How samples are made of streams; see `TokenDataset.open`."""
+
+    sequence_length: int
+    seed: int
+    shuffle: Shuffle
+    packing: Packing
+    columns: tuple[str, ...]
+    dtype: np.dtype[Any]
 
 
 class TokenDataset:
-    """A build of token shards; make it with `open`.
+    """Builds of token shards opened for training; make it with `open`.
 
     Attributes:
-        stream: the build's tokens.
-        manifest: the build's manifest.
-        sequence_length: tokens in a row of a batch.
-        seed: chooses the order.
+        sources: names of the sources, in the order of `Batch.sources`.
+        layout: how samples are made.
+        sequence_length: tokens in a row.
+        columns: the per-token columns that batches carry.
+        dtype: numpy type of `input_ids` and labels.
+        total: samples until all sources are used up; None: endless.
     """
 
-    def __init__(
-        self, stream: TokenStream, *, sequence_length: int, seed: int, columns: tuple[str, ...], dtype: np.dtype[Any]
-    ) -> None:
-        self.stream = stream
-        self.manifest = stream.manifest
-        self.sequence_length = sequence_length
-        self.seed = seed
-        self._columns = columns
-        self._dtype = dtype
-        self._count = sequence_count(stream.tokens, sequence_length)
-        self._block = lru_cache(maxsize=16)(self._permuted)
+    def __init__(self, streams: Mapping[str, TokenStream], sources: Mapping[str, Source], layout: Layout) -> None:
+        self.sources = tuple(sources)
+        self.layout = layout
+        self.sequence_length, self.columns, self.dtype = layout.sequence_length, layout.columns, layout.dtype
+        self._streams, self._given = dict(streams), dict(sources)
+        self._opened = [
+            OpenSource(stream, layout.sequence_length, layout.packing, layout.shuffle, (layout.seed, number))
+            for number, stream in enumerate(streams.values())
+        ]
+        plain = len(sources) == 1 and all(source.max_epochs is None for source in sources.values())
+        self._mixture = None if plain else _mixture(sources, [source.packing.count for source in self._opened], layout.seed)
+        self.total = None if self._mixture is None else self._mixture.total
 
     @classmethod
     def open(
         cls,
-        path: str | Path,
+        path: str | Path | Mapping[str, Source],
         *,
         sequence_length: int = 2048,
         seed: int = 0,
-        verify: bool = True,
+        shuffle: Shuffle = "global",
+        packing: Packing = "concat",
         columns: Sequence[str] = (),
         dtype: npt.DTypeLike | None = None,
+        verify: bool = False,
+        cache: Cache | None = None,
     ) -> TokenDataset:
-        """Open a build.
+        """Open a build, or several to mix.
 
         Args:
-            path: manifest.json, the folder of a build, or an output folder (its newest build of tokens).
+            path: manifest.json, the folder of a build, or an output folder (its newest build of tokens), local or any fsspec URL
+                such as s3://; or names and `Source`s to mix.
             sequence_length: tokens in a row of a batch.
             seed: chooses the order; the same seed gives the same order everywhere.
-            verify: compare the sha256 of every file with the manifest (about 1.5 GB/s a core); sizes are always compared.
-            columns: what else batches should carry: `starts` (where documents begin), and per-token scores by name, such as
-                `excess`, or `rho1.excess` where two schemes have one.
-            dtype: integer type of `input_ids`; the stored one (uint16 or uint32) by default. int64 suits torch and costs twice.
+            shuffle: `global`, the whole epoch; `Blocks(...)`, stretches of the stream, some open at a time (for slow disks,
+                and for remote builds larger than the cache); or `none`.
+            packing: `concat`: the documents one after the other, cut; or `BestFit()`: no document that fits is cut.
+            columns: per-token columns that batches carry, by name, such as `excess`, or `rho1.excess` where two schemes have one.
+            dtype: integer type of `input_ids`; the stored one (uint16 or uint32) by default. int64 suits torch.
+            verify: compare the sha256 of every local file with the manifest (about 1.5 GB/s a core). Sizes are always
+                compared, and remote files whenever they are fetched.
+            cache: where remote shards are kept on this machine.
 
         Raises:
-            FormatError: what is there cannot be read, is damaged, or is incomplete.
+            FormatError: what is there cannot be read, is damaged, incomplete, or of another tokenizer than the others.
             ValueError: an argument out of range, or a sequence longer than all the data.
         """
         if sequence_length < 1:
             raise ValueError(f"sequence_length is {sequence_length}; it must be at least 1")
-        stream = TokenStream.open(path, verify=verify)
-        if sequence_length > stream.tokens:
-            raise ValueError(
-                f"{path}: sequence_length is {sequence_length}, but all shards together have {stream.tokens} tokens; "
-                "ask for shorter sequences or build from more documents"
-            )
-        kind = np.dtype(stream.manifest.dtype if dtype is None else dtype)
-        if kind.kind not in "iu" or not np.can_cast(np.dtype(stream.manifest.dtype), kind):
-            raise ValueError(f"dtype {kind} cannot hold the ids stored as {stream.manifest.dtype}; int64 and uint32 can")
-        for name in columns:
-            if name != STARTS:
-                stream.score_column(name)
-        return cls(stream, sequence_length=sequence_length, seed=seed, columns=tuple(columns), dtype=kind)
-
-    def __len__(self) -> int:
-        """Return the sequences in an epoch; the last of the stream may be padded."""
-        return self._count
+        sources = dict(path) if isinstance(path, Mapping) else {ALONE: Source(path=path)}
+        if not sources:
+            raise ValueError("there are no sources to mix; give at least one")
+        streams = {}
+        for name, source in sources.items():
+            manifest, place = open_build(source.path, fmt.TOKENS, cache=cache)
+            check(manifest, str(source.path))
+            manifest = with_sidecars(manifest, find_sidecars(place))
+            place.check(files(manifest), verify=verify)
+            streams[name] = TokenStream(manifest, place)
+            _check_stream(streams[name], sequence_length, shuffle, str(source.path))
+        kind = _ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
+        layout = Layout(
+            sequence_length=sequence_length, seed=seed, shuffle=shuffle, packing=packing, columns=tuple(columns), dtype=kind
+        )
+        dataset = cls(streams, sources, layout)
+        dataset.check_columns(columns)
+        return dataset
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: a worker process opens its own."""
-        make = partial(
-            TokenDataset, sequence_length=self.sequence_length, seed=self.seed, columns=self._columns, dtype=self._dtype
-        )
-        return (make, (self.stream,))
+        return (TokenDataset, (self._streams, self._given, self.layout))
 
-    def sample(self, number: int, *, select: Selection | None = None) -> Batch:
-        """Return the batch of the one sample `number` (from 0, without end)."""
-        return self._batch(number, 1, select, slice(None))
+    def __len__(self) -> int:
+        """Return the sequences of all sources together: an epoch, where there is one source."""
+        return sum(source.packing.count for source in self._opened)
 
-    def batch(self, step: int, batch_size: int, *, select: Selection | None = None, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return the rank's rows of global batch number `step`: samples step · batch_size and the batch_size - 1 after it."""
-        return self._batch(step * batch_size, batch_size, select, rank_rows(batch_size, rank, world_size))
+    def __getitem__(self, sample: int) -> dict[str, npt.NDArray[Any]]:
+        """Return one sample as a dict of arrays of shape (length,): `input_ids`, `labels`, `loss_mask`, and the columns.
 
-    def batches(
-        self, batch_size: int, *, select: Selection | None = None, state: int = 0, rank: int = 0, world_size: int = 1
-    ) -> Batches:
-        """Return an endless iterator of batches, epoch after epoch.
-
-        Args:
-            batch_size: rows in the global batch; each rank gets an equal run of them.
-            select: what to train on, by stored scores; all tokens without it.
-            state: sample number to begin with, from `Batches.state_dict`.
-            rank: this process's number among those that share the global batch.
-            world_size: how many processes share it; may differ from the run that saved the state.
+        For what wants a map-style dataset; a `TokenLoader` makes batches at a fraction of the cost.
 
         Raises:
-            ValueError: a batch that the ranks cannot share equally, or a negative state.
+            IndexError: `sample` is negative, or not below `total`.
         """
-        return Batches(self, batch_size, select, state, rank, world_size)
+        rows = self.rows(self.draw(sample, 1))
+        mask = rows.labelled(within_documents=False)
+        found = {
+            "input_ids": rows.values(fmt.INPUT_IDS).astype(self.dtype)[0],
+            "labels": rows.next_values(fmt.INPUT_IDS).astype(self.dtype)[0],
+            "loss_mask": np.ones(self.sequence_length, dtype=np.bool_) if mask is None else mask[0],
+        }
+        return found | {name: rows.next_values(name)[0] for name in self.columns}
 
-    def sequence_numbers(self, samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the place in the stream of each sample number, int64."""
-        numbers = np.asarray(samples, dtype=np.int64)
-        if numbers.size and int(numbers.min()) < 0:
-            raise ValueError(f"sample number {numbers.min()} is negative; samples are numbered from 0")
-        epochs, places = np.divmod(numbers, self._count)
-        keys = epochs * sequence_count(self._count, BLOCK) + places // BLOCK
-        out = np.empty_like(numbers)
-        for key in np.unique(keys).tolist():
-            here = keys == key
-            out[here] = self._block(key)[places[here] % BLOCK]
-        return out
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raise ValueError unless every source has each of these per-token columns; they are named as in `open`."""
+        for stream in self._streams.values():
+            for name in names:
+                stream.column_name(name)
 
-    def _run(self, first: int, size: int) -> npt.NDArray[np.int64]:
-        """Return `sequence_numbers` of the samples from `first` on; a slice, where they lie in one block."""
-        epoch, place = divmod(first, self._count)
-        block, start = divmod(place, BLOCK)
-        if first >= 0 and start + size <= BLOCK and place + size <= self._count:
-            return self._block(epoch * sequence_count(self._count, BLOCK) + block)[start : start + size]
-        return self.sequence_numbers(np.arange(first, first + size, dtype=np.int64))
+    # ---- samples to sequences to rows ----
 
-    def _permuted(self, key: int) -> npt.NDArray[np.int64]:
-        epoch, block = divmod(key, sequence_count(self._count, BLOCK))
-        indices = np.arange(block * BLOCK, min((block + 1) * BLOCK, self._count), dtype=np.int64)
-        return permute(indices, self._count, (self.seed, epoch))
+    def draw(self, first: int, size: int) -> Draw:
+        """Return which sequences the samples from `first` on are.
 
-    def _batch(self, first: int, size: int, select: Selection | None, rows: slice) -> Batch:
-        sequences = self._run(first, size)
-        mine = sequences[rows]
-        ids = np.empty((len(mine), self.sequence_length), dtype=self._dtype)
-        self.stream.read_tokens(mine * self.sequence_length, ids)
-        columns = {name: self._starts(mine) if name == STARTS else self._scores(name, mine) for name in self._columns}
-        mask = self._valid(mine) if select is None else self._select(select, sequences, rows)
-        return Batch(np.arange(first, first + size, dtype=np.int64)[rows], mine, ids, mask, columns)
+        Raises:
+            IndexError: `first` is negative, or a sample is not below `total`.
+        """
+        if first < 0 or (self.total is not None and first + size > self.total):
+            end = "without end" if self.total is None else f"to {self.total - 1}"
+            raise IndexError(f"no samples {first} to {first + size - 1}: they are numbered from 0 {end}")
+        samples = np.arange(first, first + size)
+        if self._mixture is None:
+            return Draw(samples, samples - samples, self._opened[0].order.run(first, size))
+        sources, numbers = self._mixture.draw(first, size)
+        sequences = np.empty(size, dtype=np.int64)
+        for number in np.unique(sources).tolist():
+            here = np.flatnonzero(sources == number)
+            sequences[here] = self._opened[number].order.run(int(numbers[here[0]]), len(here))  # consecutive numbers
+        return Draw(samples, sources, sequences)
 
-    def _starts(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        out = np.empty((len(sequences), self.sequence_length), dtype=np.bool_)
-        self.stream.read_starts(sequences * self.sequence_length, out)
-        return out
+    def rows(self, draw: Draw) -> Rows:
+        """Return the rows of some samples."""
+        if len(self._opened) == 1:
+            return self._opened[0].rows(draw.sequences)
+        parts = []
+        for number in np.unique(draw.sources).tolist():
+            places = np.flatnonzero(draw.sources == number)
+            parts.append((places, self._opened[number].rows(draw.sequences[places])))
+        return MixedRows(parts, len(draw.samples))
 
-    def _scores(self, name: str, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
-        out = np.empty((len(sequences), self.sequence_length), dtype=np.float16)
-        self.stream.read_scores(name, sequences * self.sequence_length, out)
-        return out
+    def runs(self, first: int, size: int) -> list[tuple[OpenSource, int, int]]:
+        """Return (source, number of its first sample, samples) of all sources that samples [first, first + size) come from."""
+        if self.total is not None:
+            size = max(0, min(size, self.total - first))
+        if self._mixture is None:
+            return [(self._opened[0], first, size)]
+        before, after = self._mixture.counts(first), self._mixture.counts(first + size)
+        return [
+            (source, int(begin), int(end - begin))
+            for source, begin, end in zip(self._opened, before, after, strict=True)
+            if end > begin
+        ]
 
-    def _valid(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        valid = np.ones((len(sequences), self.sequence_length), dtype=np.bool_)
-        last = sequences == self._count - 1
-        if last.any():
-            valid[last, self.stream.tokens - (self._count - 1) * self.sequence_length :] = False
-        return valid
+    @property
+    def remote(self) -> bool:
+        """Whether a source is fetched from elsewhere."""
+        return any(source.stream.place.budget is not None for source in self._opened)
 
-    def _select(self, select: Selection, sequences: npt.NDArray[np.int64], rows: slice) -> npt.NDArray[np.bool_]:
-        """Apply a selection; over the scores of the whole global batch where its scope asks for it."""
-        if select.scope == "sequence":
-            sequences, rows = sequences[rows], slice(None)
-        return select.mask(self._scores(select.column, sequences), self._valid(sequences))[rows]
+    # ---- identity ----
 
-    def locate(self, sequence: int, position: int) -> TokenAddress:
-        """Return where the token at `position` of a sequence is stored; `format.read_row` gives its document's source.
+    def fingerprint(self, sample: int) -> dict[str, int]:
+        """Return what decides the order up to a sample, as small integers: a saved state is good where these are equal.
+
+        `data` stands for the tokens of all sources, `order` for shuffle and packing, `mixture` for the weights and limits that
+        matter before `sample`.
+        """
+        sources = self._given.values()
+        weights = [
+            [sorted((at, weight) for at, weight in source.weights().items() if at < max(sample, 1)), source.max_epochs]
+            for source in sources
+        ]
+        return {
+            "seed": self.layout.seed,
+            "sequence_length": self.sequence_length,
+            "data": _hash([stream.manifest.order for stream in self._streams.values()]),
+            "order": _hash([repr(self.layout.shuffle), repr(self.layout.packing)]),
+            "mixture": _hash(weights if len(sources) > 1 else [source.max_epochs for source in sources]),
+        }
+
+    def manifest(self, source: str | int = 0) -> Manifest:
+        """Return the manifest of a source, by name or number."""
+        return self._source(source).stream.manifest
+
+    def locate(self, sequence: int, position: int, source: str | int = 0) -> TokenAddress:
+        """Return where the token at `position` of a sequence is stored; `column.read_row` gives its document's source.
 
         Raises:
             IndexError: no such token, or padding.
         """
-        if not 0 <= position < self.sequence_length:
-            raise IndexError(f"no position {position} in a sequence of {self.sequence_length}")
-        return self.stream.locate(sequence * self.sequence_length + position)
+        opened = self._source(source)
+        if not 0 <= sequence < opened.packing.count or not 0 <= position < self.sequence_length:
+            raise IndexError(f"no position {position} of sequence {sequence}: {opened.packing.count} of {self.sequence_length}")
+        begins, lengths, _ = opened.packing.pieces(np.array([sequence], dtype=np.int64))
+        ends = np.cumsum(lengths)
+        piece = int(np.searchsorted(ends, position, side="right"))
+        if piece == len(ends):
+            raise IndexError(f"position {position} of sequence {sequence} is padding; it has {int(ends[-1])} tokens")
+        return opened.stream.locate(int(begins[piece]) + position - int(ends[piece] - lengths[piece]))
+
+    def _source(self, source: str | int) -> OpenSource:
+        if isinstance(source, int):
+            return self._opened[source]
+        if source not in self.sources:
+            raise ValueError(f"no source {source!r}; there are: {', '.join(self.sources)}")
+        return self._opened[self.sources.index(source)]
 
 
-class Batches(Iterator[Batch]):
-    """An endless iterator of batches whose whole state is the number of the next sample."""
-
-    def __init__(
-        self, dataset: TokenDataset, batch_size: int, select: Selection | None, state: int, rank: int, world_size: int
-    ) -> None:
-        self.dataset = dataset
-        self._size = batch_size
-        self._rows = rank_rows(batch_size, rank, world_size)
-        self._select = select
-        self.load_state_dict({"sample": state})
-
-    def __next__(self) -> Batch:
-        """Return this rank's rows of the next global batch."""
-        batch = self.dataset._batch(self._sample, self._size, self._select, self._rows)
-        self._sample += self._size
-        return batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Return {"sample": number of the next sample}: equal on all ranks, good for any number of ranks and batch size."""
-        return {"sample": self._sample}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from a saved state."""
-        sample = int(state["sample"])
-        if sample < 0:
-            raise ValueError(f"state is sample {sample}; samples are numbered from 0")
-        self._sample = sample
+def _mixture(sources: Mapping[str, Source], sizes: Sequence[int], seed: int) -> Mixture:
+    weights = [source.weights() for source in sources.values()]
+    return Mixture(sizes, weights, [source.max_epochs for source in sources.values()], seed, list(sources))
 
 
-def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
-    """Return which rows of a global batch a rank gets: equal runs, in rank order.
+def _check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str) -> None:
+    if length > stream.tokens:
+        raise ValueError(
+            f"{where}: sequence_length is {length}, but all shards together have {stream.tokens} tokens; "
+            "ask for shorter sequences or build from more documents"
+        )
+    needed = sum(shard.bytes for shard in stream.manifest.shards)
+    if stream.place.budget is not None and shuffle == "global" and needed > stream.place.budget:
+        raise ValueError(
+            f"{where}: a global shuffle needs all of its {needed} bytes of tokens on this machine, and the cache may hold "
+            f"{stream.place.budget} at a time; shuffle by Blocks(...), or raise Cache(limit_bytes=...)"
+        )
+
+
+def _ids_type(manifests: Mapping[str, Manifest], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Return the type of ids in batches.
 
     Raises:
-        ValueError: `batch_size` cannot be shared equally, or `rank` is not one of `world_size`.
+        FormatError: the builds were not all encoded by one tokenizer.
+        ValueError: the type asked for is too narrow.
     """
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ValueError(f"rank is {rank} of world_size {world_size}; rank must be from 0 to world_size - 1")
-    if batch_size < 1 or batch_size % world_size:
-        raise ValueError(
-            f"batch_size is {batch_size} (rows of all ranks together); it must be a multiple of world_size, {world_size}"
-        )
-    share = batch_size // world_size
-    return slice(rank * share, (rank + 1) * share)
+    hashes = {name: manifest.tokenizer.sha256 for name, manifest in manifests.items() if manifest.tokenizer is not None}
+    if len(set(hashes.values())) > 1:
+        listed = ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes.items())
+        raise FormatError(f"the sources were encoded by different tokenizers ({listed}); encode them with one")
+    stored = next(iter(manifests.values())).dtype
+    kind = np.dtype(stored if dtype is None else dtype)
+    if kind.kind not in "iu" or not np.can_cast(np.dtype(stored), kind):
+        raise ValueError(f"dtype {kind} cannot hold the ids stored as {stored}; int64 and uint32 can")
+    return kind
+
+
+def _hash(value: object) -> int:
+    return zlib.crc32(json.dumps(value).encode())

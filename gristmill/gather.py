@@ -10,7 +10,7 @@ reader as fast as copying memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class OpenColumns:
     Args:
         begins: int64, (shards + 1,): number in the stream of each shard's first token, then the stream's end.
         dtype: type of a value, bool where eight share a byte.
+        padding: what stands after the stream's end.
         opening: opens the column of one shard.
         closing: called with the number of a shard that is closed.
         capacity: shards kept open.
@@ -55,11 +56,13 @@ class OpenColumns:
         self,
         begins: Int64,
         dtype: np.dtype[Any],
+        padding: float,
         opening: Callable[[int], TokenColumn],
         closing: Callable[[int], None],
         capacity: int,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.padding = dtype, padding
+        self._packed = dtype == BITS
         self._opening, self._closing, self._capacity = opening, closing, max(capacity, 2)
         self._shard_begins = begins
         self._end = int(begins[-1])
@@ -69,16 +72,23 @@ class OpenColumns:
         # The open extents, sorted; the first entry stands for 'not open'. An origin is where token 0 of the stream would lie.
         self._begins, self._ends = np.full(1, _BEFORE), np.full(1, _BEFORE)
         self._origins, self._shards = np.zeros(1, dtype=np.int64), np.full(1, -1)
+        self._documents: list[npt.NDArray[np.int32]] = [np.zeros(1, dtype=np.int32)]  # the borders of each extent's
         self._low, self._high = np.iinfo(np.int64).max, 0  # of all places
         self._views: dict[int, npt.NDArray[Any]] = {}
 
-    def windows(self, begins: Int64, length: int, padding: Any) -> npt.NDArray[Any]:  # noqa: ANN401  a value of the column
+    def windows(self, begins: Int64, length: int) -> npt.NDArray[Any]:
         """Return the `length` values from each of `begins` on, (n, length); `padding` after the stream's end."""
-        found = np.searchsorted(self._begins, begins, side="right") - 1
-        if (self._ends[found] - begins).min(initial=length) >= length:
+        found = self._begins.searchsorted(begins, "right")  # in place from here on: a new array costs a microsecond
+        found -= 1
+        room = self._ends.take(found)
+        room -= begins
+        if not len(room) or np.minimum.reduce(room) < length:
+            return self._piecewise(begins, length)
+        if len(self._columns) == self._capacity:
             self._touch(found)
-            return self._gather(self._origins[found] + begins, length)
-        return self._piecewise(begins, length, padding)
+        places = self._origins.take(found)
+        places += begins
+        return self._gather(places, length)
 
     def pieces(self, begins: Int64, lengths: Int64) -> list[npt.NDArray[Any]]:
         """Return the `lengths[i]` values from `begins[i]` on, an array each; all within the stream.
@@ -88,9 +98,34 @@ class OpenColumns:
         found = np.searchsorted(self._begins, begins, side="right") - 1
         if (self._ends[found] - begins - lengths).min(initial=0) < 0:
             return [self._copy(begin, length) for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True)]
-        self._touch(found)
+        if len(self._columns) == self._capacity:
+            self._touch(found)
         places = (self._origins[found] + begins).tolist()
         return [self._slice(place, count) for place, count in zip(places, lengths.tolist(), strict=True)]
+
+    def starts(self, begin: int, end: int) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
+        """Yield (starts of documents, what to add to them) for the tokens [begin, end) of the stream, extent by extent."""
+        while begin < end:
+            found = int(self._begins.searchsorted(begin, "right")) - 1
+            if begin >= self._ends[found]:
+                self.column(self.shard_of(begin))
+                continue
+            offsets, first = self._documents[found], int(self._begins[found])
+            stop = min(end, int(self._ends[found]))
+            # Numbers of the offsets' own type: others would convert the whole array.
+            low, high = offsets.searchsorted(np.array((begin - first, stop - first), dtype=np.int32)).tolist()
+            yield offsets[low : min(high, len(offsets) - 1)], first
+            begin = stop
+
+    def will_need(self, begins: Int64, ends: Int64) -> None:
+        """Ask the system to read the values [begins[i], ends[i]) ahead, as far as the extent goes that each begins in."""
+        found = self._begins.searchsorted(begins, "right") - 1
+        origins = self._origins.take(found)
+        first, last = origins + begins, origins + np.minimum(ends, self._ends.take(found)) - 1
+        first, last = (first // 8, last // 8) if self._packed else (first * self.dtype.itemsize, last * self.dtype.itemsize)
+        for shard, low, high in zip(self._shards.take(found).tolist(), first.tolist(), last.tolist(), strict=True):
+            if shard >= 0 and low <= high:
+                self._columns[shard].will_need(low, high)
 
     def column(self, shard: int) -> TokenColumn:
         """Return the open column of a shard."""
@@ -100,10 +135,6 @@ class OpenColumns:
         self._used[shard] = self._tick
         return self._columns[shard]
 
-    def is_open(self, shard: int) -> bool:
-        """Return whether a shard is open already."""
-        return shard in self._columns
-
     def shard_of(self, token: int) -> int:
         """Return the shard that a token of the stream lies in."""
         return int(np.searchsorted(self._shard_begins, token, side="right")) - 1
@@ -111,10 +142,10 @@ class OpenColumns:
     # ---- the table of open extents ----
 
     def _touch(self, found: Int64) -> None:
-        if len(self._columns) == self._capacity:  # who was used last matters only when someone has to go
-            self._tick += 1
-            for shard in np.unique(self._shards[found]).tolist():
-                self._used[shard] = self._tick
+        """Note who was used last, which matters only when someone has to go."""
+        self._tick += 1
+        for shard in np.unique(self._shards[found]).tolist():
+            self._used[shard] = self._tick
 
     def _open(self, shard: int) -> None:
         if len(self._columns) == self._capacity:
@@ -128,12 +159,14 @@ class OpenColumns:
         self._ends = np.insert(self._ends, at, begins + [e.count for e in extents])
         self._origins = np.insert(self._origins, at, np.array([e.place for e in extents], dtype=np.int64) - begins)
         self._shards = np.insert(self._shards, at, np.full(len(extents), shard))
+        self._documents[at:at] = [e.offsets for e in extents]
         self._low = min([self._low, *(e.place for e in extents)])
         self._high = max([self._high, *(e.place + e.count for e in extents)])
         self._views = {}
 
     def _close(self, shard: int) -> None:
         kept = self._shards != shard
+        self._documents = [offsets for offsets, keep in zip(self._documents, kept.tolist(), strict=True) if keep]
         self._begins, self._ends, self._origins, self._shards = (
             row[kept] for row in (self._begins, self._ends, self._origins, self._shards)
         )
@@ -145,21 +178,24 @@ class OpenColumns:
     def _view(self, length: int) -> npt.NDArray[Any]:
         """Return the windows of `length` values (bytes, for booleans) that begin at each place from the lowest on."""
         if length not in self._views:
-            kind = np.dtype(np.uint8) if self.dtype == BITS else self.dtype
-            low, high = (self._low // 8, self._high // 8 + 4) if self.dtype == BITS else (self._low, self._high)
+            kind = np.dtype(np.uint8) if self._packed else self.dtype
+            low, high = (self._low // 8, self._high // 8 + 4) if self._packed else (self._low, self._high)
             self._views[length] = np.asarray(_Space(low * kind.itemsize, high - low, length, kind))
         return self._views[length]
 
     def _gather(self, places: Int64, length: int) -> npt.NDArray[Any]:
-        if self.dtype != BITS:
-            return self._view(length)[places - self._low]
+        if not self._packed:
+            view = self._views.get(length)
+            places -= self._low
+            found: npt.NDArray[Any] = (self._view(length) if view is None else view)[places]
+            return found
         width = length // 8 + 2  # a window that begins within a byte ends within another; what follows is the file's footer
         packed = self._view(width)[(places >> 3) - self._low // 8]
         bits = np.unpackbits(packed, axis=1, bitorder="little").view(np.bool_)
         starts = (places & 7) + np.arange(len(places)) * bits.shape[1]
         return np.lib.stride_tricks.sliding_window_view(bits.reshape(-1), length)[starts]
 
-    def _piecewise(self, begins: Int64, length: int, padding: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    def _piecewise(self, begins: Int64, length: int) -> npt.NDArray[Any]:
         """Gather rows whose shards are not open yet, or that cross the borders of extents or the stream's end."""
         missing = self._missing(begins)
         if len(missing) <= self._capacity:
@@ -174,7 +210,7 @@ class OpenColumns:
             begin = int(begins[row])
             inside = max(0, min(length, self._end - begin))
             out[row, :inside] = self._copy(begin, inside)
-            out[row, inside:] = padding
+            out[row, inside:] = self.padding
         return out
 
     def _missing(self, begins: Int64) -> list[int]:
@@ -197,7 +233,7 @@ class OpenColumns:
 
     def _slice(self, place: int, count: int) -> npt.NDArray[Any]:
         flat = self._view(1)[:, 0]
-        if self.dtype != BITS:
+        if not self._packed:
             return flat[place - self._low : place - self._low + count]
         first = place // 8 - self._low // 8
         bits = np.unpackbits(flat[first : first + count // 8 + 2], bitorder="little")

@@ -25,7 +25,7 @@ class TokenLoader(Iterator[Batch]):
         select: what to train on, by stored per-token columns; all labels without it. With scope `batch` every rank looks at the
             scores of the whole global batch, so the mask does not depend on the number of ranks.
         labels: whether batches carry labels.
-        boundaries: which forms of document boundaries batches carry.
+        boundaries: which forms of document boundaries batches carry; with any of them there is `cu_seqlens`.
         within_documents: whether a document's last token has no label; by default it has none where batches carry boundaries,
             since attention does not cross them either. Rows packed by best fit never have labels across documents.
         rank: this process's number among those that share the global batch.

@@ -23,10 +23,9 @@ Boundary = Literal["cu_seqlens", "position_ids", "document_ids"]
 
 IGNORED = -100  # what torch's cross-entropy leaves out
 AHEAD = 256  # samples that are asked of a disk before they are needed: enough to keep an SSD's queue full
-COLD = 64 * AHEAD  # samples for which a disk that was once waited for is asked ahead
+COLD = 8 * AHEAD  # samples for which a disk that was once waited for is asked ahead
 FETCHED = 4096  # samples whose shards are asked of a remote store before they are needed
 
-_BORDERS = {"cu_seqlens": bd.cu_seqlens, "position_ids": bd.position_ids, "document_ids": bd.document_ids}
 _WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 
@@ -59,10 +58,11 @@ class BatchMaker:
         if self.dataset.total is not None and first + self.wanted.batch_size > self.dataset.total:
             raise StopIteration
         self._look_ahead(first)
-        before = resource.getrusage(_WHO).ru_majflt
+        before = resource.getrusage(_WHO).ru_majflt  # files in memory pay nothing but these two looks
         batch = self.batch(first)
-        if resource.getrusage(_WHO).ru_majflt > before and first >= self._cold:
-            self._cold = first + COLD  # files in memory pay nothing but these two looks
+        waited = resource.getrusage(_WHO).ru_majflt - before
+        if waited > len(batch.samples) // 4 and first >= self._cold:
+            self._cold = first + COLD
         return batch
 
     def batch(self, first: int) -> Batch:
@@ -78,7 +78,9 @@ class BatchMaker:
         mask = self._mask(rows, draw)
         labels = self._ids(rows.next_values(fmt.INPUT_IDS)) if self.wanted.labels else None
         every = mask is None
-        mask = np.ones(ids.shape, dtype=np.bool_) if mask is None else mask
+        if mask is None:
+            mask = np.empty(ids.shape, dtype=np.bool_)
+            mask.fill(True)
         if labels is not None and not every and labels.dtype.kind == "i":
             np.putmask(labels, mask == 0, IGNORED)
         columns = {name: rows.next_values(name) for name in self.dataset.columns}
@@ -108,8 +110,11 @@ class BatchMaker:
     def _borders(self, rows: Rows) -> dict[str, Any]:
         if not self.wanted.boundaries:
             return {}
-        starts = rows.starts()
-        return {name: _BORDERS[name](starts) for name in self.wanted.boundaries}
+        found: dict[str, Any] = {"cu_seqlens": bd.cu_seqlens(rows.starts())}
+        for name, make in (("position_ids", bd.position_ids), ("document_ids", bd.document_ids)):
+            if name in self.wanted.boundaries:
+                found[name] = make(found["cu_seqlens"], self.dataset.sequence_length)
+        return found
 
     def _look_ahead(self, first: int) -> None:
         """Ask for what the coming samples need: shards of a remote build always, pages of files while the disk has to be read."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.boundaries import piece_starts
 from gristmill.gather import Int64
 from gristmill.packing import Pieces
 from gristmill.stream import TokenStream
@@ -62,6 +63,8 @@ class CutRows:
     def labelled(self, *, within_documents: bool) -> Mask | None:
         """See `Rows`; the stream's last token has no label."""
         mask = ~self.next_starts() if within_documents else None
+        if np.maximum.reduce(self._begins) < self._stream.tokens - self._length:
+            return mask
         left = self._stream.tokens - 1 - self._begins
         short = np.flatnonzero(left < self._length)
         if len(short):
@@ -117,10 +120,7 @@ class PackedRows:
 
     def starts(self) -> Mask:
         """See `Rows`; every piece begins one, and so does the padding."""
-        out = np.zeros((len(self._filled), self._length), dtype=np.bool_)
-        out[:, 0] = True
-        out.reshape(-1)[self._ends[self._ends % self._length != 0]] = True
-        return out
+        return piece_starts(self._pieces.lengths, self._pieces.bounds, self._length)
 
     def next_starts(self) -> Mask:
         """See `Rows`."""

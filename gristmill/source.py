@@ -72,9 +72,17 @@ class OpenSource:
         """
         columns = [fmt.INPUT_IDS, *names]
         asked = self.order.start(first) if afresh else first
-        for begin, end in self.order.spans(asked, first + size - asked):
-            for start, stop in self._stretches(begin, end):
-                self.stream.will_need(columns, start, stop)
+        spans = self.order.spans(asked, first + size - asked)
+        if not spans:
+            return
+        begins, ends = np.array(spans, dtype=np.int64).T
+        if isinstance(self.packing, Concatenated):
+            begins, ends = begins * self.packing.length, ends * self.packing.length
+        else:
+            sequences = np.concatenate([np.arange(begin, end) for begin, end in spans])
+            begins, lengths, _ = self.packing.pieces(sequences)
+            ends = begins + lengths
+        self.stream.will_need(columns, begins, ends)
 
     def request(self, names: Iterable[str], first: int, size: int) -> None:
         """Begin to fetch the shards that the samples from `first` on need, in that order, where they are remote."""
@@ -85,10 +93,3 @@ class OpenSource:
             pieces = self.packing.pieces(sequences)
             begins = pieces.begins[pieces.bounds[:-1]]
         self.stream.request([fmt.INPUT_IDS, *names], begins)
-
-    def _stretches(self, begin: int, end: int) -> Iterable[tuple[int, int]]:
-        """Return the stretches of the stream that sequences [begin, end) are made of."""
-        if isinstance(self.packing, Concatenated):
-            return [(begin * self.packing.length, end * self.packing.length)]
-        pieces = self.packing.pieces(np.arange(begin, end, dtype=np.int64))
-        return zip(pieces.begins.tolist(), (pieces.begins + pieces.lengths).tolist(), strict=True)

@@ -1,34 +1,27 @@
-"""One build's tokens as one stream: windows of it read from memory maps, and the way back from a token to its document.
+"""One build's tokens as one stream: windows of it gathered from memory maps, and the way back from a token to its document.
 
-Reads: the shards and sidecars that a manifest names. Writes: nothing. The stream is the documents of all shards in
-manifest order; its tokens are numbered from 0.
+Reads: the shards and sidecars that a manifest names, at their place. Writes: nothing. The stream is the documents of all
+shards in manifest order; its tokens are numbered from 0.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gristmill import format as fmt
-from gristmill import manifest as mf
+from gristmill.column import TokenColumn, open_column
 from gristmill.errors import FormatError
-from gristmill.format import TokenColumn
+from gristmill.gather import Int64, OpenColumns
 from gristmill.manifest import File, Manifest
-from gristmill.packing import addresses
+from gristmill.place import Held, Place
 
-OPEN_COLUMNS = 16_384  # memory maps kept; Linux allows 65,530 a process
-
-Begins = npt.NDArray[np.int64]
-Window = Callable[[TokenColumn, int, int], npt.NDArray[Any]]  # a method of TokenColumn
+OPEN_SHARDS = 16_384  # of one column; Linux allows 65,530 memory maps a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,94 +34,128 @@ class TokenAddress:
 
 
 class TokenStream:
-    """The tokens of one build.
+    """The tokens of one build, and what stands beside them. Safe to use from several threads.
+
+    Args:
+        manifest: a build of tokens; `check` says whether it is one.
+        place: where its files lie.
 
     Attributes:
-        manifest: the build's manifest.
-        root: folder of the shards.
         tokens: number of tokens.
-        padding: the id after the stream's end: the one that ends documents, or 0 where there is none.
+        documents: number of documents.
+        padding: the id after a sequence's end: the one that ends documents, or 0 where there is none.
+        begins: int64, (shards + 1,): number of each shard's first token, then `tokens`.
     """
 
-    def __init__(self, manifest: Manifest, root: Path) -> None:
-        assert manifest.tokenizer is not None, "check_kind comes first"
+    def __init__(self, manifest: Manifest, place: Place) -> None:
+        assert manifest.tokenizer is not None, "check comes first"
         self.manifest = manifest
-        self.root = root
-        self.tokens = manifest.tokens
+        self.place = place
+        self.tokens, self.documents = manifest.tokens, manifest.documents
         self.padding = manifest.tokenizer.eos_id or 0
-        self._begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards[:-1])], dtype=np.int64)
+        self.begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards)], dtype=np.int64)
         self._schemes = _schemes(manifest)
-        self._column = lru_cache(maxsize=OPEN_COLUMNS)(self._open_column)
-
-    @classmethod
-    def open(cls, path: str | Path, *, verify: bool = True) -> TokenStream:
-        """Open a build: its manifest.json, its folder, or an output folder (its newest build of tokens).
-
-        Raises:
-            FormatError: what is there cannot be read, is damaged, or is incomplete.
-        """
-        found = mf.find(path, fmt.TOKENS)
-        manifest = mf.load(found)
-        _check_kind(manifest, found)
-        _check_files(manifest, found.parent, verify)
-        return cls(manifest, found.parent)
+        self._open: dict[str, OpenColumns] = {}
+        self._held: dict[tuple[str, int], Held] = {}
+        self._lock = RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: another process opens its own."""
-        return (TokenStream, (self.manifest, self.root))
+        return (TokenStream, (self.manifest, self.place))
 
-    def read_tokens(self, begins: Begins, out: npt.NDArray[Any]) -> None:
-        """Fill row i of `out`, shape (rows, length), with the tokens from begins[i] on; after the stream's end with padding."""
-        self._read(TokenColumn.window, fmt.INPUT_IDS, begins, out, self.padding)
+    # ---- values ----
 
-    def read_starts(self, begins: Begins, out: npt.NDArray[np.bool_]) -> None:
-        """Fill `out`, bool and of the shape of the tokens, with where documents begin."""
-        self._read(TokenColumn.starts, fmt.INPUT_IDS, begins, out, False)
+    def windows(self, name: str, begins: Int64, length: int) -> npt.NDArray[Any]:
+        """Return the values of `input_ids` or of a per-token column from each of `begins` on, (n, length), in the stored type.
 
-    def read_scores(self, name: str, begins: Begins, out: npt.NDArray[np.float16]) -> None:
-        """Fill `out`, of the shape of the tokens, with a per-token column; NaN after the stream's end."""
-        self._read(TokenColumn.window, name, begins, out, np.nan)
+        A per-token column is named `column`, or `scheme.column` where several schemes have one of that name. After the stream's
+        end there are padding ids, NaN or False.
+        """
+        with self._lock:
+            column = self._open.get(name) or self._column(name)
+            return column.windows(begins, length)
 
-    def _read(self, window: Window, name: str, begins: Begins, out: npt.NDArray[Any], padding: float) -> None:
-        """Copy the windows of all rows at once: one call of numpy for the batch, since a call costs as much as a row."""
-        length = out.shape[1]
-        shards, places = addresses(begins, self._begins)
-        pieces: list[npt.NDArray[Any]] = []
-        for shard, begin in zip(shards.tolist(), places.tolist(), strict=True):
-            piece = window(self._column(shard, name), begin, length)
-            pieces.append(piece)
-            if len(piece) < length:
-                rest = self._rest(window, name, shard, begin + len(piece), length - len(piece))
-                missing = length - len(piece) - sum(map(len, rest))
-                pieces += [*rest, np.full(missing, padding, dtype=out.dtype)]
-        np.concatenate(pieces, out=out.reshape(-1), casting="same_kind")
+    def pieces(self, name: str, begins: Int64, lengths: Int64, bounds: Int64, length: int) -> npt.NDArray[Any]:
+        """Return rows put together from pieces of the stream, (n, length), filled up as after the stream's end.
 
-    def _rest(self, window: Window, name: str, shard: int, begin: int, missing: int) -> list[npt.NDArray[Any]]:
-        """Return the pieces of a window beyond the end of a record batch: from the next ones, while there are any."""
-        pieces: list[npt.NDArray[Any]] = []
-        while missing and shard < len(self._begins):
-            column = self._column(shard, name)
-            if begin == column.tokens:
-                shard, begin = shard + 1, 0
-                continue
-            pieces.append(window(column, begin, missing))
-            begin, missing = begin + len(pieces[-1]), missing - len(pieces[-1])
-        return pieces
+        Args:
+            name: as in `windows`.
+            begins: first token of each piece, int64, (m,).
+            lengths: tokens in it, within the stream, int64, (m,).
+            bounds: the pieces of row i are bounds[i] to bounds[i + 1], int64, (n + 1,).
+            length: values in a row.
+        """
+        rows = len(bounds) - 1
+        totals = np.concatenate([[0], np.cumsum(lengths)])[bounds]
+        missing = (length - np.diff(totals)).tolist()
+        with self._lock:
+            column = self._column(name)
+            parts = column.pieces(begins, lengths)
+            blank = np.full(max(missing, default=0), column.padding, dtype=column.dtype)
+            for row in range(rows - 1, -1, -1):  # from the end: what is put in moves nothing that is still to come
+                if missing[row]:
+                    parts.insert(int(bounds[row + 1]), blank[: missing[row]])
+            return np.concatenate(parts).reshape(rows, length)
+
+    # ---- documents ----
+
+    def starts(self, begins: Int64, length: int) -> npt.NDArray[np.bool_]:
+        """Return where documents begin in the windows from each of `begins` on: bool, (n, length); False after the end."""
+        out = np.zeros((len(begins), length), dtype=np.bool_)
+        flat = out.reshape(-1)
+        with self._lock:
+            column = self._column(fmt.INPUT_IDS)
+            for row, begin in enumerate(begins.tolist()):
+                for documents, offset in column.starts(begin, min(begin + length, self.tokens)):
+                    flat[documents + (offset + row * length - begin)] = True
+        return out
+
+    def lengths(self, shard: int) -> npt.NDArray[np.int32]:
+        """Return the number of tokens of each document of a shard, int32, (documents,)."""
+        with self._lock:
+            return self._column(fmt.INPUT_IDS).column(shard).lengths()
+
+    def first_token(self, shard: int) -> int:
+        """Return the number in the stream of a shard's first token."""
+        return int(self.begins[shard])
 
     def locate(self, token: int) -> TokenAddress:
-        """Return where a token is stored; `format.read_row` gives its document's source.
+        """Return where a token is stored; `column.read_row` gives its document's source.
 
         Raises:
             IndexError: no such token.
         """
         if not 0 <= token < self.tokens:
             raise IndexError(f"no token {token}: the stream has {self.tokens}")
-        shards, places = addresses(np.array([token]), self._begins)
-        shard = int(shards[0])
-        row, place = self._column(shard, fmt.INPUT_IDS).locate(int(places[0]))
-        return TokenAddress(self.manifest.shards[shard].file, row, place)
+        column, first = self._shard(token)
+        row, position = column.locate(token - first)
+        shard = int(np.searchsorted(self.begins, token, side="right")) - 1
+        return TokenAddress(self.manifest.shards[shard].file, row, position)
 
-    def score_column(self, name: str) -> tuple[str, str]:
+    def _shard(self, token: int) -> tuple[TokenColumn, int]:
+        """Return the ids of the shard that a token lies in, and the number of that shard's first token."""
+        with self._lock:
+            ids = self._column(fmt.INPUT_IDS)
+            shard = ids.shard_of(token)
+            return ids.column(shard), int(self.begins[shard])
+
+    # ---- reading ahead ----
+
+    def will_need(self, names: Iterable[str], begins: Int64, ends: Int64) -> None:
+        """Ask the system to read tokens [begins[i], ends[i]) of some columns ahead, where their shards are open."""
+        with self._lock:
+            for name in names:
+                self._column(name).will_need(begins, ends)
+
+    def request(self, names: Iterable[str], tokens: Int64) -> None:
+        """Begin to fetch the shards of some tokens, in the order of the tokens; for a local build there is nothing to fetch."""
+        shards = np.searchsorted(self.begins, tokens, side="right") - 1
+        order = list(dict.fromkeys(shards.tolist()))
+        self.place.request([self._file(name, shard) for shard in order for name in names])
+
+    # ---- opening ----
+
+    def column_name(self, name: str) -> tuple[str, str]:
         """Return (scheme, column) for `column` or `scheme.column`. Raises ValueError unless exactly one is meant."""
         matches = [(scheme, column) for scheme, column in self._schemes if name in (column, f"{scheme}.{column}")]
         if len(matches) == 1:
@@ -137,19 +164,56 @@ class TokenStream:
         problem = "is not in every shard" if not matches else "is ambiguous"
         raise ValueError(f"per-token column {name!r} {problem}; there are: {known}")
 
-    def _open_column(self, shard: int, name: str) -> TokenColumn:
-        entry = self.manifest.shards[shard]
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the stored type of a column's values, bool where eight share a byte."""
         if name == fmt.INPUT_IDS:
-            column = fmt.open_column(self.root / entry.file, fmt.TOKENS, fmt.INPUT_IDS)
-        else:
-            scheme, inner = self.score_column(name)
-            column = fmt.open_column(self.root / entry.sidecars[scheme].file, fmt.SCORES, inner)
+            return np.dtype(self.manifest.dtype)
+        scheme, inner = self.column_name(name)
+        return np.dtype(self.manifest.shards[0].sidecars[scheme].columns[inner])
+
+    def _column(self, name: str) -> OpenColumns:
+        if name not in self._open:
+            dtype = self.dtype(name)
+            absent: float = np.nan if dtype.kind == "f" else False
+            self._open[name] = OpenColumns(
+                self.begins,
+                dtype,
+                self.padding if name == fmt.INPUT_IDS else absent,
+                lambda shard: self._open_shard(name, shard),
+                lambda shard: self._release(name, shard),
+                self._capacity(),
+            )
+        return self._open[name]
+
+    def _capacity(self) -> int:
+        """Return how many shards of one column may be open: of remote ones as many as may be held on the disk."""
+        if self.place.budget is None:
+            return OPEN_SHARDS
+        sizes = [shard.bytes + sum(side.bytes for side in shard.sidecars.values()) for shard in self.manifest.shards]
+        return max(2, min(OPEN_SHARDS, self.place.budget // max(sizes)))
+
+    def _file(self, name: str, shard: int) -> File:
+        shards = self.manifest.shards[shard]
+        entry = shards if name == fmt.INPUT_IDS else shards.sidecars[self.column_name(name)[0]]
+        return File(entry.file, entry.bytes, entry.sha256, entry.zst)
+
+    def _open_shard(self, name: str, shard: int) -> TokenColumn:
+        entry = self.manifest.shards[shard]
+        held = self.place.hold(self._file(name, shard))
+        self._held[name, shard] = held
+        kind, inner = (fmt.TOKENS, name) if name == fmt.INPUT_IDS else (fmt.SCORES, self.column_name(name)[1])
+        column = open_column(held.path, kind, inner)
         if (column.tokens, column.documents) != (entry.tokens, entry.documents):
             raise FormatError(
-                f"{self.root / entry.file}: {name} has {column.tokens} tokens in {column.documents} documents, the manifest says "
-                f"{entry.tokens} in {entry.documents}"
+                f"{held.path}: {name} has {column.tokens} tokens in {column.documents} documents, the manifest says "
+                f"{entry.tokens} in {entry.documents}; the file belongs to other tokens"
             )
+        if column.dtype != self.dtype(name):
+            raise FormatError(f"{held.path}: {name} is of type {column.dtype}, the manifest says {self.dtype(name)}")
         return column
+
+    def _release(self, name: str, shard: int) -> None:
+        self._held.pop((name, shard)).release()
 
 
 def _schemes(manifest: Manifest) -> list[tuple[str, str]]:
@@ -158,39 +222,11 @@ def _schemes(manifest: Manifest) -> list[tuple[str, str]]:
     return sorted(set.intersection(*sets)) if sets else []
 
 
-def _check_kind(manifest: Manifest, path: Path) -> None:
+def check(manifest: Manifest, where: str) -> None:
+    """Raise FormatError unless the manifest is of a build of tokens that can be read."""
     if manifest.kind != fmt.TOKENS:
-        raise FormatError(f"{path}: a build of kind {manifest.kind!r}; only 'tokens' can be read (end the build with `shards`)")
+        raise FormatError(f"{where}: a build of kind {manifest.kind!r}; only 'tokens' can be read (end the build with `shards`)")
     if not manifest.tokens:
-        raise FormatError(f"{path}: the build has no tokens; see its report for where the documents went")
+        raise FormatError(f"{where}: the build has no tokens; see its report for where the documents went")
     if manifest.dtype not in fmt.ID_TYPES or manifest.tokenizer is None:
-        raise FormatError(f"{path}: dtype is {manifest.dtype!r}; allowed are {', '.join(fmt.ID_TYPES)}, with a tokenizer")
-
-
-def _check_files(manifest: Manifest, root: Path, verify: bool) -> None:
-    """Compare the files with the manifest: existence and size, and the sha256 where asked for. Raises FormatError."""
-    files = mf.files(manifest)
-    for file in files:
-        path = root / file.name
-        try:
-            found = os.stat(path).st_size
-        except FileNotFoundError as error:
-            raise FormatError(f"{path}: missing; the manifest names {len(files)} files, copy them all") from error
-        if found != file.bytes:
-            raise FormatError(f"{path}: has {found} bytes, the manifest says {file.bytes}; copy the file again")
-    if verify:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashlib releases the interpreter's lock
-            _compare(files, pool.map(partial(_sha256, root), (file.name for file in files)), root)
-
-
-def _sha256(root: Path, name: str) -> str:
-    with (root / name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _compare(files: Sequence[File], digests: Iterable[str], root: Path) -> None:
-    for file, found in zip(files, digests, strict=True):
-        if found != file.sha256:
-            raise FormatError(
-                f"{root / file.name}: sha256 is {found}, the manifest says {file.sha256}; the file is damaged, copy it again"
-            )
+        raise FormatError(f"{where}: dtype is {manifest.dtype!r}; allowed are {', '.join(fmt.ID_TYPES)}, with a tokenizer")

@@ -58,13 +58,6 @@ def test_extents_are_the_values(folder):
     assert excess.dtype == np.float16 and np.isnan(values_of(excess)[0])
 
 
-def test_reading_ahead_takes_any_stretch(folder):
-    for name in ("excess", "exact"):
-        column = open_column(folder / "scores-rho1-00000.arrow", "scores", name)
-        for begin in range(-3, column.tokens):
-            column.will_need(begin, begin + 4)
-
-
 def test_read_row(folder):
     path = folder / "tokens-00000.arrow"
     assert [read_row(path, row)["input_ids"] for row in range(len(IDS))] == IDS

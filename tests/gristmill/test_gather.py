@@ -16,6 +16,7 @@ from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
 
 NAMES = ["input_ids", "loss", "exact", "mask"]  # of 2, 4 bytes, a bit, and 2 bytes
+PADDING = {"input_ids": 9, "loss": np.nan, "exact": False, "mask": np.nan}
 TYPES = {"loss": pa.float32(), "exact": pa.bool_(), "mask": pa.float16()}
 
 
@@ -56,7 +57,7 @@ class Opened:
             self.most = max(self.most, len(self.open))
             return open_column(self.paths[shard], kind, name)
 
-        self.columns = OpenColumns(self.begins, dtype, opening, self.open.remove, capacity)
+        self.columns = OpenColumns(self.begins, dtype, PADDING[name], opening, self.open.remove, capacity)
 
 
 def expected(flat: np.ndarray, begin: int, length: int, padding: object) -> np.ndarray:
@@ -71,13 +72,13 @@ def expected(flat: np.ndarray, begin: int, length: int, padding: object) -> np.n
 def test_windows_and_pieces_are_slices(build, name, capacity, data):
     """Any windows, across record batches, files and the stream's end, however few files may be open."""
     folder, flat = build
-    values, padding = flat[name], False if name == "exact" else 9
+    values, padding = flat[name], PADDING[name]
     opened = Opened(folder, name, values.dtype, capacity)
     assert opened.begins[-1] == len(values) and len(opened.paths) > 10
     for _ in range(4):
         length = data.draw(st.sampled_from([1, 2, 7, 8, 9, 64, 333]))
         begins = np.array(data.draw(st.lists(st.integers(0, len(values) + 3), min_size=1, max_size=9)), dtype=np.int64)
-        found = opened.columns.windows(begins, length, padding)
+        found = opened.columns.windows(begins, length)
         assert found.dtype == values.dtype
         np.testing.assert_array_equal(found, [expected(values, b, length, padding) for b in begins.tolist()])
         inside = np.minimum(begins, len(values) - 1)
@@ -92,10 +93,10 @@ def test_whole_batches_are_gathered_at_once(build):
     folder, flat = build
     values = flat["input_ids"]
     opened = Opened(folder, "input_ids", values.dtype, 1000)
-    opened.columns.windows(np.arange(len(values)), 1, 0)
+    opened.columns.windows(np.arange(len(values)), 1)
     assert opened.open == {shard for shard in range(len(opened.paths)) if opened.begins[shard] < opened.begins[shard + 1]}
     order = np.random.default_rng(0).permutation(len(values))
-    found = opened.columns.windows(order, 1, 0)
+    found = opened.columns.windows(order, 1)
     np.testing.assert_array_equal(found[:, 0], values[order])
     assert found.flags.owndata and found.flags.writeable
 
@@ -106,7 +107,20 @@ def test_the_longest_unused_file_is_closed(build):
     firsts = [int(begin) for begin, end in zip(opened.begins, opened.begins[1:], strict=False) if begin < end][:4]
     shards = [opened.columns.shard_of(first) for first in firsts]
     for first in [*firsts[:3], firsts[0]]:
-        opened.columns.windows(np.array([first]), 1, 0)
+        opened.columns.windows(np.array([first]), 1)
     assert opened.open == set(shards[:3])
-    opened.columns.windows(np.array([firsts[3]]), 1, 0)
+    opened.columns.windows(np.array([firsts[3]]), 1)
     assert opened.open == {shards[0], shards[2], shards[3]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reading_ahead_takes_any_stretch(build, name):
+    """Whatever is open, and wherever stretches end; what is read stays the same."""
+    folder, flat = build
+    opened = Opened(folder, name, flat[name].dtype, 1000)
+    begins = np.arange(len(flat[name]))
+    opened.columns.will_need(begins, begins + 40)
+    assert not opened.open
+    opened.columns.windows(begins[::7], 1)
+    opened.columns.will_need(begins, begins + 40)
+    np.testing.assert_array_equal(opened.columns.windows(begins, 1)[:, 0], flat[name])
