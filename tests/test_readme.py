@@ -28,6 +28,7 @@ from pipeline.store import open_store
 from pipeline.summary import summarize
 from stages import STAGES
 from tests.conftest import ROOT, Built
+from tests.gristmill.test_tools import HEADINGS
 
 README = "README.md"
 PAGES = sorted([README, "CHANGELOG.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
@@ -169,7 +170,7 @@ def python(page: str, heading: str) -> str:
 
 
 def test_every_python_block_is_run_below() -> None:
-    run = {(README, "Read it from training code"), (README, "Add a stage"), ("docs/format.md", "Reading without us")}
+    run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
 
@@ -182,8 +183,10 @@ def test_reading(checkout: Path) -> None:
 def test_reading_without_us(small_build: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_build.output / "builds" / small_build.id)
     names: dict[str, Any] = {}
-    exec(compile(python("docs/format.md", "Reading without us"), "docs/format.md", "exec"), names)
-    assert names["table"].num_rows > 0 and len(names["stream"]) > 0
+    for heading in ("pyarrow", "The tokenizer"):
+        exec(compile(python("docs/format.md", heading), "docs/format.md", "exec"), names)
+    assert names["table"].num_rows > 0 and len(names["stream"]) == len(names["losses"]) > 0
+    assert names["table"]["input_ids"][0].as_py()[-1] == names["manifest"]["tokenizer"]["eos_id"] and len(names["text"]) > 100
 
 
 def test_the_stage_works_in_a_build(small_build: Built, texts: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from gristmill import format as fmt
+from gristmill.manifest import Manifest, parse
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Sink, Stored
 from stages.sink.shards import Shards
@@ -31,13 +32,16 @@ def documents(
     types: Mapping[str, pa.DataType] | None = None,
     kind: pa.DataType | None = None,
     vocab_size: int = 1000,
+    tokenizer: str = TOKENIZER,
+    languages: Sequence[str] = ("en",),
 ) -> pa.Table:
     """Return documents with these ids, as the stages hand them to the sink; row n has the text of n letters.
 
-    `types`: of the values of the columns in `scores`, float16 where it does not say.
+    `types`: of the values of the columns in `scores`, float16 where it does not say. `tokenizer`: sha256 of its file.
+    `languages`: of the rows, in turn.
     """
     rows = len(ids)
-    metadata = {"vocab_size": str(vocab_size), "tokenizer_sha256": TOKENIZER, "eos_id": str(EOS)}
+    metadata = {"vocab_size": str(vocab_size), "tokenizer_sha256": tokenizer, "eos_id": str(EOS)}
     columns: dict[str, tuple[pa.Field, pa.Array]] = {
         "id": (DOCUMENT.field("id"), pa.array([document_id(file, row) for row in range(rows)], pa.string())),
         "url": (
@@ -53,7 +57,10 @@ def documents(
         "length": (DOCUMENT.field("length"), pa.array([7] * rows, pa.int64())),
         "media": (DOCUMENT.field("media"), pa.array(["text/html"] * rows, pa.string())),
         "text": (DOCUMENT.field("text"), pa.array(["é" * (row % 50) for row in range(rows)], pa.string())),
-        "language": (pa.field("language", pa.string()), pa.array(["en"] * rows, pa.string())),
+        "language": (
+            pa.field("language", pa.string()),
+            pa.array([languages[row % len(languages)] for row in range(rows)], pa.string()),
+        ),
     }
     list_type = pa.list_(kind or pa.uint16())
     columns["input_ids"] = (pa.field("input_ids", list_type, metadata=metadata), pa.array(list(ids), list_type))
@@ -116,3 +123,8 @@ def _link(assembly: Assembly, output: Path, run: str) -> None:
 def folder_of(assembly: Assembly, output: Path) -> Path:
     """Return the folder of a published build."""
     return output / "builds" / assembly.id
+
+
+def manifest_of(assembly: Assembly) -> Manifest:
+    """Return the manifest of an assembled build."""
+    return parse(json.loads(assembly.files[assembly.manifest]), assembly.manifest)

@@ -1,22 +1,15 @@
-"""The shard format: equal values give equal bytes, and what others' readers see."""
+"""The shard format: equal values give equal bytes, and the files have the metadata and buffers that the page tells of."""
 
 from __future__ import annotations
-
-import hashlib
-import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill import format as fmt
-from gristmill.errors import FormatError
 from stages.sink.shards import Shards
 from tests.gristmill.builds import EOS, TOKENIZER, documents
 
@@ -83,35 +76,12 @@ def test_exact_decodes_dictionaries_and_refuses_maps():
         fmt.exact(pa.array([[("a", 1)]], kind), kind)
 
 
-@pytest.fixture
-def shard(tmp_path):
-    """Three record batches (of 4 tokens at most, but one document is longer), a null url, an empty document."""
-    ids = [[2, 3, 1], [], [4, 5, 6, 7, 8, 1], [9, 1], [10, 1]]
-    scores = {"excess": [[float("nan"), *np.arange(len(row) - 1) / 4][: len(row)] for row in ids]}
+def test_bytes_of_the_file_are_as_documented(tmp_path):
+    """Uncompressed, no validity bitmap where nothing is null, the values of a batch contiguous, the metadata there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fmt, "BATCH_TOKENS", 4)
-        parts = Shards().open()(iter([documents(ids, scores=scores, schemes={"excess": "rho1"})]), tmp_path)
-    return ids, [part.path for part in parts]
-
-
-def test_others_read_the_shard(shard):
-    """pyarrow.dataset, and pyarrow.ipc with nothing of ours."""
-    ids, (tokens, scores) = shard
-    table = ds.dataset(str(tokens), format="ipc").to_table()
-    assert table["input_ids"].to_pylist() == ids
-    assert table["url"].to_pylist() == ["http://host/0", "http://host/1", None, "http://host/3", "http://host/4"]
-    assert table["text_bytes"].to_pylist() == [0, 2, 4, 6, 8]
-    filtered = ds.dataset(str(tokens), format="ipc").to_table(filter=ds.field("text_bytes") > 5, columns=["doc_id", "language"])
-    assert filtered.num_rows == 2 and filtered["language"].to_pylist() == ["en", "en"]
-    with pa.ipc.open_file(str(scores)) as reader:
-        side = reader.read_all()
-    assert side["doc_id"].to_pylist() == table["doc_id"].to_pylist()
-    assert [len(row) for row in side["excess"].to_pylist()] == [len(row) for row in ids]
-
-
-def test_bytes_of_the_file_are_as_documented(shard):
-    """Uncompressed, no validity bitmap where nothing is null, the values of a batch contiguous, the metadata there."""
-    tokens = shard[1][0]
+        Shards().open()(iter([documents([[2, 3, 1], [], [4, 5, 6, 7, 8, 1], [9, 1], [10, 1]])]), tmp_path)
+    tokens = tmp_path / "tokens-00000.arrow"
     with pa.memory_map(str(tokens)) as mapped:
         reader = pa.ipc.open_file(mapped)
         assert [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)] == [2, 1, 2]
@@ -131,65 +101,3 @@ def test_bytes_of_the_file_are_as_documented(shard):
         b"gristmill.eos_id": str(EOS).encode(),
     }
     assert not reader.schema.field("input_ids").nullable and not reader.schema.field("input_ids").type.value_field.nullable
-
-
-def test_token_column_addresses(shard):
-    ids, (tokens, scores) = shard
-    flat = [(row, place, token) for row, document in enumerate(ids) for place, token in enumerate(document)]
-    column = fmt.open_column(tokens, "tokens", "input_ids")
-    assert (column.tokens, column.documents) == (len(flat), len(ids))
-    for begin, (row, place, _) in enumerate(flat):
-        assert column.locate(begin) == (row, place)
-        out, starts = column.window(begin, 5), column.starts(begin, 5)
-        assert 1 <= len(out) == len(starts) <= 5
-        assert out.tolist() == [token for _, _, token in flat[begin : begin + len(out)]]
-        assert starts.tolist() == [place == 0 for _, place, _ in flat[begin : begin + len(out)]]
-    excess = fmt.open_column(scores, "scores", "excess")
-    assert np.isnan(excess.values[0][0]) and excess.values[0].dtype == np.float16
-
-
-def test_reading_copies_nothing(shard):
-    """The values are views of the memory map: they own no data and stay good when the reader is gone."""
-    column = fmt.open_column(shard[1][0], "tokens", "input_ids")
-    assert not any(values.flags.owndata or values.flags.writeable for values in column.values)
-
-
-def test_read_row(shard):
-    ids, (tokens, _) = shard
-    rows = [fmt.read_row(tokens, row) for row in range(len(ids))]
-    assert [row["input_ids"] for row in rows] == ids
-    assert fmt.read_row(tokens, 3, ["file", "offset"]) == {"file": "crawl-0.warc.gz", "offset": 3}
-    for row in (5, -1):
-        with pytest.raises(IndexError, match=f"no row {row}; it has 5 rows"):
-            fmt.read_row(tokens, row)
-
-
-def test_unreadable_files_are_told_apart(shard, tmp_path: Path):
-    tokens, scores = shard[1]
-    with pytest.raises(FormatError, match=r"kind are \('1', 'scores'\); this reader knows \('1', 'tokens'\)"):
-        fmt.open_column(scores, "tokens", "input_ids")
-    with pytest.raises(FormatError, match=r"no column 'loss'; it has doc_id, excess"):
-        fmt.open_column(scores, "scores", "loss")
-    for content in (b"", b"not arrow", tokens.read_bytes()[:-40]):
-        broken = tmp_path / "broken.arrow"
-        broken.write_bytes(content)
-        with pytest.raises(FormatError, match="not a readable Arrow IPC file"):
-            fmt.open_column(broken, "tokens", "input_ids")
-    foreign = tmp_path / "foreign.arrow"
-    with pa.ipc.new_file(str(foreign), pa.schema([("input_ids", pa.list_(pa.uint16()))])):
-        pass
-    with pytest.raises(FormatError, match=r"kind are \(None, None\)"):
-        fmt.open_column(foreign, "tokens", "input_ids")
-
-
-def test_the_code_of_the_format_page_runs(shard, monkeypatch):
-    """And what the page says of the id of a document and of the build holds for files read without our reader."""
-    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
-    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    ids, (tokens, _) = shard
-    monkeypatch.chdir(tokens.parent)
-    names: dict[str, Any] = {}
-    exec(code[0], names)
-    assert names["table"]["input_ids"].to_pylist() == ids
-    assert names["stream"].tolist() == ids[0]
-    assert names["table"]["doc_id"][3].as_py() == hashlib.blake2b(b"crawl-0.warc.gz\n3", digest_size=16).hexdigest()

@@ -23,7 +23,7 @@ from gristmill.place import LocalPlace
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.sidecar_writer import SidecarWriter, write_sidecar
 from stages.sink.shards import Shards
-from tests.gristmill.builds import documents, folder_of, publish
+from tests.gristmill.builds import documents, folder_of, manifest_of, publish
 
 ROOT = Path(__file__).parents[2]
 IDS = [[(17 * row + place) % 1000 for place in range(row * 5 % 23)] for row in range(60)]
@@ -101,7 +101,7 @@ def test_the_bytes_are_those_that_the_sink_writes(tmp_path):
     docs = documents(IDS, scores=rows, schemes=dict.fromkeys(rows, "m"), types=types)
     sink = publish([[docs]], tmp_path / "sink", batch_tokens=30)
     later = folder_of(publish([[documents(IDS)]], tmp_path / "later", batch_tokens=30), tmp_path / "later")
-    expected = mf.parse(json.loads(sink.files["manifest.json"]), "").shards[0].sidecars["m"]
+    expected = manifest_of(sink).shards[0].sidecars["m"]
     facts = {name: {"scheme": "m"} for name in COLUMNS}
     write_sidecar(later, "m", COLUMNS, lambda ids, bounds: values, metadata=facts)
     with SidecarWriter(later, "by-document", COLUMNS) as writer:
@@ -110,7 +110,7 @@ def test_the_bytes_are_those_that_the_sink_writes(tmp_path):
     assert shard.sidecars["m"].sha256 == expected.sha256
     there = [pa.ipc.open_file((later / side.file).read_bytes()).read_all() for side in shard.sidecars.values()]
     assert all(there[0][name].to_numpy()[40].tobytes() == there[1][name].to_numpy()[40].tobytes() for name in COLUMNS)
-    assert opened(later).order == mf.parse(json.loads(sink.files["manifest.json"]), "").order
+    assert opened(later).order == manifest_of(sink).order
 
 
 def test_reading_gives_what_is_to_be_scored(build):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gristmill import manifest as mf
 from stages.sink import documents as module
 from stages.sink.documents import Documents
-from tests.gristmill.builds import documents, folder_of, publish
+from tests.gristmill.builds import documents, folder_of, manifest_of, publish
 
 
 def table() -> pa.Table:
@@ -50,7 +50,7 @@ def test_everything_comes_back(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(module, "BATCH_BYTES", batch)
     assembly = publish([[table().slice(0, 25)], [], [table().slice(25)]], tmp_path, sink=Documents(bytes_per_shard=700))
     folder = folder_of(assembly, tmp_path)
-    manifest = mf.load(folder / "manifest.json")
+    manifest = manifest_of(assembly)
     found = ds.dataset([str(folder / shard.file) for shard in manifest.shards], format="ipc").to_table()
     assert found.equals(table())
     sizes = [len(text.encode()) for text in table()["text"].to_pylist()]
