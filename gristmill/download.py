@@ -123,9 +123,8 @@ def _unpack(part: Path, out: Path, file: File, update: Callable[[bytes], object]
             raise
         return f"cannot be decompressed ({error})"
     if have != file.bytes:
-        return (
-            f"has {have if have < file.bytes else f'more than {file.bytes}'} bytes decompressed, the manifest says {file.bytes}"
-        )
+        more = "more than " if have > file.bytes else ""
+        return f"decompressed it has {more}{min(have, file.bytes)} bytes, the manifest says {file.bytes}"
     return None
 
 

@@ -141,20 +141,28 @@ class Remote:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action()
-            except FileNotFoundError:
-                raise
             except PermissionError as error:
                 raise PermissionError(f"{url}: access denied ({error}); check the credentials") from error
             except BUGS:
                 raise
             except Exception as error:  # aiohttp's, botocore's and fsspec's families of one outage have nothing in common
-                status = getattr(error, "status", 500)
+                cause = _cause(error)
+                if isinstance(cause, FileNotFoundError):
+                    raise
+                status = getattr(cause, "status", 500)
                 lasting = isinstance(status, int) and 400 <= status < 500 and status not in PASSING
                 if lasting or attempt == ATTEMPTS:
-                    cause = f"{type(error).__name__}: {error}".rstrip(": ")
-                    raise ConnectionError(f"{url}: {cause} (attempt {attempt} of {ATTEMPTS})") from error
+                    said = f"{type(cause).__name__}: {cause}".rstrip(": ")
+                    raise ConnectionError(f"{url}: {said} (attempt {attempt} of {ATTEMPTS})") from error
                 time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
         raise AssertionError("unreachable")
+
+
+def _cause(error: Exception) -> BaseException:
+    """Return what is behind an error: fsspec calls a web server's file missing whatever went wrong when it asked for its size."""
+    cause = error.__cause__
+    unasked = isinstance(error, FileNotFoundError) and type(cause).__module__.startswith("aiohttp")
+    return cause if unasked and cause is not None and getattr(cause, "status", 500) not in (404, 410) else error
 
 
 def transport(file: File) -> str:
