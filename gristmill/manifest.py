@@ -1,8 +1,8 @@
 """The manifest of a build: which files it has, their hashes, the tokenizer, and where it all came from.
 
-Reads: `manifest.json`, or the newest `runs/*.json` of an output folder that leads to it. Writes: `Manifest.to_json` gives
-the bytes; a sink hands them to the machine. The build's id is a hash over its files, so it says nothing of names, machines or
-times; `lineage` is carried along and does not influence it.
+Reads: the JSON of a `manifest.json`; `place.py` finds it. Writes: `Manifest.to_json` gives the bytes; a sink hands them to the
+machine. The build's id is a hash over its files, so it says nothing of names, machines or times; `lineage` is carried along
+and does not influence it.
 """
 
 from __future__ import annotations
@@ -142,37 +142,6 @@ def _entry(file: Shard | Sidecar) -> dict[str, Any]:
 # ---- reading ----
 
 
-def find(path: str | Path, kind: str | None = None) -> Path:
-    """Return the manifest that `path` means: the file itself, a build's folder, or an output folder with its newest run.
-
-    Args:
-        path: local file or folder.
-        kind: of an output folder, take the newest run that made such a build: `tokens` or `documents`.
-
-    Raises:
-        FormatError: nothing there that leads to a manifest.
-    """
-    if "://" in str(path):
-        raise FormatError(f"{path}: only local folders can be read so far; copy the build's folder to a disk")
-    place = Path(path)
-    if place.is_file():
-        return place
-    if not place.is_dir():
-        raise FormatError(f"{path}: no such file or folder; give a manifest.json, a build's folder, or an output folder")
-    if (place / NAME).is_file():
-        return place / NAME
-    runs = sorted((place / "runs").glob("*.json"), reverse=True)
-    if not runs:
-        raise FormatError(f"{path}: has neither {NAME} nor runs/*.json; give the folder of a build, or of a finished output")
-    for run in runs:
-        target: Path = place / _get(_json(run), "manifest", str, str(run))
-        if not target.is_file():
-            raise FormatError(f"{run}: names the manifest {target}, which is not there")
-        if kind is None or load(target).kind == kind:
-            return target
-    raise FormatError(f"{path}: none of its {len(runs)} runs made a build of kind {kind!r}")
-
-
 def load(path: Path) -> Manifest:
     """Read and check a manifest file. Raises FormatError saying what is wrong where."""
     return parse(_json(path), str(path))
@@ -262,9 +231,6 @@ def columns(content: Mapping[str, object], where: str) -> dict[str, str]:
     if unknown:
         raise FormatError(f"{where}: found {unknown}; the types of per-token columns are {', '.join(fmt.COLUMN_TYPES)}")
     return {name: str(kind) for name, kind in content.items()}
-
-
-_get = fields.get
 
 
 def _json(path: Path) -> object:

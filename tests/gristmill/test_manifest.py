@@ -148,49 +148,6 @@ def test_files():
     ]
 
 
-def _output(root: Path) -> Path:
-    for name in ("one", "two"):
-        (root / "builds" / name).mkdir(parents=True)
-        (root / "builds" / name / mf.NAME).write_bytes(MANIFEST.to_json())
-    (root / "runs").mkdir()
-    return root
-
-
-def test_find(tmp_path):
-    output = _output(tmp_path / "output")
-    one, two = (output / "builds" / name / mf.NAME for name in ("one", "two"))
-    assert mf.find(one) == mf.find(str(one.parent)) == one
-    (output / "runs" / "2026-01-01.json").write_text(json.dumps({"build": "one", "manifest": "builds/one/manifest.json"}))
-    assert mf.find(output) == one
-    (output / "runs" / "2026-01-02.json").write_text(json.dumps({"build": "two", "manifest": "builds/two/manifest.json"}))
-    assert mf.find(output) == two
-    assert mf.load(mf.find(output)) == MANIFEST
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        (None, "has neither manifest.json nor runs"),
-        ("{}", "'manifest' must be str, found nothing"),
-        ("{", "cannot be read as JSON"),
-        ('{"manifest": "builds/gone/manifest.json"}', "names the manifest .*gone.* which is not there"),
-    ],
-)
-def test_find_names_what_is_missing(tmp_path, record, message):
-    output = _output(tmp_path / "output")
-    if record is not None:
-        (output / "runs" / "1.json").write_text(record)
-    with pytest.raises(FormatError, match=message):
-        mf.find(output)
-
-
-def test_find_refuses_other_places(tmp_path):
-    with pytest.raises(FormatError, match=r"no such file or folder; give a manifest\.json"):
-        mf.find(tmp_path / "nothing")
-    with pytest.raises(FormatError, match="s3://bucket/build: only local folders"):
-        mf.find("s3://bucket/build")
-
-
 def test_the_version_is_the_one_of_the_package():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert gristmill.__version__ == project["version"]
