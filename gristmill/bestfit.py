@@ -122,8 +122,8 @@ def _steps(counts: Int64, length: int) -> tuple[Int64, Int64]:
     """
     found: list[int] = []
     taken: list[int] = []
-    rooms = [0] * (length + 1)  # rows by the room they have
-    stack: list[int] = []  # rooms that there are and that a piece fits in, the least on top
+    rooms = [0] * length + [1 << 62]  # rows by the room they have; new ones never run out
+    stack = [length]  # rooms that there are and that a piece fits in, the least on top
     above = length
     for size in np.flatnonzero(counts)[::-1].tolist():
         pieces = int(counts[size])
@@ -131,8 +131,7 @@ def _steps(counts: Int64, length: int) -> tuple[Int64, Int64]:
             above -= 1
             if rooms[above]:
                 stack.append(above)
-        each = 0
-        while stack and pieces:
+        while pieces:
             room = stack[-1]
             each = room // size
             if rooms[room] * each > pieces:
@@ -143,23 +142,20 @@ def _steps(counts: Int64, length: int) -> tuple[Int64, Int64]:
             rooms[room - size * each] += rooms[room]
             pieces -= rooms[room] * each
             rooms[room] = 0
-        if not pieces:
+        else:
             continue
-        if not stack:
-            room = length
-            each = room // size
         rows, rest = divmod(pieces, each)
         if rows:
             found.append(room)
             taken.append(pieces - rest)
             rooms[room - size * each] += rows
-        if stack:
-            rooms[room] -= rows + (rest > 0)
-            if not rooms[room]:
-                stack.pop()
+            rooms[room] -= rows
         if rest:
             found.append(room)
             taken.append(rest)
+            rooms[room] -= 1
+            if not rooms[room]:
+                stack.pop()
             rooms[room - size * rest] = 1
             stack.append(room - size * rest)
     return np.array(found, dtype=np.int64), np.array(taken, dtype=np.int64)

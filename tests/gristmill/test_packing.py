@@ -128,7 +128,7 @@ def test_plans_depend_on_length_and_window_and_only_on_the_shards_of_their_run(t
 
 
 @pytest.mark.parametrize("runs", [1, 4])
-@pytest.mark.parametrize("damage", ["empty", "short", "odd", "magic", "head", "rows", "pieces"])
+@pytest.mark.parametrize("damage", ["empty", "short", "odd", "magic", "head", "shards", "rows", "pieces"])
 def test_a_damaged_plan_is_packed_again(tmp_path, monkeypatch, runs, damage):
     monkeypatch.setattr(plan, "RUN_DOCUMENTS", 2100 if runs == 1 else 600)
     stream = example()
@@ -136,7 +136,7 @@ def test_a_damaged_plan_is_packed_again(tmp_path, monkeypatch, runs, damage):
     path = sorted(tmp_path.iterdir())[0]
     whole = path.read_bytes()
     body = 8 * (plan.HEADER + int.from_bytes(whole[8:16], "little"))
-    at = {"magic": 0, "head": 16, "rows": body + 3, "pieces": len(whole) - 5}
+    at = {"magic": 0, "head": 16, "shards": 8 * plan.HEADER, "rows": body + 3, "pieces": len(whole) - 5}
     if damage in at:
         path.write_bytes(whole[: at[damage]] + bytes([whole[at[damage]] ^ 64]) + whole[at[damage] + 1 :])
     else:
