@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from gristmill import TokenDataset, TopShare
+from gristmill import TokenDataset, TokenLoader, TopShare
 
 STOP_AFTER = 7
 
@@ -24,25 +24,25 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=2048)
     arguments = parser.parse_args()
 
-    dataset = TokenDataset.open(arguments.build, sequence_length=arguments.sequence_length, seed=1)
-    scored = any("excess" in sidecar.columns for shard in dataset.manifest.shards for sidecar in shard.sidecars.values())
+    dataset = TokenDataset.open(arguments.build, sequence_length=arguments.sequence_length, seed=1, verify=True)
+    scored = any("excess" in sidecar.columns for shard in dataset.manifest().shards for sidecar in shard.sidecars.values())
     select = TopShare(column="excess", keep=0.6) if scored else None
-    print(f"{dataset.stream.tokens:,} tokens, {len(dataset):,} sequences of {arguments.sequence_length}, hashes checked")
+    print(f"{dataset.manifest().tokens:,} tokens, {len(dataset):,} sequences of {arguments.sequence_length}, hashes checked")
 
-    batches = dataset.batches(arguments.batch_size, select=select)
+    loader = TokenLoader(dataset, arguments.batch_size, select=select)
     seen, state = [], {}
-    for number, batch in zip(range(arguments.batches), batches, strict=False):
-        share = batch.loss_mask.mean()
-        print(f"batch {number:>2}: {batch.input_ids.shape} {batch.input_ids.dtype}, loss on {share:.1%} of the tokens")
+    for number, batch in zip(range(arguments.batches), loader, strict=False):
+        ids, share = batch.input_ids, batch.loss_mask.mean()
+        print(f"batch {number:>2}: {ids.shape} {ids.dtype}, loss on {share:.1%} of the tokens")
         seen.append(batch.input_ids)
         if number + 1 == STOP_AFTER:
-            state = batches.state_dict()
+            state = loader.state_dict()
 
-    resumed = dataset.batches(arguments.batch_size, select=select)
+    resumed = TokenLoader(dataset, arguments.batch_size, select=select)
     resumed.load_state_dict(state)
     again = [batch.input_ids for _, batch in zip(range(STOP_AFTER, arguments.batches), resumed, strict=False)]
     assert all(np.array_equal(a, b) for a, b in zip(seen[STOP_AFTER:], again, strict=True)), "the resumed batches differ"
-    print(f"resumed from {state}: the {len(again)} batches after it are the same")
+    print(f"resumed at sample {state['sample']}: the {len(again)} batches after it are the same")
 
 
 if __name__ == "__main__":

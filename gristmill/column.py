@@ -71,7 +71,8 @@ class TokenColumn:
     def _place(self, values: pa.Buffer | None, first: int) -> int:
         if values is None:  # no value at all
             return 0
-        return values.address * 8 + first if self.dtype == BITS else values.address // self.dtype.itemsize + first
+        address = int(values.address)
+        return address * 8 + first if self.dtype == BITS else address // self.dtype.itemsize + first
 
     def extent(self, token: int) -> Extent:
         """Return the extent that token number `token` of the shard lies in."""

@@ -193,7 +193,8 @@ class OpenColumns:
         packed = self._view(width)[(places >> 3) - self._low // 8]
         bits = np.unpackbits(packed, axis=1, bitorder="little").view(np.bool_)
         starts = (places & 7) + np.arange(len(places)) * bits.shape[1]
-        return np.lib.stride_tricks.sliding_window_view(bits.reshape(-1), length)[starts]
+        windows: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(bits.reshape(-1), length)[starts]
+        return windows
 
     def _piecewise(self, begins: Int64, length: int) -> npt.NDArray[Any]:
         """Gather rows whose shards are not open yet, or that cross the borders of extents or the stream's end."""
@@ -216,7 +217,8 @@ class OpenColumns:
     def _missing(self, begins: Int64) -> list[int]:
         """Return the shards that these windows begin in, open or not."""
         inside = begins[begins < self._end]
-        return np.unique(np.searchsorted(self._shard_begins, inside, side="right") - 1).tolist()
+        shards: list[int] = np.unique(np.searchsorted(self._shard_begins, inside, side="right") - 1).tolist()
+        return shards
 
     def _copy(self, begin: int, length: int) -> npt.NDArray[Any]:
         """Return a copy of a stretch of the stream, extent by extent: opening the next may close the one before."""
