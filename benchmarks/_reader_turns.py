@@ -32,7 +32,7 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 TURN_S = 0.03  # CPU a turn, at least this
-WARM_S = 0.7  # CPU of warming up, at most this after the first batches
+WARM_S = 1.8e-8  # CPU a token of the data, of warming up, at most this after the first batches: an epoch of the faster ones
 PAUSE_S = 0.002  # between two batches where only the main thread's share is measured: a very short training step
 
 
@@ -141,16 +141,16 @@ def serve(name: str, data: Data, folder: Path, clock: str, out: IO[str]) -> None
     measure = waiting_cost if clock == "waiting" else process_cost
     try:
         batches = READERS[name](data, folder)
-        first = process_cost(batches, 1)
+        process_cost(batches, 1)
     except ModuleNotFoundError as error:
         _say(out, {"missing": f"{error.name} is not installed"})
         return
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
-    epoch = len(data.tokens()) // (LENGTH * ROWS)
-    first = process_cost(batches, 8)
-    first = process_cost(batches, max(8, min(epoch, int(WARM_S / first))))
-    count = max(8, int(TURN_S / first))
+    tokens = len(data.tokens())
+    each = process_cost(batches, 8)
+    each = process_cost(batches, max(8, min(tokens // (LENGTH * ROWS), int(tokens * WARM_S / each))))
+    count = max(8, int(TURN_S / each))
     _say(out, {"ready": count})
     for _ in sys.stdin:
         _say(out, {"seconds": measure(batches, count)})

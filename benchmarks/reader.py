@@ -94,6 +94,8 @@ def show_readers(found: Seconds, missing: dict[str, str]) -> None:
     print(table(["", "Mtok/CPU-s", "its time / ours", "goal"], lines))
     for name, reason in missing.items():
         print(f"{name}: skipped, {reason}")
+    if missing:
+        print("`make bench` installs benchmarks/reader_peers.txt; torch and datasets are development tools")
 
 
 def show_claims(found: Seconds, measured: dict[str, float], rows: dict[str, tuple[float | None, float]]) -> None:
