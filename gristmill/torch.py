@@ -5,6 +5,7 @@ Reads: a `TokenLoader`. Writes: nothing. This module and `selective_loss.py` imp
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from gristmill.batch import Batch
+from gristmill.dataset import TokenDataset
 from gristmill.loader import TokenLoader
 from gristmill.making import IGNORED, BatchMaker
 from gristmill.selective_loss import Selected, select_tokens, selective_loss
@@ -106,7 +108,9 @@ class _Strided(Iterator[Batch]):
 
     def __init__(self, loader: TokenLoader, worker: int, workers: int) -> None:
         wanted = replace(loader._maker.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
-        self._maker = BatchMaker(loader.dataset, wanted)
+        # Opened anew: the locks of a forked dataset may be held for ever, by a thread that is not there.
+        dataset: TokenDataset = pickle.loads(pickle.dumps(loader.dataset))
+        self._maker = BatchMaker(dataset, wanted)
         self._sample = loader.state_dict()["sample"] + worker * wanted.batch_size
         self._step = workers * wanted.batch_size
 
