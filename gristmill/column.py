@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from gristmill import format as fmt
 from gristmill.errors import FormatError
+from gristmill.mapping import Mapping
 
 BITS = np.dtype(np.bool_)  # stored eight to a byte
 
@@ -52,12 +53,11 @@ class TokenColumn:
         documents: rows in all of them.
     """
 
-    def __init__(self, path: Path, mapped: mmap.mmap, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
+    def __init__(self, path: Path, mapped: Mapping, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
         self.path = path
         self.extents: list[Extent] = []
         self.tokens = self.documents = 0
         self._mapped = mapped
-        self._base = pa.py_buffer(mapped).address
         self._arrays = [reader.get_batch(number).column(column) for number in range(reader.num_record_batches)]
         kind = reader.schema.field(column).type.value_type
         self.dtype = BITS if pa.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
@@ -91,28 +91,25 @@ class TokenColumn:
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to read the bytes of the memory map from address `first` to `last` before they are used."""
-        start = (first - self._base) // mmap.PAGESIZE * mmap.PAGESIZE
-        self._mapped.madvise(mmap.MADV_WILLNEED, start, last + 1 - self._base - start)
+        self._mapped.advise(mmap.MADV_WILLNEED, first, last)
 
 
-def open_mapped(path: Path, kind: str) -> tuple[mmap.mmap, pa.ipc.RecordBatchFileReader]:
+def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileReader]:
     """Map a file of this format into memory and check what its metadata says; return (the map, a reader on it).
 
     Raises:
         FormatError: missing, not an Arrow IPC file, or another kind or version.
     """
     try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        reader = pa.ipc.open_file(pa.py_buffer(mapped))
+        mapped = Mapping(path)
+        reader = pa.ipc.open_file(mapped.buffer())
     except FileNotFoundError as error:
         raise FormatError(f"{path}: missing; copy all files of the build") from error
     except (pa.ArrowInvalid, ValueError) as error:
         raise FormatError(
             f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
         ) from error
-    if hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
+    mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
     metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
     found = (metadata.get(fmt.VERSION_KEY), metadata.get(fmt.KIND_KEY))
     if found != (str(fmt.VERSION), kind):

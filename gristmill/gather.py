@@ -103,18 +103,42 @@ class OpenColumns:
         places = (self._origins[found] + begins).tolist()
         return [self._slice(place, count) for place, count in zip(places, lengths.tolist(), strict=True)]
 
-    def starts(self, begin: int, end: int) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
-        """Yield (starts of documents, what to add to them) for the tokens [begin, end) of the stream, extent by extent."""
+    def starts(self, begins: Int64, length: int) -> npt.NDArray[np.bool_]:
+        """Return where documents begin in the windows of `length` from each of `begins` on, (n, length); False after the end."""
+        found = self._begins.searchsorted(begins, "right") - 1
+        inside = self._ends.take(found) - begins >= length
+        limits = np.empty((len(begins), 2), dtype=np.int32)  # of the offsets' own type: another would convert the whole array
+        limits[:, 0] = np.where(inside, begins - self._begins.take(found), 0)
+        limits[:, 1] = limits[:, 0] + length
+        parts, shifts = [], []
+        for row in np.flatnonzero(inside).tolist():
+            borders = self._documents[found[row]]
+            low, high = borders.searchsorted(limits[row]).tolist()
+            parts.append(borders[low:high])
+            shifts.append(row * length - int(limits[row, 0]))
+        for row in np.flatnonzero(~inside).tolist():  # last: opening shards moves the extents that were found
+            begin = int(begins[row])
+            for borders, first in self._borders(begin, min(begin + length, self._end)):
+                parts.append(borders)
+                shifts.append(row * length + first - begin)
+        out = np.zeros((len(begins), length), dtype=np.bool_)
+        if parts:
+            places = np.concatenate(parts, dtype=np.int64)
+            places += np.repeat(np.array(shifts), [len(part) for part in parts])
+            out.reshape(-1)[places] = True
+        return out
+
+    def _borders(self, begin: int, end: int) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
+        """Yield (where documents begin, number of the first token of what that is counted in) in [begin, end), by extents."""
         while begin < end:
             found = int(self._begins.searchsorted(begin, "right")) - 1
             if begin >= self._ends[found]:
                 self.column(self.shard_of(begin))
                 continue
-            offsets, first = self._documents[found], int(self._begins[found])
+            borders, first = self._documents[found], int(self._begins[found])
             stop = min(end, int(self._ends[found]))
-            # Numbers of the offsets' own type: others would convert the whole array.
-            low, high = offsets.searchsorted(np.array((begin - first, stop - first), dtype=np.int32)).tolist()
-            yield offsets[low : min(high, len(offsets) - 1)], first
+            low, high = borders.searchsorted(np.array((begin - first, stop - first), dtype=np.int32)).tolist()
+            yield borders[low:high], first
             begin = stop
 
     def will_need(self, begins: Int64, ends: Int64) -> None:

@@ -51,6 +51,7 @@ class CutRows:
 
     def __init__(self, stream: TokenStream, begins: Int64, length: int) -> None:
         self._stream, self._begins, self._length = stream, begins, length
+        self._found: Mask | None = None
 
     def values(self, name: str) -> Values:
         """See `Rows`."""
@@ -74,11 +75,17 @@ class CutRows:
 
     def starts(self) -> Mask:
         """See `Rows`."""
-        return self._stream.starts(self._begins, self._length)
+        return self._marks()[:, :-1]
 
     def next_starts(self) -> Mask:
         """See `Rows`."""
-        return self._stream.starts(self._begins + 1, self._length)
+        return self._marks()[:, 1:]
+
+    def _marks(self) -> Mask:
+        """Return where documents begin, (n, length + 1): the tokens and the last label."""
+        if self._found is None:
+            self._found = self._stream.starts(self._begins, self._length + 1)
+        return self._found
 
 
 class PackedRows:

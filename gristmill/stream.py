@@ -101,14 +101,8 @@ class TokenStream:
 
     def starts(self, begins: Int64, length: int) -> npt.NDArray[np.bool_]:
         """Return where documents begin in the windows from each of `begins` on: bool, (n, length); False after the end."""
-        out = np.zeros((len(begins), length), dtype=np.bool_)
-        flat = out.reshape(-1)
         with self._lock:
-            column = self._column(fmt.INPUT_IDS)
-            for row, begin in enumerate(begins.tolist()):
-                for documents, offset in column.starts(begin, min(begin + length, self.tokens)):
-                    flat[documents + (offset + row * length - begin)] = True
-        return out
+            return self._column(fmt.INPUT_IDS).starts(begins, length)
 
     def lengths(self, shard: int) -> npt.NDArray[np.int32]:
         """Return the number of tokens of each document of a shard, int32, (documents,)."""

@@ -85,3 +85,14 @@ def test_unreadable_files_are_told_apart(folder, tmp_path: Path):
         pass
     with pytest.raises(FormatError, match=r"kind are \(None, None\)"):
         open_column(foreign, "tokens", "input_ids")
+
+
+def test_more_files_than_may_be_open(folder):
+    """Maps hold no file descriptors: their number is not bounded by what a process may have open."""
+    path = str(folder / "tokens-00000.arrow")
+    before, mapped = len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/maps").read_text().count(path)
+    columns = [open_column(folder / "tokens-00000.arrow", "tokens", "input_ids") for _ in range(50)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert Path("/proc/self/maps").read_text().count(path) == mapped + 50
+    del columns
+    assert Path("/proc/self/maps").read_text().count(path) == mapped, "unmapped when nobody refers to them"
