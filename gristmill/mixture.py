@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -80,14 +80,14 @@ class _Phase:
         numbers = slots + np.repeat(np.array(before, dtype=np.int64) - firsts, counts)
         return np.repeat(np.array(self.sources, dtype=np.int64), counts)[order], numbers[order]
 
-    def counts(self, sample: int) -> list[int]:
-        """Return the samples of every source before `sample`, which is in this phase or its end."""
+    def counts(self, sample: int, pattern: Callable[[int], tuple[Int64, Int64]]) -> Int64:
+        """Return the samples of every source before `sample`, which is in this phase or its end; `pattern` may remember."""
         block, rest = divmod(sample - self.start, self.block)
         counts = np.array(self.before, dtype=np.int64)
         counts[list(self.sources)] += self.given(block)
         if rest:
-            counts += np.bincount(self.pattern(block)[0][:rest], minlength=len(counts))
-        return [int(count) for count in counts]
+            counts += np.bincount(pattern(block)[0][:rest], minlength=len(counts))
+        return counts
 
     def used_up(self, limits: Sequence[int | None], end: int | None) -> int | None:
         """Return the sample after the first at which a source has given all its limit; None: not before `end`."""
@@ -196,7 +196,8 @@ class Mixture:
             IndexError: `sample` outside [0, total].
         """
         self._check(sample, sample)
-        return np.array(self._phases[bisect_right(self._starts, sample) - 1].counts(sample), dtype=np.int64)
+        at = bisect_right(self._starts, sample) - 1
+        return self._phases[at].counts(sample, partial(self._pattern, at))
 
     def _computed(self, phase: int, block: int) -> tuple[Int64, Int64]:
         return self._phases[phase].pattern(block)
@@ -240,7 +241,7 @@ class _Plan:
             end = later[0] if later else None
             used_up = phase.used_up(self.limits, end)
             start = end if used_up is None else used_up
-            before = before if start is None else phase.counts(start)
+            before = before if start is None else phase.counts(start, phase.pattern).tolist()
         return phases, None
 
     def _left(self, change: int, before: Sequence[int]) -> dict[int, Fraction]:
