@@ -101,7 +101,7 @@ def test_pyarrow(here: Path) -> None:
 
 def test_the_tokenizer(here: Path) -> None:
     names = show("The tokenizer")
-    assert names["first"]["input_ids"] == IDS[0] == []
+    assert names["ids"] == IDS[0] == []
     assert names["tokenizer"].decode(IDS[4]) == " ".join(f"w{i}" for i in IDS[4])
 
 

@@ -231,7 +231,7 @@ def _of_kind_tokens(content):
     from gristmill import manifest as mf
 
     content = content | {"kind": "tokens", "shards": [], "totals": dict.fromkeys(content["totals"], 0)}
-    return content | {"build": mf.build_id("tokens", ())}
+    return content | dict.fromkeys(("build", "order"), mf.build_id("tokens", ()))
 
 
 @settings(max_examples=40, deadline=None)
