@@ -40,8 +40,8 @@ class Cache:
     """Where remote shards are kept on this machine.
 
     Attributes:
-        folder: of the cache's own; None: $GRISTMILL_CACHE, or ~/.cache/gristmill/shards. On a local disk. Several datasets and
-            processes can share it.
+        folder: of the cache's own, on a local disk; several datasets and processes can share it. None: `shards` in
+            $GRISTMILL_CACHE, else `gristmill/shards` in $XDG_CACHE_HOME or ~/.cache.
         limit_bytes: what all files in it may take together. Two or more times the largest file.
         downloads: files downloaded at once, ahead of their use, by each build that is read.
     """
@@ -59,8 +59,11 @@ class Cache:
     @property
     def root(self) -> Path:
         """The folder, with what None stands for."""
-        found = self.folder or os.environ.get("GRISTMILL_CACHE") or "~/.cache/gristmill/shards"
-        return Path(found).expanduser()
+        if self.folder is not None:
+            return Path(self.folder).expanduser()
+        given = os.environ.get("GRISTMILL_CACHE")
+        folder = given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
+        return Path(folder).expanduser() / "shards"
 
     @property
     def budget(self) -> int:

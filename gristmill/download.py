@@ -20,6 +20,7 @@ from gristmill.manifest import File
 from gristmill.remote import Remote, transport
 
 CHUNK = 16 << 20  # bytes asked for at once; each download has one or two in memory
+UNPACKED = 1 << 18  # bytes decompressed at once; what is hashed and written next is in the processor's cache
 
 
 class Stopped(Exception):
@@ -109,7 +110,7 @@ def _unpack(part: Path, out: Path, file: File, update: Callable[[bytes], object]
     have = 0
     try:
         with pa.CompressedInputStream(pa.OSFile(str(part)), "zstd") as packed, out.open("wb") as stream:
-            while chunk := packed.read(CHUNK):
+            while chunk := packed.read(UNPACKED):
                 if stopped():
                     raise Stopped
                 have += len(chunk)

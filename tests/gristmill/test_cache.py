@@ -322,7 +322,7 @@ def test_only_a_folder_of_its_own_is_used(web: Web, folder: Path, monkeypatch: p
         place_of(web, folder / "thesis.tex").hold(file)
     monkeypatch.setenv("GRISTMILL_CACHE", str(folder / "inner"))
     held = RemotePlace(web.url, Cache(), {}).hold(file)
-    assert held.path.is_relative_to(folder / "inner")
+    assert held.path.is_relative_to(folder / "inner" / "shards")
 
 
 # ---- bytes that are not right ----

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from gristmill import download, remote
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
 from gristmill.manifest import files
@@ -20,7 +25,7 @@ from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, publish
 from tests.gristmill.web import Web, serve
-from tests.s3_servers import BUCKET, moto, seaweed, use
+from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
 
 IDS = [[5, 6, 7, 1], [8, 1], [9, 10, 1]]
 
@@ -203,6 +208,39 @@ def test_a_web_server_without_listings(output: Path, tmp_path: Path) -> None:
             held.release()
         with pytest.raises(FormatError, match=r"has neither manifest\.json nor runs"):
             open_build(web.url, "tokens")
+
+
+def test_a_web_server_with_listings_and_without_ranges(output: Path, tmp_path: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(output))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_address[1]}"
+        manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
+        assert manifest.to_json() == _newest(output, "2").read_bytes()
+        place.check(files(manifest), verify=False)
+        assert place.hold(files(manifest)[0]).path.stat().st_size == files(manifest)[0].bytes
+        server.shutdown()
+
+
+@pytest.mark.parametrize("server", ["moto", "seaweed"])
+def test_an_s3_server_in_trouble(
+    server: str, output: Path, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(download, "CHUNK", 300)
+    use(monkeypatch, servers[server])
+    uri = f"s3://{BUCKET}/{tmp_path.name}"
+    _upload(output, uri)
+    with Proxy(servers[server], Faults(errors=0.1, burst=2, cuts=0.1, slow=0.1), seed=2) as proxy:
+        use(monkeypatch, proxy.port)
+        manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
+        place.check(files(manifest), verify=False)
+        for file in files(manifest):
+            assert hashlib.sha256(place.hold(file).path.read_bytes()).hexdigest() == file.sha256
+        assert min(proxy.count.values()) > 0, proxy.count
 
 
 def test_options_of_the_storage(output: Path, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
