@@ -22,6 +22,7 @@ Score = Literal["excess", "loss", "entropy", "mask"]
 Group: TypeAlias = "dist.ProcessGroup | Literal['world'] | None"
 
 CHUNK = {"cpu": 1 << 18}  # logits looked at at once: 2^18 to 2^20 are fastest on a CPU, in whose caches they stay
+LOWEST = -1000.0  # its exponential is 0 in float64 too
 CHUNK_ELSEWHERE = 1 << 25  # 128 MB in float32: few kernel launches
 
 
@@ -127,11 +128,14 @@ def _measure(logits: Tensor, labels: Tensor, rows: Tensor, *, entropy: bool) -> 
     out = torch.zeros((3, len(logits)), dtype=kind, device=logits.device)
     for part in rows.split(_chunk(logits)):
         wide = logits[part].to(kind)
-        lse = wide.logsumexp(1)
-        out[0, part] = lse
-        out[1, part] = lse - wide.gather(1, labels[part, None])[:, 0]
-        if entropy:
-            out[2, part] = torch.special.entr(wide.sub_(lse[:, None]).exp_()).sum(1)
+        top = wide.amax(1, keepdim=True)
+        own = wide.sub_(top).gather(1, labels[part, None])[:, 0]
+        powers = wide.exp() if entropy else wide.exp_()
+        total = powers.sum(1)
+        out[0, part] = total.log() + top[:, 0]
+        out[1, part] = total.log() - own
+        if entropy:  # log Σ eˣ - Σ x eˣ / Σ eˣ; the limit is for logits of minus infinity, where x eˣ is 0
+            out[2, part] = total.log() - powers.mul_(wide.clamp_(min=LOWEST)).sum(1) / total
     return _Stats(labels, *out)
 
 
