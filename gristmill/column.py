@@ -102,6 +102,7 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
     """
     try:
         mapped = Mapping(path)
+        mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
         reader = pa.ipc.open_file(mapped.buffer())
     except FileNotFoundError as error:
         raise FormatError(f"{path}: missing; copy all files of the build") from error
@@ -109,7 +110,6 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
         raise FormatError(
             f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
         ) from error
-    mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
     metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
     found = (metadata.get(fmt.VERSION_KEY), metadata.get(fmt.KIND_KEY))
     if found != (str(fmt.VERSION), kind):

@@ -29,7 +29,7 @@ from gristmill.mixture import Mixture
 from gristmill.packing import BestFit
 from gristmill.place import open_build
 from gristmill.rows import MixedRows, Rows
-from gristmill.shuffle import Shuffle
+from gristmill.shuffle import Blocks, Shuffle
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.source import OpenSource, Source
 from gristmill.stream import TokenAddress, TokenStream, check
@@ -46,9 +46,9 @@ class Draw(NamedTuple):
     sources: Int64
     sequences: Int64
 
-    def part(self, rows: slice) -> Draw:
+    def take(self, places: Int64) -> Draw:
         """Return some of them."""
-        return Draw(self.samples[rows], self.sources[rows], self.sequences[rows])
+        return Draw(self.samples[places], self.sources[places], self.sequences[places])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ class TokenDataset:
         dtype: npt.DTypeLike | None = None,
         verify: bool = False,
         cache: Cache | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> TokenDataset:
         """Open a build, or several to mix.
 
@@ -117,6 +118,7 @@ class TokenDataset:
             verify: compare the sha256 of every local file with the manifest (about 1.5 GB/s a core). Sizes are always
                 compared, and remote files whenever they are fetched.
             cache: where remote shards are kept on this machine.
+            storage_options: what fsspec needs beyond the environment to open remote paths, such as `endpoint_url` and keys.
 
         Raises:
             FormatError: what is there cannot be read, is damaged, incomplete, or of another tokenizer than the others.
@@ -127,14 +129,17 @@ class TokenDataset:
         sources = dict(path) if isinstance(path, Mapping) else {ALONE: Source(path=path)}
         if not sources:
             raise ValueError("there are no sources to mix; give at least one")
-        streams = {}
+        builds = {}
         for name, source in sources.items():
-            manifest, place = open_build(source.path, fmt.TOKENS, cache=cache)
+            manifest, place = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
             check(manifest, str(source.path))
             manifest = with_sidecars(manifest, find_sidecars(place))
             place.check(files(manifest), verify=verify)
-            streams[name] = TokenStream(manifest, place)
-            _check_stream(streams[name], sequence_length, shuffle, str(source.path))
+            builds[name] = (manifest, place)
+        remote = sum(place.budget is not None for _, place in builds.values())
+        streams = {name: TokenStream(*found, 1 / max(remote, 1)) for name, found in builds.items()}
+        for name, stream in streams.items():
+            _check_stream(stream, sequence_length, shuffle, str(sources[name].path))
         kind = _ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
         layout = Layout(
             sequence_length=sequence_length, seed=seed, shuffle=shuffle, packing=packing, columns=tuple(columns), dtype=kind
@@ -283,11 +288,14 @@ def _check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str
             f"{where}: sequence_length is {length}, but all shards together have {stream.tokens} tokens; "
             "ask for shorter sequences or build from more documents"
         )
-    needed = sum(shard.bytes for shard in stream.manifest.shards)
-    if stream.place.budget is not None and shuffle == "global" and needed > stream.place.budget:
+    shards = len(stream.manifest.shards)
+    wanted = min(shuffle.open, shards) if isinstance(shuffle, Blocks) else shards if shuffle == "global" else 1
+    if stream.place.budget is not None and stream.capacity < wanted:
+        needed = sum(f.bytes for f in files(stream.manifest))
         raise ValueError(
-            f"{where}: a global shuffle needs all of its {needed} bytes of tokens on this machine, and the cache may hold "
-            f"{stream.place.budget} at a time; shuffle by Blocks(...), or raise Cache(limit_bytes=...)"
+            f"{where}: this order reads {wanted} of {shards} remote shards at a time, and the cache has room for "
+            f"{stream.capacity}: they would be fetched again and again; raise Cache(limit_bytes=...), up to {2 * needed} for all, "
+            "or shuffle by Blocks with fewer open ones"
         )
 
 

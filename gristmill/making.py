@@ -25,6 +25,7 @@ IGNORED = -100  # what torch's cross-entropy leaves out
 AHEAD = 256  # samples that are asked of a disk before they are needed: enough to keep an SSD's queue full
 COLD = 8 * AHEAD  # samples for which a disk that was once waited for is asked ahead
 FETCHED = 4096  # samples whose shards are asked of a remote store before they are needed
+TOKENS_AT_ONCE = 1 << 17  # of small batches several are made at once, which divides what each costs beside the copying
 
 _WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
@@ -44,87 +45,125 @@ class Wanted:
 
 
 class BatchMaker:
-    """Makes batches of a dataset, in any order; in order it also reads ahead."""
+    """Makes batches of a dataset, in any order; in order it makes several at once and reads ahead.
 
-    def __init__(self, dataset: TokenDataset, wanted: Wanted) -> None:
+    `one_by_one`: `next` will not be called for successive batches.
+    """
+
+    def __init__(self, dataset: TokenDataset, wanted: Wanted, *, one_by_one: bool = False) -> None:
         self.dataset, self.wanted = dataset, wanted
         chosen = () if wanted.select is None else wanted.select.columns
         self._names = tuple(dict.fromkeys((*dataset.columns, *chosen)))
+        self._rows = wanted.share.stop - wanted.share.start
+        self._at_once = 1 if one_by_one else max(1, TOKENS_AT_ONCE // (self._rows * dataset.sequence_length))
+        self._remote, self._stretches = dataset.remote, dataset.layout.shuffle != "global"
+        self._made: dict[int, Batch] = {}
         self._asked = 0  # the sample up to which shards were requested, or pages
         self._cold = 0  # the sample up to which pages are asked of the disk ahead
+        self._faults: int | None = None  # pages that were waited for so far
 
     def next(self, first: int) -> Batch:
         """Return the batch at `first` after asking for what comes after it. Raises StopIteration when fewer samples are left."""
-        if self.dataset.total is not None and first + self.wanted.batch_size > self.dataset.total:
-            raise StopIteration
-        self._look_ahead(first)
-        before = resource.getrusage(_WHO).ru_majflt  # files in memory pay nothing but these two looks
-        batch = self.batch(first)
-        waited = resource.getrusage(_WHO).ru_majflt - before
-        if waited > len(batch.samples) // 4 and first >= self._cold:
-            self._cold = first + COLD
-        return batch
+        if first not in self._made:
+            count = self._at_once
+            if self.dataset.total is not None:
+                count = min(count, (self.dataset.total - first) // self.wanted.batch_size)
+                if count < 1:
+                    raise StopIteration
+            self._look_ahead(first, count * self.wanted.batch_size)
+            starts = range(first, first + count * self.wanted.batch_size, self.wanted.batch_size)
+            self._made = dict(zip(starts, self.run(first, count), strict=True))
+            self._watch(first, count)
+        return self._made.pop(first)
 
-    def batch(self, first: int) -> Batch:
-        """Return this rank's rows of the global batch whose first sample is `first`: a pure function, in any order.
+    def run(self, first: int, count: int) -> list[Batch]:
+        """Return `count` batches, the first of which begins at sample `first`; their arrays are parts of the same.
 
         Raises:
             IndexError: there are no such samples.
         """
-        draw = self.dataset.draw(first, self.wanted.batch_size)
-        mine = draw if self.wanted.share == slice(0, self.wanted.batch_size) else draw.part(self.wanted.share)
+        size, n = self.wanted.batch_size, self._rows
+        draw = self.dataset.draw(first, size * count)
+        mine = draw
+        if n < size:
+            share = np.arange(self.wanted.share.start, self.wanted.share.stop)
+            mine = draw.take((np.arange(count)[:, None] * size + share).reshape(-1))
         rows = self.dataset.rows(mine)
         ids = self._ids(rows.values(fmt.INPUT_IDS))
-        mask = self._mask(rows, draw)
+        mask = self._mask(rows, draw, count)
         labels = self._ids(rows.next_values(fmt.INPUT_IDS)) if self.wanted.labels else None
-        every = mask is None
         if mask is None:
             mask = np.empty(ids.shape, dtype=np.bool_)
             mask.fill(True)
-        if labels is not None and not every and labels.dtype.kind == "i":
+        elif labels is not None and labels.dtype.kind == "i":
             np.putmask(labels, mask == 0, IGNORED)
         columns = {name: rows.next_values(name) for name in self.dataset.columns}
-        found = Batch(*mine, ids, labels, mask, columns, **self._borders(rows))
+        starts = rows.starts() if self.wanted.boundaries else None
+        samples, sources, sequences = mine
+        batches = []
+        for part in [slice(i * n, (i + 1) * n) for i in range(count)]:
+            batch = Batch(
+                samples[part],
+                sources[part],
+                sequences[part],
+                ids[part],
+                None if labels is None else labels[part],
+                mask[part],
+                {name: values[part] for name, values in columns.items()},
+            )
+            if starts is not None:
+                self._add_borders(batch, starts[part])
+            batches.append(batch)
         if not self.wanted.as_torch:
-            return found
+            return batches
         from gristmill.torch import to_torch  # torch is loaded by those who ask for it
 
-        return to_torch(found, pin_memory=self.wanted.pin_memory)
+        return [to_torch(batch, pin_memory=self.wanted.pin_memory) for batch in batches]
 
     def _ids(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return ids.astype(np.int64 if self.wanted.as_torch else self.dataset.dtype, copy=False)
 
-    def _mask(self, rows: Rows, draw: Draw) -> npt.NDArray[Any] | None:
-        """Return which labels to train on, or their weights; None: all."""
-        select = self.wanted.select
+    def _mask(self, rows: Rows, draw: Draw, count: int) -> npt.NDArray[Any] | None:
+        """Return which labels of this rank's rows to train on, or their weights; None: all."""
+        select, n = self.wanted.select, self._rows
         if select is None:
             return rows.labelled(within_documents=self.wanted.within_documents)
         share = slice(None)
-        if select.scope == "batch" and len(draw.samples) != self.wanted.share.stop - self.wanted.share.start:
-            rows, share = self.dataset.rows(draw), self.wanted.share
+        if select.scope == "batch" and n < self.wanted.batch_size:  # what is chosen depends on all ranks' rows
+            rows, n, share = self.dataset.rows(draw), self.wanted.batch_size, self.wanted.share
         scores = [rows.next_values(name) for name in select.columns]
         valid = rows.labelled(within_documents=self.wanted.within_documents)
         valid = np.ones(scores[0].shape, dtype=np.bool_) if valid is None else valid
-        return select.weigh(scores, valid, rows.next_starts() if select.scope == "document" else None)[share]
+        starts = rows.next_starts() if select.scope == "document" else None
+        found = []
+        for part in [slice(i * n, (i + 1) * n) for i in range(count)]:
+            here = None if starts is None else starts[part]
+            found.append(select.weigh([values[part] for values in scores], valid[part], here)[share])
+        return np.concatenate(found) if count > 1 else found[0]
 
-    def _borders(self, rows: Rows) -> dict[str, Any]:
-        if not self.wanted.boundaries:
-            return {}
-        found: dict[str, Any] = {"cu_seqlens": bd.cu_seqlens(rows.starts())}
-        for name, make in (("position_ids", bd.position_ids), ("document_ids", bd.document_ids)):
-            if name in self.wanted.boundaries:
-                found[name] = make(found["cu_seqlens"], self.dataset.sequence_length)
-        return found
+    def _add_borders(self, batch: Batch, starts: npt.NDArray[np.bool_]) -> None:
+        batch.cu_seqlens = bd.cu_seqlens(starts)
+        if "position_ids" in self.wanted.boundaries:
+            batch.position_ids = bd.position_ids(batch.cu_seqlens, starts.shape[1])
+        if "document_ids" in self.wanted.boundaries:
+            batch.document_ids = bd.document_ids(batch.cu_seqlens, starts.shape[1])
 
-    def _look_ahead(self, first: int) -> None:
+    def _look_ahead(self, first: int, size: int) -> None:
         """Ask for what the coming samples need: shards of a remote build always, pages of files while the disk has to be read."""
-        size = self.wanted.batch_size
-        if self.dataset.remote and first + size > self._asked - FETCHED // 2:
-            for source, begin, count in self.dataset.runs(first, FETCHED):
-                source.request(self._names, begin, count)
-            self._asked = first + FETCHED
-        elif first < self._cold or self.dataset.layout.shuffle != "global":  # whole stretches are asked for rarely: always do
+        if self._remote:
+            if first + size > self._asked - FETCHED // 2:
+                for source, begin, count in self.dataset.runs(first, FETCHED):
+                    source.request(self._names, begin, count)
+                self._asked = first + FETCHED
+        elif first < self._cold or self._stretches:  # whole stretches are asked for rarely: always do
             begin = max(self._asked, first)
             for source, number, count in self.dataset.runs(begin, first + size + AHEAD - begin):
                 source.read_ahead(self._names, number, count, afresh=self._asked <= first)
             self._asked = first + size + AHEAD
+
+    def _watch(self, first: int, count: int) -> None:
+        """Note whether the disk was waited for; files in memory pay nothing but this look."""
+        faults = resource.getrusage(_WHO).ru_majflt
+        if self._faults is not None and faults - self._faults > count * self._rows // 4 and first >= self._cold:
+            self._cold = first + COLD
+        self._faults = faults

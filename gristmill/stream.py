@@ -39,6 +39,7 @@ class TokenStream:
     Args:
         manifest: a build of tokens; `check` says whether it is one.
         place: where its files lie.
+        part: the share of what the place may hold at once that is this stream's: others may hold files of the same cache.
 
     Attributes:
         tokens: number of tokens.
@@ -47,10 +48,11 @@ class TokenStream:
         begins: int64, (shards + 1,): number of each shard's first token, then `tokens`.
     """
 
-    def __init__(self, manifest: Manifest, place: Place) -> None:
+    def __init__(self, manifest: Manifest, place: Place, part: float = 1.0) -> None:
         assert manifest.tokenizer is not None, "check comes first"
         self.manifest = manifest
         self.place = place
+        self._part = part
         self.tokens, self.documents = manifest.tokens, manifest.documents
         self.padding = manifest.tokenizer.eos_id or 0
         self.begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards)], dtype=np.int64)
@@ -61,7 +63,7 @@ class TokenStream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: another process opens its own."""
-        return (TokenStream, (self.manifest, self.place))
+        return (TokenStream, (self.manifest, self.place, self._part))
 
     # ---- values ----
 
@@ -175,16 +177,17 @@ class TokenStream:
                 self.padding if name == fmt.INPUT_IDS else absent,
                 lambda shard: self._open_shard(name, shard),
                 lambda shard: self._release(name, shard),
-                self._capacity(),
+                self.capacity,
             )
         return self._open[name]
 
-    def _capacity(self) -> int:
-        """Return how many shards of one column may be open: of remote ones as many as may be held on the disk."""
+    @property
+    def capacity(self) -> int:
+        """Return how many shards may be open, with all their columns: of remote ones as many as may be held on the disk."""
         if self.place.budget is None:
             return OPEN_SHARDS
         sizes = [shard.bytes + sum(side.bytes for side in shard.sidecars.values()) for shard in self.manifest.shards]
-        return max(2, min(OPEN_SHARDS, self.place.budget // max(sizes)))
+        return max(2, min(OPEN_SHARDS, int(self.place.budget * self._part) // max(sizes)))
 
     def _file(self, name: str, shard: int) -> File:
         shards = self.manifest.shards[shard]

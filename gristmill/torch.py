@@ -110,7 +110,7 @@ class _Strided(Iterator[Batch]):
         wanted = replace(loader._maker.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
         # Opened anew: the locks of a forked dataset may be held for ever, by a thread that is not there.
         dataset: TokenDataset = pickle.loads(pickle.dumps(loader.dataset))
-        self._maker = BatchMaker(dataset, wanted)
+        self._maker = BatchMaker(dataset, wanted, one_by_one=workers > 1)
         self._sample = loader.state_dict()["sample"] + worker * wanted.batch_size
         self._step = workers * wanted.batch_size
 
