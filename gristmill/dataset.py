@@ -294,8 +294,8 @@ def _check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str
         needed = sum(f.bytes for f in files(stream.manifest))
         raise ValueError(
             f"{where}: this order reads {wanted} of {shards} remote shards at a time, and the cache has room for "
-            f"{stream.capacity}: they would be fetched again and again; raise Cache(limit_bytes=...), up to {2 * needed} for all, "
-            "or shuffle by Blocks with fewer open ones"
+            f"{stream.capacity}: they would be fetched again and again; raise Cache(limit_bytes=...), up to {2 * needed} for "
+            "all, or shuffle by Blocks with fewer open ones"
         )
 
 
