@@ -25,7 +25,9 @@ IGNORED = -100  # what torch's cross-entropy leaves out
 AHEAD = 256  # samples that are asked of a disk before they are needed: enough to keep an SSD's queue full
 COLD = 8 * AHEAD  # samples for which a disk that was once waited for is asked ahead
 FETCHED = 4096  # samples whose shards are asked of a remote store before they are needed
-TOKENS_AT_ONCE = 1 << 17  # of small batches several are made at once, which divides what each costs beside the copying
+# Of small batches several are made at once, which divides what each costs beside the copying; with larger arrays the
+# allocator gives memory back to the system each time, and fetching it again costs more than is saved.
+BYTES_AT_ONCE = 1 << 19
 
 _WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
@@ -55,7 +57,8 @@ class BatchMaker:
         chosen = () if wanted.select is None else wanted.select.columns
         self._names = tuple(dict.fromkeys((*dataset.columns, *chosen)))
         self._rows = wanted.share.stop - wanted.share.start
-        self._at_once = 1 if one_by_one else max(1, TOKENS_AT_ONCE // (self._rows * dataset.sequence_length))
+        width = 8 if wanted.as_torch else dataset.dtype.itemsize
+        self._at_once = 1 if one_by_one else max(1, BYTES_AT_ONCE // (self._rows * dataset.sequence_length * width))
         self._remote, self._stretches = dataset.remote, dataset.layout.shuffle != "global"
         self._made: dict[int, Batch] = {}
         self._asked = 0  # the sample up to which shards were requested, or pages
