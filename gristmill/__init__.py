@@ -16,7 +16,7 @@ from gristmill.packing import BestFit
 from gristmill.selection import Both, Quantile, Selection, SoftWeights, StoredMask, StoredWeights, Threshold, TopShare
 from gristmill.shuffle import Blocks
 from gristmill.source import Source
-from gristmill.stream import TokenAddress
+from gristmill.tokens.stream import TokenAddress
 
 __version__ = "0.1.0"
 

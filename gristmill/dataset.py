@@ -4,8 +4,8 @@ Reads: manifests and the shards they name, at their places. Writes: nothing.
 
 A *sample number* counts the endless order of training from 0. The way from it to tokens has four steps, each a pure
 function: which source, and its how-manieth sample that is (`mixture.py`); which of the source's sequences (`shuffle.py`);
-which tokens of the stream (`packing.py`); and their values (`stream.py`). So the number of ranks or workers, the batch size and
-where a run was interrupted leave no trace.
+which tokens of the stream (`packing.py`); and their values (`tokens/stream.py`). So the number of ranks or workers, the
+batch size and where a run was interrupted leave no trace.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import numpy.typing as npt
 from gristmill import format as fmt
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
-from gristmill.gather import Int64
 from gristmill.manifest import Manifest, files
 from gristmill.mixture import Mixture
 from gristmill.packing import BestFit
 from gristmill.place import open_build
-from gristmill.rows import MixedRows, Rows
 from gristmill.shuffle import Blocks, Shuffle
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.source import OpenSource, Source
-from gristmill.stream import TokenAddress, TokenStream, check
+from gristmill.tokens.gather import Int64
+from gristmill.tokens.rows import MixedRows, Rows
+from gristmill.tokens.stream import TokenAddress, TokenStream, check
 
 ALONE = "source"  # name of the only source where none was given
 

@@ -5,7 +5,7 @@ record batch are one contiguous stream of tokens: tools see documents, the reade
 Per-token scores lie in sidecar files with the same rows and the same list offsets. A corpus of texts is an Arrow IPC file
 with zstd-compressed buffers.
 
-Reads: nothing (`column.py` does). Writes: nothing itself; `exact` and `token_schema` are what the sinks write with.
+Reads: nothing (`tokens/column.py` does). Writes: nothing itself; `exact` and `token_schema` are what the sinks write with.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from gristmill import boundaries as bd
 from gristmill import format as fmt
 from gristmill.batch import Batch
 from gristmill.dataset import Draw, TokenDataset
-from gristmill.rows import Rows
 from gristmill.selection import Selection
+from gristmill.tokens.rows import Rows
 
 Boundary = Literal["cu_seqlens", "position_ids", "document_ids"]
 
@@ -28,6 +28,7 @@ FETCHED = 4096  # samples whose shards are asked of a remote store before they a
 # Of small batches several are made at once, which divides what each costs beside the copying; with larger arrays the
 # allocator gives memory back to the system each time, and fetching it again costs more than is saved.
 BYTES_AT_ONCE = 1 << 19
+BATCHES_AT_ONCE = 8
 
 _WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
@@ -58,7 +59,8 @@ class BatchMaker:
         self._names = tuple(dict.fromkeys((*dataset.columns, *chosen)))
         self._rows = wanted.share.stop - wanted.share.start
         width = 8 if wanted.as_torch else dataset.dtype.itemsize
-        self._at_once = 1 if one_by_one else max(1, BYTES_AT_ONCE // (self._rows * dataset.sequence_length * width))
+        fitting = BYTES_AT_ONCE // (self._rows * dataset.sequence_length * width)
+        self._at_once = 1 if one_by_one else min(max(fitting, 1), BATCHES_AT_ONCE)
         self._remote, self._stretches = dataset.remote, dataset.layout.shuffle != "global"
         self._made: dict[int, Batch] = {}
         self._asked = 0  # the sample up to which shards were requested, or pages

@@ -3,7 +3,7 @@
 `Concatenated`: all documents one after another, cut every `length` tokens. `BestFitPacking`: documents put together so that
 none that fits into a row is cut, the rest of a row is padding. Both say for any sequence numbers where their tokens are.
 
-Reads: the lengths of documents, and plans of best-fit packing (`plan.py`). Writes: the plans that are missing.
+Reads: the lengths of documents, and plans of best-fit packing (`bestfit/plan.py`). Writes: the plans that are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gristmill import plan
+from gristmill.bestfit import plan
 from gristmill.manifest import Manifest
 
 Int64 = npt.NDArray[np.int64]
@@ -129,7 +129,7 @@ class _Memory:
 
 
 class BestFitPacking:
-    """Rows packed by best-fit-decreasing, shard by shard and in windows of documents (`bestfit.py`). See `Packing`.
+    """Rows packed by best-fit-decreasing, shard by shard and in windows of documents (`bestfit/fit.py`). See `Packing`.
 
     No document of at most `length` tokens is cut; a longer one is cut into full rows and one remainder; empty ones vanish.
     Rows follow one another as their first tokens do in the stream, and so do the pieces of a row. They depend on the documents'

@@ -19,9 +19,9 @@ from gristmill import fields
 from gristmill import manifest as mf
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
-from gristmill.fetch import Fetcher
 from gristmill.manifest import File, Manifest
-from gristmill.remote import Remote
+from gristmill.remote.fetch import Fetcher
+from gristmill.remote.folder import Remote
 
 LOCAL = ("file://", "local://")
 HASHING_THREADS = 8

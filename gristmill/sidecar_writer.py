@@ -21,11 +21,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill import format as fmt
-from gristmill.column import open_mapped
 from gristmill.errors import FormatError
 from gristmill.manifest import Shard, Sidecar
 from gristmill.place import LocalPlace, open_build
 from gristmill.sidecar import Added, find_sidecars, json_name
+from gristmill.tokens.column import open_mapped
 
 Values = npt.NDArray[Any] | Sequence[npt.ArrayLike]
 

@@ -1,6 +1,6 @@
 """One build opened for training: its stream of tokens, cut or packed into sequences, in an endless order.
 
-Reads: the build through `stream.py`. Writes: nothing.
+Reads: the build through `tokens/stream.py`. Writes: nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 
 from gristmill import format as fmt
-from gristmill.gather import Int64
 from gristmill.packing import BestFit, BestFitPacking, Concatenated
-from gristmill.rows import CutRows, PackedRows, Rows
 from gristmill.shuffle import Order, Shuffle
-from gristmill.stream import TokenStream
+from gristmill.tokens.gather import Int64
+from gristmill.tokens.rows import CutRows, PackedRows, Rows
+from gristmill.tokens.stream import TokenStream
 
 
 @dataclass(frozen=True, kw_only=True)

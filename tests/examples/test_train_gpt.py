@@ -15,11 +15,11 @@ from tests.gristmill.builds import documents, publish  # noqa: E402
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """2,900 tokens or so, in which an even number is followed by the next odd one: half of them can be learnt."""
+    """6,000 tokens or so, in which an even number is followed by the next odd one: half of them can be learnt."""
     folder = tmp_path_factory.mktemp("train")
     rng = np.random.default_rng(0)
     ids = []
-    for size in rng.integers(5, 40, 65):
+    for size in rng.integers(5, 40, 140):
         evens = 2 * rng.integers(1, 20, size)
         ids.append(np.stack([evens, evens + 1], 1).ravel().tolist())
     losses = [[np.nan, *(0.1 if token % 2 else 3.0 for token in row[1:])] for row in ids]
@@ -45,10 +45,10 @@ def test_the_same_weights_and_other_losses_are_noticed(output, tmp_path):
     run.train(range(3))
     run.save(tmp_path / "run.pt")
     losses = run.train(range(3, 6))
-    for move, same in ((0, True), (8, False)):
+    for move, same in ((0, True), (16, False)):
         resumed = train_gpt.Run(setting)
         resumed.load(tmp_path / "run.pt")
-        resumed.loader.seek(24 + move)
+        resumed.loader.seek(48 + move)
         assert (resumed.train(range(3, 6)) == losses) == same
 
 

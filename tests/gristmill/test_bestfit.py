@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.bestfit import best_fit, pack
+from gristmill.bestfit.fit import best_fit, pack
 
 
 def slow_best_fit(pieces: list[int], length: int) -> list[int]:

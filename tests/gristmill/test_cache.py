@@ -20,11 +20,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gristmill import download, fetch, remote
 from gristmill.cache import Cache, Shelf
 from gristmill.errors import FormatError
 from gristmill.manifest import File
 from gristmill.place import RemotePlace
+from gristmill.remote import download, fetch
+from gristmill.remote.folder import ATTEMPTS
 from tests.gristmill.web import Web, serve
 
 CHUNK = 1 << 14
@@ -33,7 +34,7 @@ SIZE = 5 * CHUNK + 77  # of a file: six chunks
 # Another process: holds each file, says so, and lets go when a line comes.
 CHILD = f"""
 import json, sys
-from gristmill import download
+from gristmill.remote import download
 from gristmill.cache import Cache
 from gristmill.manifest import File
 from gristmill.place import RemotePlace
@@ -52,7 +53,7 @@ sys.stdin.readline()
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "CHUNK", CHUNK)
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("gristmill.remote.folder.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(fetch, "LOOK_S", 0.02)
     monkeypatch.setattr(fetch, "STALLED_S", 0.1)
 
@@ -396,7 +397,7 @@ def test_what_lasts_is_named(web: Web, folder: Path) -> None:
     file = put(web, "f")
     place = place_of(web, folder)
     web.failures = 1000
-    with pytest.raises(ConnectionError, match=rf"{web.url}/f: .*503.* \(attempt {remote.ATTEMPTS} of {remote.ATTEMPTS}\)"):
+    with pytest.raises(ConnectionError, match=rf"{web.url}/f: .*503.* \(attempt {ATTEMPTS} of {ATTEMPTS}\)"):
         place.hold(file)
     web.status = 403
     with pytest.raises(ConnectionError, match=rf"{web.url}/f: .*403.* \(attempt 1 of"):

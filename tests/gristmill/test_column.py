@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gristmill.column import TokenColumn, open_column, read_row
 from gristmill.errors import FormatError
+from gristmill.tokens.column import TokenColumn, open_column, read_row
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from gristmill import BestFit, Blocks, FormatError, Source, TokenDataset, TokenLoader, TopShare
-from gristmill.column import read_row
 from gristmill.manifest import NAME
 from gristmill.sidecar_writer import write_sidecar
+from gristmill.tokens.column import read_row
 from stages.sink.documents import Documents
 from tests.gristmill.builds import EOS, documents, folder_of, publish
 from tests.gristmill.slow import Slow, build, corpus, scores_of, some_sizes
@@ -66,7 +66,7 @@ def test_orders_differ_between_seeds_and_epochs(folder):
 
 def test_more_shards_than_may_be_open(folder, shards, monkeypatch):
     """Maps are closed and opened again; what is read stays the same."""
-    monkeypatch.setattr("gristmill.stream.OPEN_SHARDS", 2)
+    monkeypatch.setattr("gristmill.tokens.stream.OPEN_SHARDS", 2)
     dataset = TokenDataset.open(folder, sequence_length=LENGTH, columns=["excess"])
     slow = Slow(shards, dataset)
     batch = TokenLoader(dataset, len(dataset), boundaries=["document_ids"], prefetch=0).batch(0)

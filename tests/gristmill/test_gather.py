@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.column import TokenColumn, open_column
-from gristmill.gather import OpenColumns
+from gristmill.tokens.column import TokenColumn, open_column
+from gristmill.tokens.gather import OpenColumns
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill import plan
+from gristmill.bestfit import plan
 from gristmill.manifest import Manifest, Shard
 from gristmill.packing import BestFit, BestFitPacking, Concatenated
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from gristmill import download, remote
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
 from gristmill.manifest import files
 from gristmill.place import LocalPlace, Place, open_build
+from gristmill.remote import download
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, publish
@@ -229,7 +229,7 @@ def test_a_web_server_with_listings_and_without_ranges(output: Path, tmp_path: P
 def test_an_s3_server_in_trouble(
     server: str, output: Path, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("gristmill.remote.folder.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(download, "CHUNK", 300)
     use(monkeypatch, servers[server])
     uri = f"s3://{BUCKET}/{tmp_path.name}"

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pytest
 
 from gristmill import manifest as mf
-from gristmill.column import open_mapped
 from gristmill.errors import FormatError
 from gristmill.place import LocalPlace
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.sidecar_writer import SidecarWriter, write_sidecar
+from gristmill.tokens.column import open_mapped
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.column import BITS, TokenColumn
+from gristmill.tokens.column import BITS, TokenColumn
 
 Int64 = npt.NDArray[np.int64]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from gristmill.cache import Shelf, needed
 from gristmill.errors import FormatError
 from gristmill.manifest import File
-from gristmill.remote import Remote, transport
+from gristmill.remote.folder import Remote, transport
 
 CHUNK = 16 << 20  # bytes asked for at once; each download has one or two in memory
 UNPACKED = 1 << 18  # bytes decompressed at once; what is hashed and written next is in the processor's cache

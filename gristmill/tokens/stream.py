@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill import format as fmt
-from gristmill.column import TokenColumn, open_column
 from gristmill.errors import FormatError
-from gristmill.gather import Int64, OpenColumns
 from gristmill.manifest import File, Manifest
 from gristmill.place import Held, Place
+from gristmill.tokens.column import TokenColumn, open_column
+from gristmill.tokens.gather import Int64, OpenColumns
 
 OPEN_SHARDS = 16_384  # of one column; Linux allows 65,530 memory maps a process
 

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from gristmill.cache import Cache, HeldFile, Shelf, needed
-from gristmill.download import Stopped, download
 from gristmill.errors import FormatError
 from gristmill.manifest import File
-from gristmill.remote import Remote
+from gristmill.remote.download import Stopped, download
+from gristmill.remote.folder import Remote
 
 ROOM_S = 60.0  # how long a file waits for others to let go of theirs
 LOOK_S = 0.2  # between two looks whether they have

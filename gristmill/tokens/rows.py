@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.boundaries import piece_starts
-from gristmill.gather import Int64
 from gristmill.packing import Pieces
-from gristmill.stream import TokenStream
+from gristmill.tokens.gather import Int64
+from gristmill.tokens.stream import TokenStream
 
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.bestfit import ALGORITHM, pack
+from gristmill.bestfit.fit import ALGORITHM, pack
 
 Int64 = npt.NDArray[np.int64]
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from gristmill import format as fmt
 from gristmill.errors import FormatError
-from gristmill.mapping import Mapping
+from gristmill.tokens.mapping import Mapping
 
 BITS = np.dtype(np.bool_)  # stored eight to a byte
 
