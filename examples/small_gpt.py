@@ -57,4 +57,4 @@ def make_gpt(vocabulary: int, length: int, *, quick: bool) -> Gpt:
     torch.manual_seed(0)
     if quick:
         return Gpt(vocabulary, length, width=32, layers=1, heads=2)
-    return Gpt(vocabulary, length, width=128, layers=3, heads=4)
+    return Gpt(vocabulary, length, width=64, layers=2, heads=4)

@@ -2,6 +2,7 @@
 
 Reads the newest build of an output folder; its reference losses (`ref_loss`) decide what the selective loss trains on. Writes a
 checkpoint into a temporary folder half-way, and shows that training resumed from it gives the same losses, to the last bit.
+Two minutes of processor time. Expect no gain from selection at this size: it is reported from a thousand times as many tokens on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from examples.small_gpt import Gpt, make_gpt
 from gristmill import Batch, TokenDataset, TokenLoader
 from gristmill.torch import selective_loss
 
-BATCH = 8  # sequences
+BATCH = 16  # sequences
 HELD_OUT = 16  # batches at the end of the first epoch that are not trained on
-WARM_UP = 20  # steps over which the learning rate rises
+PEAK, WARM_UP = 1e-2, 20  # the learning rate, and the steps over which it rises to it
 
 
 class Setting(NamedTuple):
@@ -57,7 +58,7 @@ class Run:
         losses = []
         for step, batch in zip(steps, self.loader, strict=False):
             for group in self.optimizer.param_groups:
-                group["lr"] = 2e-3 * min(1.0, (step + 1) / WARM_UP)
+                group["lr"] = learning_rate(step, self.setting.steps)
             self.optimizer.zero_grad()
             loss = self.loss(batch)
             loss.backward()
@@ -94,6 +95,11 @@ class Run:
         return loss.mean().item(), loss[easy].mean().item()
 
 
+def learning_rate(step: int, steps: int) -> float:
+    """Return the rate of a step: up, level, and from half-way on down to a twentieth."""
+    return PEAK * min(1.0, (step + 1) / WARM_UP) * max(0.05, min(1.0, 2 * (steps - step) / steps))
+
+
 def first_held_out(dataset: TokenDataset) -> int:
     """Return the sample that the held-out batches begin at."""
     return len(dataset) - HELD_OUT * BATCH
@@ -119,9 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train twice and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", help="an output folder, a builds/<id> in it, or a manifest.json")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--keep", type=float, default=0.6, help="share of tokens that the selective loss trains on")
-    parser.add_argument("--sequence-length", type=int, default=128)
+    parser.add_argument("--sequence-length", type=int, default=32)
     parser.add_argument("--quick", action="store_true", help="a tiny model, for a few seconds")
     given = parser.parse_args(arguments)
 
