@@ -171,13 +171,22 @@ def python(page: str, heading: str) -> str:
 
 def test_every_python_block_is_run_below() -> None:
     run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
+    run |= {("docs/reading.md", each) for each in ("Opening", "Batches", "In torch")}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
 
 def test_reading(checkout: Path) -> None:
     names: dict[str, Any] = {}
     exec(compile(python(README, "Read it from training code"), README, "exec"), names)
-    assert names["batch"].loss_mask.any() and names["state"] == {"sample": 16}
+    assert names["batch"].loss_mask.any() and names["state"]["sample"] == 16 and len(names["state"]) == 6
+
+
+def test_reading_in_detail(checkout: Path) -> None:
+    names: dict[str, Any] = {}
+    for heading in ("Opening", "Batches", "In torch"):
+        exec(compile(python("docs/reading.md", heading), "docs/reading.md", "exec"), names)
+    assert len(names["sample"]["input_ids"]) == 1024 and names["loss"].isfinite()
+    assert next(names["other"]).samples[0] == 64
 
 
 def test_reading_without_us(small_build: Built, monkeypatch: pytest.MonkeyPatch) -> None:
