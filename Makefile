@@ -27,7 +27,7 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 	@echo "  $(PY) -m jobs stages    every stage and its parameters, to write a config of your own"
 
 test: $(VENV)/dev.stamp  ## run the tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may import which
 	$(VENV)/bin/ruff check .
