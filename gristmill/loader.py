@@ -65,7 +65,7 @@ class TokenLoader(Iterator[Batch]):
             pin_memory=pin_memory,
         )
         dataset.check_columns(() if select is None else select.columns)
-        self._maker, self._depth = BatchMaker(dataset, wanted), prefetch
+        self.wanted, self._maker, self._depth = wanted, BatchMaker(dataset, wanted), prefetch
         self._sample = 0
         self._ahead: Prefetched[Batch] | None = None
 
@@ -114,7 +114,7 @@ class TokenLoader(Iterator[Batch]):
         """Go on with the global batch that begins at a sample number."""
         self.close()
         self._sample = sample
-        self._maker = BatchMaker(self.dataset, self._maker.wanted)
+        self._maker = BatchMaker(self.dataset, self.wanted)
 
     def close(self) -> None:
         """Stop making batches ahead; going on is possible."""

@@ -26,14 +26,15 @@ class Prefetched(Iterator[T], Generic[T]):
 
     def __init__(self, make: Callable[[int], T], depth: int) -> None:
         self._ready: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
-        self._free: SimpleQueue[bool] = SimpleQueue()
+        self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(depth):
-            self._free.put(True)
-        self._thread = threading.Thread(
-            target=_work, args=(make, self._ready, self._free), name="gristmill prefetch", daemon=True
-        )
-        self._thread.start()
-        self._close = weakref.finalize(self, self._free.put, False)
+            self._free.put(None)
+        stopped = threading.Event()
+        arguments = (make, self._ready, self._free, stopped)
+        thread = threading.Thread(target=_work, args=arguments, name="gristmill prefetch", daemon=True)
+        thread.start()
+        # Also when the process ends: a thread that reads while the interpreter goes away takes it down.
+        self._close = weakref.finalize(self, _stop, self._free, stopped, thread)
 
     def __next__(self) -> T:
         """Return the next value; wait for it if need be."""
@@ -41,18 +42,32 @@ class Prefetched(Iterator[T], Generic[T]):
         if error is not None:
             self._ready.put((None, error))  # whoever asks again is told again
             raise error
-        self._free.put(True)
+        self._free.put(None)
         return value  # type: ignore[return-value]  # there is a value where there is no error
 
     def close(self) -> None:
         """Let the thread end after the value that it is making, and wait for that."""
         self._close()
-        self._thread.join()
 
 
-def _work(make: Callable[[int], T], ready: SimpleQueue[tuple[T | None, Exception | None]], free: SimpleQueue[bool]) -> None:
+def _stop(free: SimpleQueue[None], stopped: threading.Event, thread: threading.Thread) -> None:
+    stopped.set()
+    free.put(None)
+    if thread is not threading.current_thread():  # who may be the last that refers to the values
+        thread.join()
+
+
+def _work(
+    make: Callable[[int], T],
+    ready: SimpleQueue[tuple[T | None, Exception | None]],
+    free: SimpleQueue[None],
+    stopped: threading.Event,
+) -> None:
     number = 0
-    while free.get():
+    while True:
+        free.get()
+        if stopped.is_set():
+            return
         try:
             value = make(number)
         except Exception as error:  # noqa: BLE001  raised again in the thread that asks for the value

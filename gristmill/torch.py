@@ -83,7 +83,7 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
         info = get_worker_info()
         if info is not None:
             return _Strided(self.loader, info.id, info.num_workers)
-        return self.loader if self.loader._maker.wanted.as_torch else map(to_torch, self.loader)
+        return self.loader if self.loader.wanted.as_torch else map(to_torch, self.loader)
 
     def state_dict(self) -> dict[str, int]:
         """Return the loader's state: where iterating goes on, or begins with workers."""
@@ -95,7 +95,7 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
 
     def state_after(self, batch: Batch) -> dict[str, int]:
         """Return the state after one of this dataset's batches, however far the workers are."""
-        wanted = self.loader._maker.wanted
+        wanted = self.loader.wanted
         sample = int(batch.samples[0]) - wanted.share.start + wanted.batch_size
         return {"sample": sample, **self.loader.dataset.fingerprint(sample)}
 
@@ -107,7 +107,7 @@ class _Strided(Iterator[Batch]):
     """
 
     def __init__(self, loader: TokenLoader, worker: int, workers: int) -> None:
-        wanted = replace(loader._maker.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
+        wanted = replace(loader.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
         # Opened anew: the locks of a forked dataset may be held for ever, by a thread that is not there.
         dataset: TokenDataset = pickle.loads(pickle.dumps(loader.dataset))
         self._maker = BatchMaker(dataset, wanted, one_by_one=workers > 1)

@@ -47,7 +47,8 @@ class Mapping:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
         self.address: int = found
-        weakref.finalize(self, _LIBC.munmap, found, self.size)
+        # Not at the end of the process, which unmaps everything by itself: another thread may still be reading.
+        weakref.finalize(self, _LIBC.munmap, found, self.size).atexit = False
 
     def buffer(self) -> pa.Buffer:
         """Return the bytes for Arrow; what is read from them keeps the map alive."""

@@ -6,10 +6,12 @@ shards in manifest order; its tokens are numbered from 0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,18 @@ from gristmill.tokens.column import TokenColumn, open_column
 from gristmill.tokens.gather import Int64, OpenColumns
 
 OPEN_SHARDS = 16_384  # of one column; Linux allows 65,530 memory maps a process
+
+
+_STREAMS: WeakSet[TokenStream] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Begin anew in a forked child, which lacks the threads of its parent: one may have held a lock, in the middle of a change."""
+    for stream in list(_STREAMS):
+        stream._begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,10 @@ class TokenStream:
         self.padding = manifest.tokenizer.eos_id or 0
         self.begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards)], dtype=np.int64)
         self._schemes = _schemes(manifest)
+        self._begin()
+        _STREAMS.add(self)
+
+    def _begin(self) -> None:
         self._open: dict[str, OpenColumns] = {}
         self._held: dict[tuple[str, int], Held] = {}
         self._lock = RLock()

@@ -8,6 +8,8 @@ import json
 import math
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from gristmill import BestFit, Blocks, Source, Threshold, TokenDataset, TokenLoader, TopShare
 from gristmill.prefetch import Prefetched
+from tests.conftest import ROOT
 from tests.gristmill.slow import Slow, build, corpus, some_sizes
 
 LENGTH = 16
@@ -314,6 +317,37 @@ def test_missing_scores_are_those_of_first_tokens(folder):
 
 def _ids_of(loader: TokenLoader, connection) -> None:
     connection.send(next(loader).input_ids)
+
+
+def _many_ids_of(dataset: TokenDataset, connection) -> None:
+    connection.send(TokenLoader(dataset, 8, prefetch=0).batch(80).input_ids)
+
+
+def test_forks_while_the_thread_is_at_work(folder, monkeypatch):
+    """Few shards may be open, so the thread opens and closes them all the time, and holds the lock while it does."""
+    monkeypatch.setattr("gristmill.tokens.stream.OPEN_SHARDS", 2)
+    dataset = TokenDataset.open(folder, sequence_length=LENGTH)
+    expected = TokenLoader(dataset, 8, prefetch=0).batch(80).input_ids
+    loader = TokenLoader(dataset, 8, prefetch=4)
+    context = multiprocessing.get_context("fork")
+    for _ in range(10):
+        next(loader)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_many_ids_of, args=(dataset, theirs))
+        process.start()
+        assert ours.poll(60) and np.array_equal(ours.recv(), expected)
+        process.join()
+    loader.close()
+
+
+def test_a_process_may_end_while_the_thread_is_at_work(folder):
+    program = f"""
+from gristmill import TokenDataset, TokenLoader
+loader = TokenLoader(TokenDataset.open({str(folder)!r}, sequence_length={LENGTH}), 4096, prefetch=8)
+next(loader)
+"""
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
