@@ -30,7 +30,7 @@ _STREAMS: WeakSet[TokenStream] = WeakSet()
 
 
 def _after_fork() -> None:
-    """Begin anew in a forked child, which lacks the threads of its parent: one may have held a lock, in the middle of a change."""
+    """Begin anew in a forked child, which lacks its parent's threads: one may have held the lock, in the middle of a change."""
     for stream in list(_STREAMS):
         stream._begin()
 
