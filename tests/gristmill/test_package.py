@@ -1,0 +1,31 @@
+"""What is installed, and what importing it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+
+import gristmill
+from tests.conftest import ROOT
+
+
+def test_all_rooms_are_in_the_wheel() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "gristmill").rglob("*.py")}
+    assert sorted(listed) == sorted(found)
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 's3fs', 'numba', 'ray', 'pandas', 'tokenizers', 'pipeline', 'stages'}"
+    program = f"import sys, gristmill; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_public_names() -> None:
+    assert all(hasattr(gristmill, name) for name in gristmill.__all__)
+    assert sorted(gristmill.__all__) == gristmill.__all__
+    documented = (ROOT / "docs" / "reading.md").read_text() + (ROOT / "README.md").read_text()
+    ours = set(gristmill.__all__) - {"Batch", "FormatError", "Manifest", "Selection", "TokenAddress"}
+    assert not [name for name in ours if name not in documented]
