@@ -192,7 +192,7 @@ class TokenDataset:
             raise IndexError(f"no samples {first} to {first + size - 1}: they are numbered from 0 {end}")
         samples = np.arange(first, first + size)
         if self._mixture is None:
-            return Draw(samples, samples - samples, self._opened[0].order.run(first, size))
+            return Draw(samples, np.zeros(size, dtype=np.int64), self._opened[0].order.run(first, size))
         sources, numbers = self._mixture.draw(first, size)
         sequences = np.empty(size, dtype=np.int64)
         for number in np.unique(sources).tolist():
