@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gristmill.arguments import whole
 from gristmill.errors import FormatError
 from gristmill.manifest import File
 
@@ -51,10 +52,8 @@ class Cache:
     downloads: int = 4
 
     def __post_init__(self) -> None:
-        if self.limit_bytes < 1:
-            raise ValueError(f"Cache: limit_bytes is {self.limit_bytes}; it must be at least 1")
-        if self.downloads < 1:
-            raise ValueError(f"Cache: downloads is {self.downloads}; it must be at least 1")
+        for name, value in (("limit_bytes", self.limit_bytes), ("downloads", self.downloads)):
+            object.__setattr__(self, name, whole(f"Cache: {name}", value, 1))
 
     @property
     def root(self) -> Path:

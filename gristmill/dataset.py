@@ -21,6 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill import format as fmt
+from gristmill import packing as packings
+from gristmill import shuffle as shuffling
+from gristmill.arguments import whole
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
 from gristmill.manifest import Manifest, files
@@ -80,6 +83,7 @@ class TokenDataset:
         self.layout = layout
         self.sequence_length, self.columns, self.dtype = layout.sequence_length, layout.columns, layout.dtype
         self._streams, self._given = dict(streams), dict(sources)
+        self._types: dict[str, np.dtype[Any]] = {}
         self._opened = [
             OpenSource(stream, layout.sequence_length, layout.packing, layout.shuffle, (layout.seed, number))
             for number, stream in enumerate(streams.values())
@@ -124,11 +128,16 @@ class TokenDataset:
             FormatError: what is there cannot be read, is damaged, incomplete, or of another tokenizer than the others.
             ValueError: an argument out of range, or a sequence longer than all the data.
         """
-        if sequence_length < 1:
-            raise ValueError(f"sequence_length is {sequence_length}; it must be at least 1")
-        sources = dict(path) if isinstance(path, Mapping) else {ALONE: Source(path=path)}
-        if not sources:
-            raise ValueError("there are no sources to mix; give at least one")
+        sequence_length, seed = whole("sequence_length", sequence_length, 1), whole("seed", seed)
+        if abs(seed) >> 63:
+            raise ValueError(f"seed is {seed}; it must fit into 64 bits with a sign")
+        shuffling.check(shuffle)
+        packings.check(packing)
+        if isinstance(columns, str):
+            raise ValueError(f"columns is {columns!r}; it must be a list of names, such as [{columns!r}]")
+        if not isinstance(cache, Cache | None):
+            raise ValueError(f"cache is {cache!r}; it must be a Cache(folder=..., limit_bytes=...), or None")
+        sources = _sources(path)
         builds = {}
         for name, source in sources.items():
             manifest, place = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
@@ -175,9 +184,22 @@ class TokenDataset:
 
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError unless every source has each of these per-token columns; they are named as in `open`."""
-        for stream in self._streams.values():
-            for name in names:
-                stream.column_name(name)
+        for name in names:
+            found = {}
+            for source, stream in self._streams.items():
+                try:
+                    found[source] = stream.dtype(name)
+                except ValueError as error:
+                    raise ValueError(f"{stream.place.uri}: {error}") from None
+            if len({kind == np.bool_ for kind in found.values()}) > 1:
+                listed = ", ".join(f"{kind} in {source}" for source, kind in found.items())
+                raise ValueError(f"per-token column {name!r} is {listed}; sources that are mixed need scores in all, or masks")
+
+    def stored_type(self, name: str) -> np.dtype[Any]:
+        """Return the type of a column in batches: the stored one, of several sources the widest."""
+        if name not in self._types:
+            self._types[name] = np.result_type(*(stream.dtype(name) for stream in self._streams.values()))
+        return self._types[name]
 
     # ---- samples to sequences to rows ----
 
@@ -208,7 +230,7 @@ class TokenDataset:
         for number in np.unique(draw.sources).tolist():
             places = np.flatnonzero(draw.sources == number)
             parts.append((places, self._opened[number].rows(draw.sequences[places])))
-        return MixedRows(parts, len(draw.samples))
+        return MixedRows(parts, len(draw.samples), self.stored_type)
 
     def runs(self, first: int, size: int) -> list[tuple[OpenSource, int, int]]:
         """Return (source, number of its first sample, samples) of all sources that samples [first, first + size) come from."""
@@ -236,18 +258,24 @@ class TokenDataset:
         `data` stands for the tokens of all sources, `order` for shuffle and packing, `mixture` for the weights and limits that
         matter before `sample`.
         """
-        sources = self._given.values()
-        weights = [
-            [sorted((at, weight) for at, weight in source.weights().items() if at < max(sample, 1)), source.max_epochs]
-            for source in sources
-        ]
         return {
             "seed": self.layout.seed,
             "sequence_length": self.sequence_length,
             "data": _hash([stream.manifest.order for stream in self._streams.values()]),
             "order": _hash([repr(self.layout.shuffle), repr(self.layout.packing)]),
-            "mixture": _hash(weights if len(sources) > 1 else [source.max_epochs for source in sources]),
+            "mixture": _hash(self._past(sample)),
         }
+
+    def _past(self, sample: int) -> list[Any]:
+        """Return the weights that the samples before `sample` were drawn with, and the limits reached before the last of them."""
+        if len(self._given) == 1 or self._mixture is None:
+            return []
+        last = max(sample if self.total is None else min(sample, self.total), 1) - 1
+        counts = self._mixture.counts(last).tolist()
+        return [
+            [sorted((at, weight) for at, weight in source.weights().items() if at <= last), limit if count == limit else None]
+            for source, count, limit in zip(self._given.values(), counts, self._mixture.limits, strict=True)
+        ]
 
     def manifest(self, source: str | int = 0) -> Manifest:
         """Return the manifest of a source, by name or number."""
@@ -270,11 +298,11 @@ class TokenDataset:
         return opened.stream.locate(int(begins[piece]) + position - int(ends[piece] - lengths[piece]))
 
     def _source(self, source: str | int) -> OpenSource:
-        if isinstance(source, int):
-            return self._opened[source]
-        if source not in self.sources:
-            raise ValueError(f"no source {source!r}; there are: {', '.join(self.sources)}")
-        return self._opened[self.sources.index(source)]
+        if isinstance(source, str) and source in self.sources:
+            return self._opened[self.sources.index(source)]
+        if isinstance(source, str) or not 0 <= source < len(self.sources):
+            raise ValueError(f"no source {source!r}; there are: {', '.join(self.sources)}, numbered from 0")
+        return self._opened[source]
 
 
 def _mixture(sources: Mapping[str, Source], sizes: Sequence[int], seed: int) -> Mixture:
@@ -299,6 +327,19 @@ def _check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str
         )
 
 
+def _sources(path: object) -> dict[str, Source]:
+    if isinstance(path, str | Path):
+        return {ALONE: Source(path=path)}
+    if not isinstance(path, Mapping):
+        raise ValueError(f"path is {path!r}; it must be a path, a URL, or a mapping of names to Sources")
+    if not path:
+        raise ValueError("there are no sources to mix; give at least one")
+    for name, source in path.items():
+        if not isinstance(source, Source):
+            raise ValueError(f"source {name} is {source!r}; it must be a Source, such as Source(path=...)")
+    return dict(path)
+
+
 def _ids_type(manifests: Mapping[str, Manifest], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Return the type of ids in batches.
 
@@ -310,9 +351,12 @@ def _ids_type(manifests: Mapping[str, Manifest], dtype: npt.DTypeLike | None) ->
     if len(set(hashes.values())) > 1:
         listed = ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes.items())
         raise FormatError(f"the sources were encoded by different tokenizers ({listed}); encode them with one")
-    stored = next(iter(manifests.values())).dtype
-    kind = np.dtype(stored if dtype is None else dtype)
-    if kind.kind not in "iu" or not np.can_cast(np.dtype(stored), kind):
+    stored = np.result_type(*(str(manifest.dtype) for manifest in manifests.values()))
+    try:
+        kind = np.dtype(stored if dtype is None else dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype is {dtype!r}, no type of numpy ({error}); int64 and uint32 hold all ids") from error
+    if kind.kind not in "iu" or not np.can_cast(stored, kind):
         raise ValueError(f"dtype {kind} cannot hold the ids stored as {stored}; int64 and uint32 can")
     return kind
 

@@ -6,9 +6,11 @@ a thread of this process makes batches ahead, which is all the parallelism that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
+from gristmill.arguments import whole
 from gristmill.batch import Batch
 from gristmill.dataset import TokenDataset
 from gristmill.making import BatchMaker, Boundary, Wanted
@@ -53,10 +55,12 @@ class TokenLoader(Iterator[Batch]):
         pin_memory: bool = False,
         prefetch: int = 2,
     ) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset, self.batch_size = dataset, whole("batch_size", batch_size, 1)
+        if select is not None and not hasattr(select, "weigh"):
+            raise ValueError(f"select is {select!r}; it must be a selection such as TopShare(keep=0.6), or None")
         wanted = Wanted(
-            batch_size=batch_size,
-            share=rank_rows(batch_size, rank, world_size),
+            batch_size=self.batch_size,
+            share=rank_rows(self.batch_size, rank, world_size),
             select=select,
             labels=labels,
             boundaries=_check_boundaries(boundaries),
@@ -65,13 +69,13 @@ class TokenLoader(Iterator[Batch]):
             pin_memory=pin_memory,
         )
         dataset.check_columns(() if select is None else select.columns)
-        self.wanted, self._maker, self._depth = wanted, BatchMaker(dataset, wanted), prefetch
+        self.wanted, self._maker, self._depth = wanted, BatchMaker(dataset, wanted), whole("prefetch", prefetch, 0)
         self._sample = 0
         self._ahead: Prefetched[Batch] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the thread: another process starts its own."""
-        return {**self.__dict__, "_ahead": None}
+        """Pickle without the thread, and what it is making: another process starts its own."""
+        return {**self.__dict__, "_ahead": None, "_maker": BatchMaker(self.dataset, self.wanted)}
 
     # ---- iteration and state ----
 
@@ -80,6 +84,8 @@ class TokenLoader(Iterator[Batch]):
         if self._depth == 0:
             batch = self._maker.next(self._sample)
         else:
+            if self._ahead is not None and self._ahead.process != os.getpid():
+                self.seek(self._sample)  # a forked child lacks the thread, which may have been in the middle of something
             if self._ahead is None:
                 maker, first, size = self._maker, self._sample, self.batch_size  # not self: the thread would keep it alive
                 self._ahead = Prefetched(lambda number: maker.next(first + number * size), self._depth)
@@ -98,9 +104,9 @@ class TokenLoader(Iterator[Batch]):
             ValueError: the state was saved with other data, seed, sequence length, shuffle, packing, or past weights, so that the
                 samples before and after would not be of one order; the message names which.
         """
-        sample = int(state["sample"])
-        if sample < 0:
-            raise ValueError(f"the state is of sample {sample}; samples are numbered from 0")
+        if not isinstance(state, Mapping) or "sample" not in state:
+            raise ValueError(f"the state is {state!r}; it must be what `state_dict` returned")
+        sample = whole("the state's sample", state["sample"], 0)
         here = self.dataset.fingerprint(sample)
         differing = [f"{key} ({state.get(key)}, here {value})" for key, value in here.items() if state.get(key) != value]
         if differing:
@@ -111,7 +117,8 @@ class TokenLoader(Iterator[Batch]):
         self.seek(sample)
 
     def seek(self, sample: int) -> None:
-        """Go on with the global batch that begins at a sample number."""
+        """Go on with the global batch that begins at a sample number, from 0 on; ValueError if it is none."""
+        sample = whole("sample", sample, 0)
         self.close()
         self._sample = sample
         self._maker = BatchMaker(self.dataset, self.wanted)
@@ -137,9 +144,11 @@ def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
     Raises:
         ValueError: `batch_size` cannot be shared equally, or `rank` is not one of `world_size`.
     """
-    if world_size < 1 or not 0 <= rank < world_size:
+    batch_size, world_size = whole("batch_size", batch_size, 1), whole("world_size", world_size, 1)
+    rank = whole("rank", rank)
+    if not 0 <= rank < world_size:
         raise ValueError(f"rank is {rank} of world_size {world_size}; rank must be from 0 to world_size - 1")
-    if batch_size < 1 or batch_size % world_size:
+    if batch_size % world_size:
         raise ValueError(
             f"batch_size is {batch_size} (rows of all ranks together); it must be a multiple of world_size, {world_size}"
         )
@@ -149,6 +158,8 @@ def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
 
 def _check_boundaries(names: Sequence[Boundary]) -> tuple[Boundary, ...]:
     known = get_args(Boundary)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"boundaries is {names!r}; it must be a list of some of {', '.join(known)}")
     for name in names:
         if name not in known:
             raise ValueError(f"boundaries: {name!r} is not known; there are {', '.join(known)}")

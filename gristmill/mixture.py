@@ -122,6 +122,7 @@ class Mixture:
 
     Attributes:
         total: samples until every source with a weight is used up; None: endless.
+        limits: samples that each source gives at most; None: endless.
     """
 
     def __init__(
@@ -149,8 +150,8 @@ class Mixture:
         self._arguments = (tuple(sizes), tuple(dict(one) for one in weights), tuple(max_epochs), seed, tuple(names))
         if not names:
             raise ValueError("a mixture of no sources: give at least one")
-        limits = [_limit(*one) for one in zip(sizes, max_epochs, names, strict=True)]
-        plan = _Plan([_schedule(*one) for one in zip(weights, names, strict=True)], limits, seed, tuple(names))
+        self.limits = [_limit(*one) for one in zip(sizes, max_epochs, names, strict=True)]
+        plan = _Plan([_schedule(*one) for one in zip(weights, names, strict=True)], self.limits, seed, tuple(names))
         self._phases, self.total = plan.phases()
         self._starts = [phase.start for phase in self._phases]
         largest = max(phase.block for phase in self._phases)

@@ -12,11 +12,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.arguments import one_of, whole
 from gristmill.bestfit import plan
 from gristmill.manifest import Manifest
 
@@ -65,8 +66,13 @@ class BestFit:
     window: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ValueError(f"window is {self.window}; it must be at least 1 document")
+        object.__setattr__(self, "window", whole("BestFit: window", self.window, 1))
+
+
+def check(packing: Literal["concat"] | BestFit) -> None:
+    """Raise ValueError unless this is a way to pack."""
+    if not isinstance(packing, BestFit):
+        one_of("packing", packing, ("concat",), " or BestFit(window=…)")
 
 
 class Documents(Protocol):

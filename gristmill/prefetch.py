@@ -6,6 +6,7 @@ free slot, makes the next value and puts it out; who takes a value gives its slo
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,9 +23,13 @@ class Prefetched(Iterator[T], Generic[T]):
         make: called in a thread of its own, one call at a time; raising StopIteration ends the values, and what else it raises is
             raised where the value would have come.
         depth: values made ahead, at least 1.
+
+    Attributes:
+        process: id of the process that has the thread; in a forked child there are no more values than were ready.
     """
 
     def __init__(self, make: Callable[[int], T], depth: int) -> None:
+        self.process = os.getpid()
         self._ready: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(depth):

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.arguments import one_of, whole
 from gristmill.order import LIMIT, permute, permute_each
 
 Int64 = npt.NDArray[np.int64]
@@ -41,11 +42,16 @@ class Blocks:
 
     def __post_init__(self) -> None:
         for name, value in (("sequences", self.sequences), ("open", self.open)):
-            if value < 1:
-                raise ValueError(f"Blocks({name}={value}): it must be at least 1")
+            object.__setattr__(self, name, whole(f"Blocks: {name}", value, 1))
 
 
 Shuffle = Literal["global", "none"] | Blocks
+
+
+def check(shuffle: Shuffle) -> None:
+    """Raise ValueError unless this is a way to shuffle."""
+    if not isinstance(shuffle, Blocks):
+        one_of("shuffle", shuffle, ("global", "none"), " or Blocks(sequences=…, open=…)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +140,7 @@ class Order:
         """Make the order of `count` sequences; ValueError where there can be none."""
         if not 1 <= count <= LIMIT:
             raise ValueError(f"no order of {count} sequences: there must be from 1 to 2^62")
-        if not isinstance(shuffle, Blocks) and shuffle not in ("global", "none"):
-            raise ValueError(f'shuffle is {shuffle!r}; it can be "global", "none" or Blocks(sequences=…, open=…)')
+        check(shuffle)
         self.count = count
         self.key = tuple(key)
         self.shuffle = shuffle

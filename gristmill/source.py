@@ -5,14 +5,17 @@ Reads: the build through `tokens/stream.py`. Writes: nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from gristmill import format as fmt
+from gristmill.arguments import whole
 from gristmill.packing import BestFit, BestFitPacking, Concatenated
 from gristmill.shuffle import Order, Shuffle
 from gristmill.tokens.gather import Int64
@@ -29,15 +32,37 @@ class Source:
         weight: share of the samples, relative to the other sources'; or a share from each of some sample numbers on, the first
             of them 0: `{0: 0.9, 1_000_000: 0.5}`. A sample number is a step times the global batch size.
         max_epochs: how often its sequences may be seen at most; then the others share its weight. None: without end.
+
+    Raises:
+        ValueError: what an argument must not be.
     """
 
     path: str | Path
     weight: float | Mapping[int, float] = 1.0
     max_epochs: float | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | Path):
+            raise ValueError(f"Source: path is {self.path!r}; it must be a path or a URL")
+        given = self.weight if isinstance(self.weight, Mapping) else {0: self.weight}
+        if not given:
+            raise ValueError("Source: weight is empty; give a number, or one for sample 0 and others from later samples on")
+        for sample, weight in given.items():
+            like_whole = _is_number(sample) and int(sample) == sample  # 1e6 is one
+            whole("Source: the first sample of a weight", int(sample) if like_whole else sample, 0)
+            if not _is_number(weight) or weight < 0:
+                raise ValueError(f"Source: weight is {weight!r} from sample {sample} on; it must be a finite number, 0 or more")
+        if self.max_epochs is not None and not (_is_number(self.max_epochs) and self.max_epochs > 0):
+            raise ValueError(f"Source: max_epochs is {self.max_epochs!r}; it must be a number above 0, or None")
+
     def weights(self) -> Mapping[int, float]:
         """Return the weight from each sample number on."""
-        return dict(self.weight) if isinstance(self.weight, Mapping) else {0: float(self.weight)}
+        given = self.weight if isinstance(self.weight, Mapping) else {0: self.weight}
+        return {int(sample): float(weight) for sample, weight in given.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class OpenSource:

@@ -7,7 +7,7 @@ stream, where it has one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,24 +138,31 @@ class PackedRows:
 
 
 class MixedRows:
-    """Rows of several builds: `parts` are (places among all rows, the rows that go there). See `Rows`."""
+    """Rows of several builds. See `Rows`.
 
-    def __init__(self, parts: Sequence[tuple[Int64, Rows]], count: int) -> None:
-        self._parts, self._count = parts, count
+    Args:
+        parts: (places among all rows, the rows that go there).
+        count: rows.
+        kind: returns the type of a column. The builds may store it in several; that of the batch must not depend on which of
+            them some rows are from.
+    """
 
-    def _merge(self, arrays: Sequence[Values]) -> Values:
-        out = np.empty((self._count, arrays[0].shape[1]), dtype=arrays[0].dtype)
+    def __init__(self, parts: Sequence[tuple[Int64, Rows]], count: int, kind: Callable[[str], np.dtype[Any]]) -> None:
+        self._parts, self._count, self._kind = parts, count, kind
+
+    def _merge(self, arrays: Sequence[Values], kind: np.dtype[Any] | None = None) -> Values:
+        out = np.empty((self._count, arrays[0].shape[1]), dtype=kind or np.bool_)
         for (places, _), array in zip(self._parts, arrays, strict=True):
             out[places] = array
         return out
 
     def values(self, name: str) -> Values:
         """See `Rows`."""
-        return self._merge([rows.values(name) for _, rows in self._parts])
+        return self._merge([rows.values(name) for _, rows in self._parts], self._kind(name))
 
     def next_values(self, name: str) -> Values:
         """See `Rows`."""
-        return self._merge([rows.next_values(name) for _, rows in self._parts])
+        return self._merge([rows.next_values(name) for _, rows in self._parts], self._kind(name))
 
     def labelled(self, *, within_documents: bool) -> Mask | None:
         """See `Rows`."""

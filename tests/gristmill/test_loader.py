@@ -381,7 +381,7 @@ def test_mistakes_in_arguments(folder, options, message):
     dataset = TokenDataset.open(folder, sequence_length=LENGTH)
     with pytest.raises(ValueError, match=message):
         TokenLoader(dataset, 4, **options)
-    with pytest.raises(ValueError, match="the state is of sample -1"):
+    with pytest.raises(ValueError, match="the state's sample is -1; it must be at least 0"):
         TokenLoader(dataset, 4).load_state_dict({"sample": -1})
     with pytest.raises(ValueError, match="batch_size is 0"):
         TokenLoader(dataset, 0)

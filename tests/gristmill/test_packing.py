@@ -196,7 +196,7 @@ def test_where_plans_are_kept(monkeypatch):
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(ValueError, match="window is 0; it must be at least 1 document"):
+    with pytest.raises(ValueError, match="BestFit: window is 0; it must be at least 1"):
         BestFit(window=0)
     with pytest.raises(ValueError, match="rows of 1 to 16777215 tokens, not 16777216"):
         BestFitPacking(example(), 1 << 24, 100, tmp_path)

@@ -185,7 +185,7 @@ def test_refuses():
         Order(0, (1,), "global")
     with pytest.raises(ValueError, match=r"shuffle is 'full'; it can be \"global\""):
         Order(5, (1,), "full")
-    with pytest.raises(ValueError, match=r"Blocks\(open=0\): it must be at least 1"):
+    with pytest.raises(ValueError, match=r"Blocks: open is 0; it must be at least 1"):
         Blocks(open=0)
     for shuffle in ("global", Blocks()):
         with pytest.raises(ValueError, match=r"samples from -1 to 3: they are numbered from 0 to 2\^62 - 1"):
