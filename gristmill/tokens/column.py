@@ -51,6 +51,9 @@ class TokenColumn:
         extents: a record batch each.
         tokens: values in all of them.
         documents: rows in all of them.
+
+    Raises:
+        FormatError: what the file says of its buffers cannot be. Values are read by address, so nothing later would notice.
     """
 
     def __init__(self, path: Path, mapped: Mapping, reader: pa.ipc.RecordBatchFileReader, column: str) -> None:
@@ -58,15 +61,26 @@ class TokenColumn:
         self.extents: list[Extent] = []
         self.tokens = self.documents = 0
         self._mapped = mapped
-        self._arrays = [reader.get_batch(number).column(column) for number in range(reader.num_record_batches)]
+        self._arrays = []
+        try:
+            for number in range(reader.num_record_batches):
+                self._arrays.append(reader.get_batch(number).column(column))
+                self._arrays[-1].validate()
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(column, str(error)) from error
         kind = reader.schema.field(column).type.value_type
         self.dtype = BITS if pa.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
         for array in self._arrays:
             offsets = array.offsets.to_numpy()
+            if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] > len(array.values):
+                raise self._damaged(column, "documents that end before they begin, or after the values")
             place = self._place(array.values.buffers()[1], array.values.offset + int(offsets[0]))
             self.extents.append(Extent(self.tokens, int(offsets[-1] - offsets[0]), place, offsets - offsets[0], self.documents))
             self.tokens += self.extents[-1].count
             self.documents += len(array)
+
+    def _damaged(self, column: str, what: str) -> FormatError:
+        return FormatError(f"{self.path}: {column} cannot be read ({what}); the file is damaged, copy it again")
 
     def _place(self, values: pa.Buffer | None, first: int) -> int:
         if values is None:  # no value at all
@@ -104,13 +118,15 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
         mapped = Mapping(path)
         mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
         reader = pa.ipc.open_file(mapped.buffer())
+        metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
     except FileNotFoundError as error:
         raise FormatError(f"{path}: missing; copy all files of the build") from error
-    except (pa.ArrowInvalid, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's; Arrow's own have none
+            raise
         raise FormatError(
             f"{path}: not a readable Arrow IPC file ({error}); the file is damaged or incomplete, copy it again"
         ) from error
-    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
     found = (metadata.get(fmt.VERSION_KEY), metadata.get(fmt.KIND_KEY))
     if found != (str(fmt.VERSION), kind):
         raise FormatError(f"{path}: format version and kind are {found}; this reader knows {(str(fmt.VERSION), kind)}")
@@ -122,6 +138,11 @@ def open_column(path: Path, kind: str, column: str) -> TokenColumn:
     mapped, reader = open_mapped(path, kind)
     if column not in reader.schema.names:
         raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
+    kind = reader.schema.field(column).type
+    if not pa.types.is_list(kind) or not (pa.types.is_primitive(kind.value_type) or pa.types.is_boolean(kind.value_type)):
+        raise FormatError(
+            f"{path}: column {column!r} is of type {kind}, not a list of numbers or bools a document; copy it again"
+        )
     return TokenColumn(path, mapped, reader, column)
 
 

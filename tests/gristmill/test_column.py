@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gristmill.errors import FormatError
 from gristmill.tokens.column import TokenColumn, open_column, read_row
@@ -96,3 +98,41 @@ def test_more_files_than_may_be_open(folder):
     assert Path("/proc/self/maps").read_text().count(path) == mapped + 50
     del columns
     assert Path("/proc/self/maps").read_text().count(path) == mapped, "unmapped when nobody refers to them"
+
+
+@pytest.mark.parametrize("by", [1 << 28, -(1 << 28), -1])
+def test_offsets_that_lead_out_of_the_file(folder, tmp_path, by):
+    """All borders of a record batch moved by as much: every length is right, and every address wrong."""
+    content = np.fromfile(folder / "tokens-00000.arrow", dtype=np.uint8)
+    with pa.ipc.open_file(pa.py_buffer(content)) as reader:
+        array = reader.get_batch(0).column("input_ids")
+    begin = array.buffers()[1].address - content.ctypes.data
+    content[begin : begin + 4 * len(array) + 4].view(np.int32)[:] += by
+    path = tmp_path / "moved.arrow"
+    content.tofile(path)
+    with pytest.raises(FormatError, match=r"moved.arrow: input_ids cannot be read \(.*\); the file is damaged, copy it again"):
+        open_column(path, "tokens", "input_ids")
+
+
+@given(kind=st.sampled_from(["tokens", "scores-rho1"]), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_no_damage_leads_out_of_the_file(folder, tmp_path_factory, kind, flips):
+    """Whatever bits are wrong: one kind of error, or a column whose addresses are all inside the map."""
+    content = bytearray((folder / f"{kind}-00000.arrow").read_bytes())
+    for place, bit in flips:
+        content[min(int(place * len(content)), len(content) - 1)] ^= 1 << bit
+    path = tmp_path_factory.getbasetemp() / "flipped.arrow"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    column = "input_ids" if kind == "tokens" else "exact"
+    try:
+        found = open_column(path, kind.partition("-")[0], column)
+    except FormatError:
+        return
+    low, high = found._mapped.address, found._mapped.address + found._mapped.size
+    for extent in found.extents:
+        begin, end = extent.place, extent.place + extent.count
+        width = 1 / 8 if found.dtype == np.bool_ else found.dtype.itemsize
+        assert not extent.count or (low <= begin * width and end * width <= high)
+        assert (np.diff(extent.offsets) >= 0).all() and extent.offsets[-1] == extent.count
+    assert (found.lengths() >= 0).all()
