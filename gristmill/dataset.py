@@ -235,7 +235,9 @@ class TokenDataset:
     def runs(self, first: int, size: int) -> list[tuple[OpenSource, int, int]]:
         """Return (source, number of its first sample, samples) of all sources that samples [first, first + size) come from."""
         if self.total is not None:
-            size = max(0, min(size, self.total - first))
+            size = min(size, self.total - first)
+        if size <= 0:  # the end is near, or all of it was asked for before
+            return []
         if self._mixture is None:
             return [(self._opened[0], first, size)]
         before, after = self._mixture.counts(first), self._mixture.counts(first + size)

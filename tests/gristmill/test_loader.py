@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill import BestFit, Blocks, Source, Threshold, TokenDataset, TokenLoader, TopShare
+from gristmill.making import BatchMaker
 from gristmill.prefetch import Prefetched
 from tests.conftest import ROOT
 from tests.gristmill.slow import Slow, build, corpus, some_sizes
@@ -94,12 +95,11 @@ def test_world_sizes_share_one_order(folder, mixed, source, shuffle, packing):
     select = TopShare(keep=0.6, scope="batch")
     path = folder if source == "one" else mixed
     options = {"sequence_length": LENGTH, "seed": 1, "shuffle": SHUFFLES[shuffle], "packing": PACKINGS[packing]}
-    dataset = TokenDataset.open(path, **options)
+    dataset, *datasets = (TokenDataset.open(path, **options) for _ in range(1 + 24))  # each rank has its own
     for world_size in (2, 3, 4, 8, 24):
         whole = TokenLoader(dataset, 24, select=select, prefetch=0)
         ranks = [
-            TokenLoader(TokenDataset.open(path, **options), 24, select=select, rank=r, world_size=world_size, prefetch=0)
-            for r in range(world_size)
+            TokenLoader(datasets[r], 24, select=select, rank=r, world_size=world_size, prefetch=0) for r in range(world_size)
         ]
         for _ in range(5):
             expected, parts = next(whole), [next(rank) for rank in ranks]
@@ -387,3 +387,16 @@ def test_mistakes_in_arguments(folder, options, message):
         TokenLoader(dataset, 0)
     with pytest.raises(IndexError, match="no samples -1 to 2: they are numbered from 0 without end"):
         TokenLoader(dataset, 4).batch(-1)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_reading_ahead_ends_with_the_order(folder, other_folder, shuffle):
+    """The last batches of a limited mixture have nothing behind them that could be asked for."""
+    sources = {"a": Source(path=folder, max_epochs=1), "b": Source(path=other_folder, max_epochs=2)}
+    dataset = TokenDataset.open(sources, sequence_length=LENGTH, shuffle=SHUFFLES[shuffle])
+    maker = BatchMaker(dataset, TokenLoader(dataset, 1).wanted, one_by_one=True)
+    maker._cold = dataset.total  # as if the disk had been waited for
+    assert [int(maker.next(sample).samples[0]) for sample in range(dataset.total)] == [*range(dataset.total)]
+    with pytest.raises(StopIteration):
+        maker.next(dataset.total)
+    assert dataset.runs(dataset.total + 9, 5) == dataset.runs(3, -1) == []
