@@ -28,6 +28,7 @@ CRAWL = Path(__file__).parents[1] / "examples" / "crawl"
 
 # The prototype's figures over datatrove's in one run: 247 / 0.69 and 247 / 3.1; the third is the loops' worth over numpy.
 GOALS = {"datatrove": 300.0, "datatrove_split": 60.0, "numpy": 20.0}
+WHOLE, QUICK = 100_000_000, 800_000  # bytes of text that the peers have, at most
 
 
 def crawl_texts() -> list[str]:
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="peers on a sample; within a minute")
     quick = parser.parse_args().quick
     texts = crawl_texts()
-    few = sample(texts, 800_000 if quick else 100_000_000)
+    few = sample(texts, QUICK if quick else WHOLE)
     print(f"{len(texts)} distinct texts, {megabytes(texts):.1f} MB; peers on {len(few)}, {megabytes(few):.1f} MB")
     work = ours(texts)
     work()

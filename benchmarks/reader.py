@@ -40,6 +40,7 @@ BETWEEN = {
 
 # These two are measured by the main thread's share alone, with a pause between batches as a training step would make it.
 WAITING = ("gristmill_prefetched", "dataloader")
+WHOLE, QUICK = (400_000_000, 41), (40_000_000, 9)  # tokens, and turns of each reader
 
 # What is measured once: how it follows from `_reader_claims.py`, and what it has to reach.
 CLAIMS: dict[str, tuple[str, str, Callable[[float], float], float]] = {
@@ -116,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer tokens and rounds; within a minute")
     quick = parser.parse_args().quick
-    tokens, rounds = (40_000_000, 9) if quick else (400_000_000, 41)
+    tokens, rounds = QUICK if quick else WHOLE
     with tempfile.TemporaryDirectory() as place:
         data = make(Path(place) / "data", tokens)
         with started([*OURS, *OTHERS, *FURTHER], data, Path(place) / "work") as readers:

@@ -164,7 +164,7 @@ def test_transformers_opens_the_folder(tmp_path, build, pages):
 def test_workers_on_ray_learn_the_same_tokenizer(tmp_path, build):
     shas = []
     for name, run in (("here", "{on: local}"), ("ray", "{on: ray, workers: 2}")):
-        recipe = write_recipe(tmp_path, build, "superbpe: {vocab_size: 700, max_loss: 0.0}", name, run=run)
+        recipe = write_recipe(tmp_path, build, "superbpe: {vocab_size: 700, max_loss: 0.05}", name, run=run)
         assert train_tokenizer.run(recipe) == 0
         shas.append(hashlib.sha256((tmp_path / name / "tokenizer.json").read_bytes()).hexdigest())
         assert "run" not in json.loads((tmp_path / name / "recipe.json").read_text())["recipe"]

@@ -19,10 +19,14 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 class Killer:
-    """SIGKILLs random workers of the cluster (and the children they isolate documents in) until stopped."""
+    """SIGKILLs random workers of the cluster (and the children they isolate documents in) until stopped.
 
-    def __init__(self, seed: int, every: float) -> None:
+    Not more than `most` of them: where starting one takes longer than `every` seconds, nothing would ever be done.
+    """
+
+    def __init__(self, seed: int, every: float, most: int = 4) -> None:
         self.kills = 0
+        self._most = most
         self._chance = random.Random(seed)
         self._every = every
         self._stop = threading.Event()
@@ -37,7 +41,7 @@ class Killer:
         self._thread.join()
 
     def _work(self) -> None:
-        while not self._stop.wait(self._chance.uniform(0.5, 1.5) * self._every):
+        while self.kills < self._most and not self._stop.wait(self._chance.uniform(0.5, 1.5) * self._every):
             family = psutil.Process().children(recursive=True)
             victims = [process.pid for process in family if _is_worker(process)]
             if victims:

@@ -25,6 +25,12 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def poisoned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """The build of the plan with documents that kill, made here."""
+    return run(plan_of(corpus, poison=True), tmp_path_factory.mktemp("local"), workers=1).build
+
+
 def run_on_ray(plan: Plan, root: Path, workers: int, batch_rows: int = 7) -> Outcome:
     outcome = drive(plan, lambda: RayEngine(workers), Options(str(root), batch_rows, MEMORY))
     assert outcome.build is not None, outcome.failures
@@ -39,16 +45,12 @@ def test_same_build_on_ray_for_any_number_of_workers(cluster: None, corpus: Path
         assert totals(plan_of(corpus), place) == totals(plan_of(corpus), tmp_path / "local")
 
 
-def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, tmp_path: Path) -> None:
-    plan = plan_of(corpus, poison=True)
-    local = run(plan, tmp_path / "local", workers=1)
-    assert run_on_ray(plan, tmp_path / "ray", 4).build == local.build
+def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, poisoned: str | None, tmp_path: Path) -> None:
+    assert run_on_ray(plan_of(corpus, poison=True), tmp_path, 4).build == poisoned
 
 
-def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, tmp_path: Path) -> None:
-    plan = plan_of(corpus, poison=True)
-    local = run(plan, tmp_path / "local", workers=1)
+def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, poisoned: str | None, tmp_path: Path) -> None:
     with Killer(seed=3, every=2.0) as killer:
-        built = run_on_ray(plan, tmp_path / "ray", 4)
+        built = run_on_ray(plan_of(corpus, poison=True), tmp_path, 4)
     assert killer.kills > 0
-    assert built.build == local.build
+    assert built.build == poisoned
