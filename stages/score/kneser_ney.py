@@ -230,8 +230,8 @@ def _interpolate(
     """Return the probabilities of n-grams [n], and γ of each of `room` contexts, 1 where nothing was seen after it."""
     total = np.bincount(contexts, adjusted, minlength=room)
     taken = np.where(kept, np.array(discounts)[np.minimum(adjusted, 3) - 1], adjusted)
-    rests = np.bincount(contexts, taken, minlength=room)
-    rests = np.divide(rests, total, out=np.ones(room), where=total > 0)
+    rests: Doubles = np.ones(room)
+    np.divide(np.bincount(contexts, taken, minlength=room), total, out=rests, where=total > 0)
     return (adjusted - taken) / total[contexts] + rests[contexts] * lower, rests
 
 

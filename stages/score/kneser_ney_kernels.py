@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiling import Int, inner, outer
+from pipeline.compiling import inner, outer
 
 Words = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.uint32]
@@ -110,7 +110,8 @@ def merge(left: Words, left_counts: Ints, right: Words, right_counts: Ints, keys
 def _token(keys: Words, row: int, back: int, bits: int) -> np.uint64:
     """Return the token `back` places before the newest of a key."""
     per = 64 // bits
-    return (keys[row, back // per] >> np.uint64(64 - bits * (back % per + 1))) & ((ONE << np.uint64(bits)) - ONE)
+    word: np.uint64 = keys[row, back // per]
+    return (word >> np.uint64(64 - bits * (back % per + 1))) & ((ONE << np.uint64(bits)) - ONE)
 
 
 @outer
@@ -160,7 +161,7 @@ def gather(order: int, length: int, counts: Ints, shared: Small, reach: Small, r
 
 
 @inner
-def _find(table: Words, key: np.uint64) -> Int:
+def _find(table: Words, key: np.uint64) -> np.int64:
     """Return the slot of a key, or of the empty slot where it would be."""
     size = np.uint64(table.shape[0])
     mixed = key * MIX_1
@@ -261,7 +262,7 @@ def score(
                     key = np.uint64(context) << SHIFT | np.uint64(token)
                     slot = _find(tables[first : starts[length + 1]], key)
                     if tables[first + slot, 0] != key:
-                        slot = -1
+                        slot = np.int64(-1)
                         if not found:
                             loss += unigrams[context, 1] if length == 2 else values[starts[length - 1] + context, 3]
                     elif not found:
