@@ -40,7 +40,7 @@ from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
 QUICK_BYTES, BYTES = 1_500_000, 6_000_000
 OURS, THEIRS = 32_000, 8_000
 ROUNDS = 3
-EXACT_GOAL, NUMPY_GOAL, OFFSETS_GOAL = 0.9, 5.0, 50.0
+EXACT_GOAL, NUMPY_GOAL, OFFSETS_GOAL = 0.9, 4.0, 50.0
 
 Floats = npt.NDArray[np.float64]
 Offsets = list[list[tuple[int, int]]]

@@ -153,7 +153,7 @@ def move(
             size = np.int64(ours[a])
             if size == 0:
                 run = _zeros(ours, a, last)
-                paired = used == 0 and _zeros(theirs, b, end) == run
+                paired = _zeros(theirs, b, end) == run  # none where b is partly used: it has bytes
                 for i in range(run):
                     moved[a + i] = values[b + i] if paired else np.nan
                     exact[a + i] = moved[a + i] == moved[a + i]
