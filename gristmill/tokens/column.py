@@ -138,10 +138,10 @@ def open_column(path: Path, kind: str, column: str) -> TokenColumn:
     mapped, reader = open_mapped(path, kind)
     if column not in reader.schema.names:
         raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
-    kind = reader.schema.field(column).type
-    if not pa.types.is_list(kind) or not (pa.types.is_primitive(kind.value_type) or pa.types.is_boolean(kind.value_type)):
+    stored = reader.schema.field(column).type
+    if not pa.types.is_list(stored) or not (pa.types.is_primitive(stored.value_type) or pa.types.is_boolean(stored.value_type)):
         raise FormatError(
-            f"{path}: column {column!r} is of type {kind}, not a list of numbers or bools a document; copy it again"
+            f"{path}: column {column!r} is of type {stored}, not a list of numbers or bools a document; copy it again"
         )
     return TokenColumn(path, mapped, reader, column)
 

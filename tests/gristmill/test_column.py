@@ -136,3 +136,15 @@ def test_no_damage_leads_out_of_the_file(folder, tmp_path_factory, kind, flips):
         assert not extent.count or (low <= begin * width and end * width <= high)
         assert (np.diff(extent.offsets) >= 0).all() and extent.offsets[-1] == extent.count
     assert (found.lengths() >= 0).all()
+
+
+def test_columns_that_hold_no_values(folder, tmp_path):
+    """A column that is there, and of another type."""
+    with pa.ipc.open_file(str(folder / "tokens-00000.arrow")) as reader:
+        table = reader.read_all()
+    path = tmp_path / "texts.arrow"
+    texts = table.set_column(table.schema.get_field_index("input_ids"), "input_ids", pa.array(["x"] * len(table)))
+    with pa.ipc.new_file(path, texts.schema) as writer:
+        writer.write_table(texts)
+    with pytest.raises(FormatError, match="column 'input_ids' is of type string, not a list of numbers or bools a document"):
+        open_column(path, "tokens", "input_ids")
