@@ -24,6 +24,7 @@ from gristmill import format as fmt
 from gristmill import packing as packings
 from gristmill import shuffle as shuffling
 from gristmill.arguments import whole
+from gristmill.bestfit.fit import ALGORITHM
 from gristmill.cache import Cache
 from gristmill.errors import FormatError
 from gristmill.manifest import Manifest, files
@@ -260,11 +261,14 @@ class TokenDataset:
         `data` stands for the tokens of all sources, `order` for shuffle and packing, `mixture` for the weights and limits that
         matter before `sample`.
         """
+        packing = repr(self.layout.packing)
+        if self.layout.packing != "concat":
+            packing += f" {ALGORITHM}"  # another algorithm makes other rows
         return {
             "seed": self.layout.seed,
             "sequence_length": self.sequence_length,
             "data": _hash([stream.manifest.order for stream in self._streams.values()]),
-            "order": _hash([repr(self.layout.shuffle), repr(self.layout.packing)]),
+            "order": _hash([repr(self.layout.shuffle), packing]),
             "mixture": _hash(self._past(sample)),
         }
 

@@ -400,3 +400,16 @@ def test_reading_ahead_ends_with_the_order(folder, other_folder, shuffle):
     with pytest.raises(StopIteration):
         maker.next(dataset.total)
     assert dataset.runs(dataset.total + 9, 5) == dataset.runs(3, -1) == []
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_states_of_another_packing_algorithm(folder, monkeypatch, packing):
+    """Rows that another version packs otherwise are another order; cut rows are what they always were."""
+    loader = TokenLoader(TokenDataset.open(folder, sequence_length=LENGTH, packing=PACKINGS[packing]), 4)
+    state = loader.state_dict()
+    monkeypatch.setattr("gristmill.dataset.ALGORITHM", "another")
+    if packing == "concat":
+        loader.load_state_dict(state)
+    else:
+        with pytest.raises(ValueError, match="order"):
+            loader.load_state_dict(state)
