@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from reading import Reader
-from test_train_tokenizer import table, write_build
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from jobs.__main__ import main
 from jobs.measure_tokenizer import names
 from stages.tokenizer.foreign import load
 from stages.tokenizer.patterns import find_pattern, pre_tokenizer
+from tests.jobs.reading import Reader
+from tests.jobs.test_train_tokenizer import table, write_build
 
 ENGLISH = ["The cat sat on the mat and the dog sat on the cat's <b>hat</b> & mat.\n" * 20, "in the house of the cat " * 40] * 6
 FRENCH = ["Le chat est assis sur le tapis, et le chien sur l'étagère. " * 25, "à la maison du chat, été comme hiver " * 30] * 4

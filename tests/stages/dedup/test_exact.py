@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from in_memory import run, table
 
 from stages.dedup.exact import DedupExact
+from tests.stages.dedup.in_memory import run, table
 
 TEXTS = st.lists(st.lists(st.text("ab \n\té", max_size=4), max_size=12), min_size=1, max_size=4)
 

@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-import slow_minhash as slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from in_memory import run, table
 
 from stages.dedup import kernels
 from stages.dedup.minhash import DedupMinhash, band_keys, estimate, lane_functions, least_agreements, narrow, signer
+from tests.stages.dedup import slow_minhash as slow
+from tests.stages.dedup.in_memory import run, table
 
 LANES = 112
 ODD = (

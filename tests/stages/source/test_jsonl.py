@@ -6,7 +6,6 @@ import json
 import pyarrow as pa
 import pytest
 import zstandard
-from archives import memory, scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.jsonl import JsonlSource
 from stages.source.rows import SCHEMA
+from tests.stages.source.archives import memory, scan
 
 SOURCE = JsonlSource(paths="")
 PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}

@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archives import Memory, memory, scan
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.parquet import ParquetSource
 from stages.source.rows import SCHEMA
+from tests.stages.source.archives import Memory, memory, scan
 
 SOURCE = ParquetSource(paths="")
 

@@ -6,7 +6,6 @@ import re
 import pyarrow as pa
 import pytest
 import zstandard
-from archives import memory, scan
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.rows import SCHEMA
 from stages.source.text import TextSource
+from tests.stages.source.archives import memory, scan
 
 PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 PER = ("line", "blank_line", "file")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
-from archives import CRAWL, FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipeline.errors import InputError
@@ -13,6 +12,7 @@ from pipeline.schema import DOCUMENT, check, document_id
 from pipeline.store import InputFile, expand
 from stages.source.rows import SCHEMA
 from stages.source.warc import WarcSource
+from tests.stages.source.archives import CRAWL, FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan
 
 SOURCE = WarcSource(paths="*.warc.gz")
 

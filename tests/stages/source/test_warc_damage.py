@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 import zstandard
-from archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.source.warc import WarcSource
+from tests.stages.source.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
 
 SOURCE = WarcSource(paths="")
 RECORDS = crawl(6)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import slow
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.foreign import OWN, STANDARD, as_file, find_file, load, load_base, parse_own, save, to_own
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, spell, to_tokenizer
+from tests.stages.tokenizer import slow
 
 BYTES = [bytes([byte]) for byte in range(256)]
 SPECIAL = {"<|endoftext|>": 1200, "<|fim|>": 1203}
