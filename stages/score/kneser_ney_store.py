@@ -1,8 +1,9 @@
 """A Kneser-Ney model as one file: Arrow IPC for us, and ARPA, the text that other programs read.
 
 Reads and writes a `Model`. The Arrow file holds one row: each array is one list. So it is as compact as the arrays, the bytes
-are the same for the same model, and any Arrow reader opens it. A single token costs 8 bytes, an n-gram 6 to 8 (2 or 4 for the
-token, 4 for its loss), 8 more if it is a context (4 for where its n-grams begin if they are less than 2³², 4 for its backoff).
+are the same for the same model, and any Arrow reader opens it. A single id costs
+8 bytes, an n-gram 6 or 8 (2 or 4 for the token, 4 for its loss); each context 4 more for where its n-grams begin (8 beyond
+2³² of them), and each n-gram that is shorter than the longest 4 more for its backoff.
 """
 
 from __future__ import annotations
