@@ -248,6 +248,11 @@ class TokenDataset:
             if end > begin
         ]
 
+    def will_need(self, names: Sequence[str], draw: Draw) -> None:
+        """Ask the system to read the tokens of some samples, and these columns, from its disk before they are needed."""
+        for number in np.unique(draw.sources).tolist():
+            self._opened[number].will_need(names, draw.sequences[draw.sources == number])
+
     @property
     def remote(self) -> bool:
         """Whether a source is fetched from elsewhere."""

@@ -162,9 +162,24 @@ class BatchMaker:
                 self._asked = first + FETCHED
         elif first < self._cold or self._stretches:  # whole stretches are asked for rarely: always do
             begin = max(self._asked, first)
-            for source, number, count in self.dataset.runs(begin, first + size + AHEAD - begin):
-                source.read_ahead(self._names, number, count, afresh=self._asked <= first)
-            self._asked = first + size + AHEAD
+            everyone = self.wanted.select is not None and self.wanted.select.scope == "batch"  # all ranks' scores are read
+            if self._rows < self.wanted.batch_size and not (self._stretches or everyone):
+                end = first + size + AHEAD * (self.wanted.batch_size // self._rows)
+                self._read_share_ahead(first, begin, end)
+            else:
+                end = first + size + AHEAD
+                for source, number, count in self.dataset.runs(begin, end - begin):
+                    source.read_ahead(self._names, number, count, afresh=self._asked <= first)
+            self._asked = end
+
+    def _read_share_ahead(self, first: int, begin: int, end: int) -> None:
+        """Ask for the pages of this rank's rows only among samples [begin, end): other ranks may read from other disks."""
+        end = end if self.dataset.total is None else min(end, self.dataset.total)
+        if begin < end:
+            draw = self.dataset.draw(begin, end - begin)
+            place = (draw.samples - first) % self.wanted.batch_size
+            mine = np.flatnonzero((place >= self.wanted.share.start) & (place < self.wanted.share.stop))
+            self.dataset.will_need(self._names, draw.take(mine))
 
     def _watch(self, first: int, count: int) -> None:
         """Note whether the disk was waited for; files in memory pay nothing but this look."""

@@ -95,19 +95,20 @@ class OpenSource:
 
         `afresh`: nothing was asked for before, so the blocks that `first` lies in the middle of are not yet on their way.
         """
-        columns = [fmt.INPUT_IDS, *names]
         asked = self.order.start(first) if afresh else first
         spans = self.order.spans(asked, first + size - asked)
         if not spans:
             return
-        begins, ends = np.array(spans, dtype=np.int64).T
         if isinstance(self.packing, Concatenated):
-            begins, ends = begins * self.packing.length, ends * self.packing.length
+            begins, ends = np.array(spans, dtype=np.int64).T * self.packing.length
+            self.stream.will_need([fmt.INPUT_IDS, *names], begins, ends)
         else:
-            sequences = np.concatenate([np.arange(begin, end) for begin, end in spans])
-            begins, lengths, _ = self.packing.pieces(sequences)
-            ends = begins + lengths
-        self.stream.will_need(columns, begins, ends)
+            self.will_need(names, np.concatenate([np.arange(begin, end) for begin, end in spans]))
+
+    def will_need(self, names: Iterable[str], sequences: Int64) -> None:
+        """Ask the system to read some sequences from its disk."""
+        begins, lengths, _ = self.packing.pieces(sequences)
+        self.stream.will_need([fmt.INPUT_IDS, *names], begins, begins + lengths)
 
     def request(self, names: Iterable[str], first: int, size: int) -> None:
         """Begin to fetch the shards that the samples from `first` on need, in that order, where they are remote."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gristmill import BestFit, Blocks, Source, Threshold, TokenDataset, TokenLoader, TopShare
 from gristmill.making import BatchMaker
 from gristmill.prefetch import Prefetched
+from gristmill.tokens.stream import TokenStream
 from tests.conftest import ROOT
 from tests.gristmill.slow import Slow, build, corpus, some_sizes
 
@@ -413,3 +414,29 @@ def test_states_of_another_packing_algorithm(folder, monkeypatch, packing):
     else:
         with pytest.raises(ValueError, match="order"):
             loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_rank_reads_only_its_own_rows_ahead(mixed, monkeypatch, packing):
+    """Ranks on other machines have disks of their own: what is asked of this one is for this rank's rows."""
+    dataset = TokenDataset.open(mixed, sequence_length=LENGTH, packing=PACKINGS[packing])
+    asked = []
+    through = TokenStream.will_need
+
+    def will_need(stream, names, begins, ends):
+        asked.extend((stream.manifest.build, begin) for begin in begins.tolist())
+        through(stream, names, begins, ends)
+
+    monkeypatch.setattr(TokenStream, "will_need", will_need)
+    monkeypatch.setattr("gristmill.making.AHEAD", 8)
+    maker = BatchMaker(dataset, TokenLoader(dataset, 8, rank=2, world_size=4).wanted, one_by_one=True)
+    maker._cold = 96  # as if the disk had been waited for
+    needed = set()
+    for sample in range(0, 128, 8):  # the last four were asked for ahead
+        batch = maker.next(sample) if sample < 96 else maker.run(sample, 1)[0]
+        for source, sequence in zip(batch.sources.tolist(), batch.sequences.tolist(), strict=True):
+            opened = dataset._opened[source]
+            begins = opened.packing.pieces(np.array([sequence])).begins.tolist()
+            needed |= {(opened.stream.manifest.build, begin) for begin in begins}
+    assert asked and set(asked) <= needed
+    assert len(asked) >= 0.9 * len(needed)
