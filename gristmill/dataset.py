@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -147,7 +147,7 @@ class TokenDataset:
             place.check(files(manifest), verify=verify)
             builds[name] = (manifest, place)
         remote = sum(place.budget is not None for _, place in builds.values())
-        streams = {name: TokenStream(*found, 1 / max(remote, 1)) for name, found in builds.items()}
+        streams = {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
         for name, stream in streams.items():
             _check_stream(stream, sequence_length, shuffle, str(sources[name].path))
         kind = _ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
@@ -165,6 +165,10 @@ class TokenDataset:
     def __len__(self) -> int:
         """Return the sequences of all sources together: an epoch, where there is one source."""
         return sum(source.packing.count for source in self._opened)
+
+    def __iter__(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Yield the samples of an epoch, or all up to `total` where there is an end."""
+        return (self[sample] for sample in range(len(self) if self.total is None else self.total))
 
     def __getitem__(self, sample: int) -> dict[str, npt.NDArray[Any]]:
         """Return one sample as a dict of arrays of shape (length,): `input_ids`, `labels`, `loss_mask`, and the columns.

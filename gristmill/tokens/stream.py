@@ -23,7 +23,8 @@ from gristmill.place import Held, Place
 from gristmill.tokens.column import TokenColumn, open_column
 from gristmill.tokens.gather import Int64, OpenColumns
 
-OPEN_SHARDS = 16_384  # of one column; Linux allows 65,530 memory maps a process
+OPEN_SHARDS = 16_384  # of one column
+OPEN_MAPS = 48_000  # of all columns of all streams that are read together; Linux allows 65,530 memory maps a process
 
 
 _STREAMS: WeakSet[TokenStream] = WeakSet()
@@ -54,6 +55,7 @@ class TokenStream:
         manifest: a build of tokens; `check` says whether it is one.
         place: where its files lie.
         part: the share of what the place may hold at once that is this stream's: others may hold files of the same cache.
+        streams: how many are read together and share the memory maps that a process may have.
 
     Attributes:
         tokens: number of tokens.
@@ -62,11 +64,11 @@ class TokenStream:
         begins: int64, (shards + 1,): number of each shard's first token, then `tokens`.
     """
 
-    def __init__(self, manifest: Manifest, place: Place, part: float = 1.0) -> None:
+    def __init__(self, manifest: Manifest, place: Place, part: float = 1.0, streams: int = 1) -> None:
         assert manifest.tokenizer is not None, "check comes first"
         self.manifest = manifest
         self.place = place
-        self._part = part
+        self._part, self._together = part, streams
         self.tokens, self.documents = manifest.tokens, manifest.documents
         self.padding = manifest.tokenizer.eos_id or 0
         self.begins = np.cumsum([0, *(shard.tokens for shard in manifest.shards)], dtype=np.int64)
@@ -81,7 +83,7 @@ class TokenStream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: another process opens its own."""
-        return (TokenStream, (self.manifest, self.place, self._part))
+        return (TokenStream, (self.manifest, self.place, self._part, self._together))
 
     # ---- values ----
 
@@ -202,10 +204,11 @@ class TokenStream:
     @property
     def capacity(self) -> int:
         """Return how many shards may be open, with all their columns: of remote ones as many as may be held on the disk."""
+        most = min(OPEN_SHARDS, OPEN_MAPS // (self._together * (1 + len(self._schemes))))
         if self.place.budget is None:
-            return OPEN_SHARDS
+            return max(2, most)
         sizes = [shard.bytes + sum(side.bytes for side in shard.sidecars.values()) for shard in self.manifest.shards]
-        return max(2, min(OPEN_SHARDS, int(self.place.budget * self._part) // max(sizes)))
+        return max(2, min(most, int(self.place.budget * self._part) // max(sizes)))
 
     def _file(self, name: str, shard: int) -> File:
         shards = self.manifest.shards[shard]

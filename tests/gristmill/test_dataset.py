@@ -13,6 +13,7 @@ import pytest
 from gristmill import BestFit, Blocks, FormatError, Source, TokenDataset, TokenLoader, TopShare
 from gristmill.manifest import NAME
 from gristmill.sidecar_writer import write_sidecar
+from gristmill.tokens.stream import OPEN_MAPS
 from gristmill.tokens.column import read_row
 from stages.sink.documents import Documents
 from tests.gristmill.builds import EOS, documents, folder_of, publish
@@ -54,6 +55,22 @@ def test_a_sample_is_a_pure_function(folder, shards, shuffle):
     for number in (-1, -(10**9)):
         with pytest.raises(IndexError, match="numbered from 0 without end"):
             dataset[number]
+
+
+def test_iterating_ends_with_the_epoch(folder):
+    dataset = TokenDataset.open(folder, sequence_length=LENGTH)
+    assert len(list(dataset)) == len(dataset)
+    limited = TokenDataset.open({"a": Source(path=folder, max_epochs=0.5)}, sequence_length=LENGTH)
+    assert len(list(limited)) == limited.total == len(dataset) // 2
+
+
+def test_many_sources_share_the_memory_maps(folder):
+    """However many builds and columns are read together, the system's bound on maps is not passed."""
+    alone = TokenDataset.open(folder, sequence_length=LENGTH)._streams["source"]
+    mixed = TokenDataset.open({str(n): Source(path=folder) for n in range(20)}, sequence_length=LENGTH)
+    columns = 1 + len(alone._schemes)
+    assert sum(stream.capacity * columns for stream in mixed._streams.values()) <= OPEN_MAPS
+    assert alone.capacity * columns <= OPEN_MAPS < 65_530
 
 
 def test_orders_differ_between_seeds_and_epochs(folder):
