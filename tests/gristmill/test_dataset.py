@@ -13,8 +13,8 @@ import pytest
 from gristmill import BestFit, Blocks, FormatError, Source, TokenDataset, TokenLoader, TopShare
 from gristmill.manifest import NAME
 from gristmill.sidecar_writer import write_sidecar
-from gristmill.tokens.stream import OPEN_MAPS
 from gristmill.tokens.column import read_row
+from gristmill.tokens.stream import OPEN_MAPS
 from stages.sink.documents import Documents
 from tests.gristmill.builds import EOS, documents, folder_of, publish
 from tests.gristmill.slow import Slow, build, corpus, scores_of, some_sizes
