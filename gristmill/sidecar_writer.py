@@ -141,7 +141,7 @@ class SidecarWriter:
 
     def _batches(self, shard: Shard) -> list[pa.RecordBatch]:
         path = self._folder / shard.file
-        _, reader = open_mapped(path, fmt.TOKENS)
+        _, reader, _ = open_mapped(path, fmt.TOKENS)
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         found = (sum(batch.num_rows for batch in batches), sum(len(batch.column(fmt.INPUT_IDS).flatten()) for batch in batches))
         if found != (shard.documents, shard.tokens):

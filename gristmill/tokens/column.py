@@ -108,8 +108,8 @@ class TokenColumn:
         self._mapped.advise(mmap.MADV_WILLNEED, first, last)
 
 
-def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileReader]:
-    """Map a file of this format into memory and check what its metadata says; return (the map, a reader on it).
+def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileReader, list[str]]:
+    """Map a file of this format into memory and check what its metadata says; return (the map, a reader on it, its columns).
 
     Raises:
         FormatError: missing, not an Arrow IPC file, or another kind or version.
@@ -119,6 +119,7 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
         mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
         reader = pa.ipc.open_file(mapped.buffer())
         metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+        names: list[str] = reader.schema.names  # here, where damaged text is told as damage
     except FileNotFoundError as error:
         raise FormatError(f"{path}: missing; copy all files of the build") from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -130,14 +131,14 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
     found = (metadata.get(fmt.VERSION_KEY), metadata.get(fmt.KIND_KEY))
     if found != (str(fmt.VERSION), kind):
         raise FormatError(f"{path}: format version and kind are {found}; this reader knows {(str(fmt.VERSION), kind)}")
-    return mapped, reader
+    return mapped, reader, names
 
 
 def open_column(path: Path, kind: str, column: str) -> TokenColumn:
     """Open one per-token column of a shard or sidecar without copying. Raises FormatError when it is not there."""
-    mapped, reader = open_mapped(path, kind)
-    if column not in reader.schema.names:
-        raise FormatError(f"{path}: no column {column!r}; it has {', '.join(reader.schema.names)}")
+    mapped, reader, names = open_mapped(path, kind)
+    if column not in names:
+        raise FormatError(f"{path}: no column {column!r}; it has {', '.join(names)}")
     stored = reader.schema.field(column).type
     if not pa.types.is_list(stored) or not (pa.types.is_primitive(stored.value_type) or pa.types.is_boolean(stored.value_type)):
         raise FormatError(
@@ -152,7 +153,7 @@ def read_row(path: Path, row: int, columns: Sequence[str] | None = None) -> dict
     Raises:
         IndexError: `row` is not in the file.
     """
-    _, reader = open_mapped(path, fmt.TOKENS)
+    _, reader, _ = open_mapped(path, fmt.TOKENS)
     left = row
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
