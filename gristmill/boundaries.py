@@ -65,8 +65,3 @@ def document_ids(cu_seqlens: npt.NDArray[np.int32], length: int) -> npt.NDArray[
     first = np.searchsorted(begins, begins - begins % length)  # the piece that begins each piece's row
     numbers = np.arange(len(begins), dtype=np.int32) - first.astype(np.int32)
     return np.repeat(numbers, np.diff(cu_seqlens)).reshape(-1, length)
-
-
-def max_seqlen(cu_seqlens: npt.NDArray[np.int32]) -> int:
-    """Return the tokens of the longest piece; 0 in an empty batch."""
-    return int(np.diff(cu_seqlens).max(initial=0))

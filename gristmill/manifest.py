@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from gristmill import fields
@@ -142,11 +141,6 @@ def _entry(file: Shard | Sidecar) -> dict[str, Any]:
 # ---- reading ----
 
 
-def load(path: Path) -> Manifest:
-    """Read and check a manifest file. Raises FormatError saying what is wrong where."""
-    return parse(_json(path), str(path))
-
-
 def parse(content: object, where: str) -> Manifest:
     """Check the decoded JSON of a manifest and return it as dataclasses; `where` begins the messages of errors."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -231,10 +225,3 @@ def columns(content: Mapping[str, object], where: str) -> dict[str, str]:
     if unknown:
         raise FormatError(f"{where}: found {unknown}; the types of per-token columns are {', '.join(fmt.COLUMN_TYPES)}")
     return {name: str(kind) for name, kind in content.items()}
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as JSON ({error})") from error

@@ -139,7 +139,7 @@ class _Work:
                 pass
             except FormatError as error:
                 self._damaged[file.sha256] = error
-            except Exception:  # noqa: BLE001  whoever holds the file tries again, and meets it there if it lasts
+            except OSError:  # the network, the server or the disk: whoever holds the file tries again, and meets it there
                 pass
             finally:
                 self._finish(file)

@@ -29,7 +29,6 @@ def test_boundaries_of_starts(starts):
     assert found.tolist() == [*borders, starts.size]
     assert np.array_equal(boundaries.position_ids(found, length), positions)
     assert np.array_equal(boundaries.document_ids(found, length), ids)
-    assert boundaries.max_seqlen(found) == positions.max(initial=-1) + 1
     assert np.array_equal(starts, before), "the argument is not changed"
     kinds = [found.dtype, boundaries.position_ids(found, length).dtype, boundaries.document_ids(found, length).dtype]
     assert kinds == [np.int32, np.int64, np.int32]
@@ -67,7 +66,6 @@ def test_padding_is_a_piece_of_its_own():
     assert borders.tolist() == [0, 2, 5, 7, 11, 14]
     assert boundaries.position_ids(borders, 7).tolist() == [[0, 1, 0, 1, 2, 0, 1], [0, 1, 2, 3, 0, 1, 2]]
     assert boundaries.document_ids(borders, 7).tolist() == [[0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1, 1]]
-    assert boundaries.max_seqlen(borders) == 4
 
 
 def test_more_tokens_than_kernels_can_count_is_an_error():
