@@ -2,7 +2,7 @@
 
 Reads ids made of the words of crawled pages (see `_texts`; `--warc` for more than the examples). Both sides score the same
 held-out documents on one thread in this process, with the same n-grams: KenLM through an ARPA file of ours; the greatest
-difference of a token is printed too. KenLM is read through `full_scores`, its one way to a score for each token; the texts are
+difference of a token is printed too. KenLM is read through `full_scores`, which gives a score for each token; the texts are
 given to it as strings, made beforehand. Training is beside lmplz where `--lmplz` names its program; else that ratio is null.
 
     python -m benchmarks.scoring_ngram [--quick] [--order N] [--warc PATH ...] [--lmplz PROGRAM]
