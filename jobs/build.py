@@ -26,7 +26,7 @@ def plan_of(build: config.Build) -> Plan:
     """Return the plan of a build over the files that its source names now."""
     stages = [(build.source_name, build.source), *build.stages]
     try:
-        inputs = expand(build.source.paths)
+        inputs = expand(build.source.patterns())
     except InputError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[config.SOURCE]) from error
     if not inputs:

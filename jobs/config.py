@@ -8,6 +8,7 @@ environment. The file is the same for a laptop and a cluster: only `run` differs
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -136,6 +137,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     run = build(Run, entries.get("run", nothing(root)), "run")
     name, output = (_text(entries[key], key) for key in ("name", "output"))
     _check(source, stages, known)
+    _check_home(stages[-1], output, entries["output"])
     text = {
         "name": name,
         "output": output,
@@ -245,6 +247,17 @@ def _check(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[St
         except UserError as error:
             raise _placed(error, each) from error
     _check_columns(source, stages, known)
+
+
+def _check_home(last: _Named, output: str, node: Node) -> None:
+    assert isinstance(last.stage, Sink)
+    try:
+        home = last.stage.home()
+    except UserError as error:
+        raise _placed(error, last) from error
+    if home is not None and os.path.normpath(home) != os.path.normpath(output):
+        advice = f"its files belong to the build in {home!r}; write `output: {home}`"
+        raise ConfigError(f"stage {last.name!r}: output is {output!r}, but {advice}", place(node))
 
 
 def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:

@@ -76,6 +76,10 @@ class Source(Stage):
 
     paths: str | tuple[str, ...]
 
+    def patterns(self) -> str | tuple[str, ...]:
+        """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
+        return self.paths
+
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(file, batch_rows) → tables of at most `batch_rows` rows."""
         raise NotImplementedError
@@ -215,6 +219,10 @@ class Assembly:
 @dataclass(frozen=True, kw_only=True)
 class Sink(Stage):
     """Writes the documents of one shard to files."""
+
+    def home(self) -> str | None:
+        """Return the output that its files belong to, where they are for a build that is there already; else None."""
+        return None
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → the parts written there; bytes depend on the documents alone."""

@@ -1,0 +1,180 @@
+"""The documents of a finished build of tokens: for adding columns to it, such as the losses of another model.
+
+Reads the token shards of a build, and the per-token columns beside them that are asked for. Yields a row for each row of a shard,
+in order: `file` is the shard's name and `offset` the row's number; `id`, `url`, `date`, `language` and whatever else the shard
+keeps of a document are as there; `text` is empty, since shards keep none. Columns that are only read carry the metadata
+`stored`, so that the `sidecars` sink does not write them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from gristmill import format as fmt
+from gristmill.errors import FormatError
+from gristmill.manifest import Manifest
+from gristmill.place import Place, open_build
+from gristmill.sidecar import find_sidecars, json_name, with_sidecars
+from pipeline.errors import InputError
+from pipeline.schema import DOCUMENT
+from pipeline.stage import Source
+from pipeline.store import InputFile, open_read
+
+STORED = "stored"
+_OWN = {fmt.DOC_ID: "id", "url": "url", "date": "date"}
+_REPLACED = ("file", "offset", "length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensSource(Source):
+    """Yield the documents of a build of tokens with their `input_ids`.
+
+    `paths`: the build: its manifest.json, its folder, or an output (its newest build of tokens). `columns`: per-token columns to
+    read too, such as `ref_loss.base`.
+    """
+
+    paths: str
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.paths, str):
+            raise ValueError(f"paths must name one build of tokens, found a list of {len(self.paths)}")
+
+    def patterns(self) -> tuple[str, ...]:
+        """Return the shards of the build. Raises InputError when there is none."""
+        manifest, place = _open(self.paths)
+        return tuple(f"{place.uri}/{shard.file}" for shard in manifest.shards)
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        """Return what the shards have beyond every document's columns, and the per-token columns asked for."""
+        manifest, place = _open(self.paths)
+        if not manifest.shards:
+            return {}
+        with open_read(f"{place.uri}/{manifest.shards[0].file}") as stream:
+            fields = _fields(pa.ipc.open_file(stream).schema)
+        known = {name: kind for names in _sides(manifest, 0).values() for name, kind in names.items()}
+        missing = [name for name in self.columns if name not in known]
+        if missing:
+            raise InputError(
+                f"source 'tokens': {place.uri} has no per-token column {missing[0]!r}; it has {', '.join(sorted(known)) or 'none'}"
+            )
+        adds = {field.name: field.type for field in fields if field.name not in DOCUMENT.names}
+        return adds | {name: pa.list_(fmt.COLUMN_TYPES[known[name]]) for name in self.columns}
+
+    def files(self) -> tuple[str, ...]:
+        """Return what says which build this is, and which files its columns are in."""
+        manifest, place = _open(self.paths)
+        names = [name for name, columns in _sides(manifest, 0).items() if set(columns) & set(self.columns)]
+        there = set(place.names(f"{fmt.SCORES}-"))
+        return tuple(f"{place.uri}/{name}" for name in ("manifest.json", *sorted({json_name(n) for n in names} & there)))
+
+    def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
+        """Return f(shard, batch_rows) → tables."""
+
+        def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
+            for table in self._tables(file):
+                for start in range(0, table.num_rows, batch_rows):
+                    yield table.slice(start, batch_rows)
+
+        return read
+
+    def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
+        """Return row `offset` of the shard. Raises InputError when there is none."""
+        first = 0
+        for table in self._tables(file):
+            if offset < first + table.num_rows:
+                return table.slice(offset - first, 1)
+            first += table.num_rows
+        raise InputError(f"{file.uri}: has {first} documents, there is no document {offset}; was the build replaced?")
+
+    def _tables(self, file: InputFile) -> Iterator[pa.Table]:
+        folder, _, name = file.uri.rpartition("/")
+        with ExitStack() as stack:
+            try:
+                shard = pa.ipc.open_file(stack.enter_context(file.open()))
+                sides = [
+                    (pa.ipc.open_file(stack.enter_context(open_read(f"{folder}/{side}"))), columns)
+                    for side, columns in self._files(folder, name)
+                ]
+                row = 0
+                for number in range(shard.num_record_batches):
+                    batch = shard.get_batch(number)
+                    more = [
+                        (reader.schema.field(c), reader.get_batch(number).column(c)) for reader, names in sides for c in names
+                    ]
+                    yield _table(batch, name, row, more, f"{folder}/{name}")
+                    row += batch.num_rows
+            except pa.ArrowException as error:
+                raise InputError(f"{file.uri}: damaged ({str(error).splitlines()[0][:200]}); copy the build again") from error
+
+    def _files(self, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield the sidecars of a shard that have columns asked for."""
+        if not self.columns:
+            return
+        manifest, _ = _open(folder)
+        shard = next(shard for shard in manifest.shards if shard.file == name)
+        for side in shard.sidecars.values():
+            columns = [column for column in self.columns if column in side.columns]
+            if columns:
+                yield side.file, columns
+
+
+def _open(path: str) -> tuple[Manifest, Place]:
+    """Return the build with all that was added to it."""
+    try:
+        manifest, place = open_build(path, fmt.TOKENS)
+        return with_sidecars(manifest, find_sidecars(place)), place
+    except FormatError as error:
+        raise InputError(str(error)) from error
+
+
+def _sides(manifest: Manifest, shard: int) -> dict[str, Mapping[str, str]]:
+    """Return the per-token columns by the name of the model or policy: name → type."""
+    return {name: side.columns for name, side in manifest.shards[shard].sidecars.items()} if manifest.shards else {}
+
+
+def _fields(schema: pa.Schema) -> list[pa.Field]:
+    """Return the fields of the shard's own columns as the pipeline has them, those that it makes anew left out."""
+    facts = schema.metadata
+    keys = {"vocab_size": fmt.VOCABULARY_KEY, "tokenizer_sha256": fmt.TOKENIZER_KEY, "bos_id": fmt.BOS_KEY, "eos_id": fmt.EOS_KEY}
+    ids = {key: facts[name.encode()] for key, name in keys.items() if name.encode() in facts}
+    fields = []
+    for field in schema:
+        if field.name == fmt.INPUT_IDS:
+            fields.append(pa.field(field.name, pa.list_(field.type.value_type), metadata=ids))
+        elif field.name not in _REPLACED:
+            fields.append(field.with_name(_OWN.get(field.name, field.name)))
+    return fields
+
+
+def _table(batch: pa.RecordBatch, file: str, row: int, more: list[tuple[pa.Field, pa.Array]], where: str) -> pa.Table:
+    """Return a record batch of the shard, whose first row has the number `row`, as documents."""
+    rows = batch.num_rows
+    given: dict[str, tuple[pa.Field, pa.Array]] = {}
+    for field in _fields(batch.schema):
+        name = next((there for there, here in _OWN.items() if here == field.name), field.name)
+        column = batch.column(name)
+        given[field.name] = (field, _plain(column, field.type) if field.name == fmt.INPUT_IDS else column)
+    made = {
+        "file": pa.array([file], pa.string()).take(pa.array([0] * rows, pa.int32())),
+        "offset": pa.array(range(row, row + rows), pa.int64()),
+        "length": pa.array([0] * rows, pa.int64()),
+        "media": pa.array(["text/plain"], pa.string()).take(pa.array([0] * rows, pa.int32())),
+        "text": pa.array([""] * rows, pa.string()),
+    }
+    fields = [(field, made.get(field.name, given.get(field.name, (None, None))[1])) for field in DOCUMENT]
+    fields += [pair for name, pair in given.items() if name not in DOCUMENT.names]
+    for field, column in more:
+        if not column.offsets.equals(batch.column(fmt.INPUT_IDS).offsets):
+            raise InputError(f"{where}: its column {field.name!r} is for documents of other lengths; make the column again")
+        plain = pa.field(field.name, pa.list_(field.type.value_type), metadata={**(field.metadata or {}), STORED: "true"})
+        fields.append((plain, _plain(column, plain.type)))
+    return pa.table([column for _, column in fields], schema=pa.schema([field for field, _ in fields]))
+
+
+def _plain(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(column.offsets, column.values, type=kind)
