@@ -7,6 +7,7 @@ Reads: the build's manifest and its token shards. Writes: beside these, a file o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -45,10 +46,12 @@ class SidecarWriter:
         build: its manifest.json, its folder, or an output folder (the newest build of tokens).
         name: of the model or policy: small letters, digits, `-` and `_`.
         columns: name → type: `float16`, `float32` or `bool`.
-        metadata: of a column, for people, such as `{"ref_loss": {"unit": "nats"}}`.
+        metadata: of a column, for people, such as `{"ref_loss": {"unit": "nats"}}`; part of the files' bytes.
+        about: of a column, what a manifest is to say of it (`Manifest.about`): an object of plain data, such as
+            `{"ref_loss": {"path": "models/small-30m", "window": 2048}}`.
 
     Raises:
-        ValueError: a name or type that cannot be.
+        ValueError: a name, type or `about` that cannot be.
         FormatError: no build of tokens on a local disk; or it has other columns under this name.
     """
 
@@ -59,9 +62,11 @@ class SidecarWriter:
         columns: Mapping[str, str],
         *,
         metadata: Mapping[str, Mapping[str, str]] | None = None,
+        about: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.name = name
         self._schema = _schema(name, columns, metadata or {})
+        self._about = _about(columns, about or {})
         self._columns = dict(columns)
         self.manifest, place = open_build(build, fmt.TOKENS)
         if not isinstance(place, LocalPlace):
@@ -129,7 +134,7 @@ class SidecarWriter:
             with pa.ipc.new_file(out, self._schema) as writer:
                 begin = 0
                 for batch in batches:
-                    writer.write_batch(_batch(self._schema, batch, flat, begin))
+                    writer.write_batch(columns_batch(self._schema, batch, flat, begin))
                     begin += len(batch.column(fmt.INPUT_IDS).flatten())
             out.flush()
             os.fsync(out.fileno())
@@ -159,7 +164,7 @@ class SidecarWriter:
         files = tuple(self._written[number] for number in range(len(shards)))
         target = self._folder / json_name(self.name)
         sizes = tuple((shard.documents, shard.tokens) for shard in shards)
-        content = Added(self.name, self.manifest.order, self._columns, files, sizes, str(target)).to_json()
+        content = Added(self.name, self.manifest.order, self._columns, files, sizes, str(target), self._about).to_json()
         with (self._scratch / target.name).open("wb") as out:
             out.write(content)
             out.flush()
@@ -177,9 +182,10 @@ def write_sidecar(
     score: Callable[[npt.NDArray[Any], npt.NDArray[np.int64]], Mapping[str, Values]],
     *,
     metadata: Mapping[str, Mapping[str, str]] | None = None,
+    about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Add the columns that `score(ids, bounds)` returns for each shard; see `SidecarWriter` for arguments and errors."""
-    with SidecarWriter(build, name, columns, metadata=metadata) as writer:
+    with SidecarWriter(build, name, columns, metadata=metadata, about=about) as writer:
         for shard in range(len(writer.manifest.shards)):
             writer.write(shard, score(*writer.read(shard)))
 
@@ -196,6 +202,19 @@ def _schema(name: str, columns: Mapping[str, str], metadata: Mapping[str, Mappin
         raise ValueError(f"metadata is given for {sorted(metadata.keys() - columns.keys())}, which are not among the columns")
     types = {column: pa.list_(fmt.COLUMN_TYPES[kind]) for column, kind in columns.items()}
     return fmt.score_schema(name, [pa.field(column, kind, metadata=metadata.get(column)) for column, kind in types.items()])
+
+
+def _about(columns: Mapping[str, str], about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a copy as JSON has it."""
+    if about.keys() - columns.keys():
+        raise ValueError(f"about is given for {sorted(about.keys() - columns.keys())}, which are not among the columns")
+    for column, said in about.items():
+        if not isinstance(said, Mapping):
+            raise ValueError(f"about {column!r} is {type(said).__name__}; it must be a mapping of plain data")
+    try:
+        return dict(json.loads(json.dumps(about, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"about cannot be written as JSON: {error}; give text, finite numbers, lists and mappings") from error
 
 
 def _flat(values: Values, kind: np.dtype[Any], lengths: npt.NDArray[np.int32], where: str) -> npt.NDArray[Any]:
@@ -231,7 +250,7 @@ def _check_firsts(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int32], where:
         )
 
 
-def _batch(schema: pa.Schema, tokens: pa.RecordBatch, flat: Mapping[str, npt.NDArray[Any]], begin: int) -> pa.RecordBatch:
+def columns_batch(schema: pa.Schema, tokens: pa.RecordBatch, flat: Mapping[str, npt.NDArray[Any]], begin: int) -> pa.RecordBatch:
     """Return the columns of the tokens' record batch, whose first token has the number `begin`, with the same offsets."""
     ids = tokens.column(fmt.INPUT_IDS)
     offsets = np.append(np.int32(0), np.cumsum(ids.value_lengths().to_numpy(), dtype=np.int32))
