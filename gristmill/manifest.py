@@ -60,7 +60,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A build. `kind` is `tokens` or `documents`; `tokenizer` and `dtype` are None for texts and for builds without a token."""
+    """A build. `kind` is `tokens` or `documents`; `tokenizer` and `dtype` are None for texts and for builds without a token.
+
+    `about`: sidecar → column → what its maker says of it (a model's file, a policy's threshold), as plain data; without
+    influence on the id.
+    """
 
     kind: str
     build: str
@@ -69,6 +73,7 @@ class Manifest:
     dtype: str | None
     shards: tuple[Shard, ...]
     lineage: Mapping[str, Any]
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def order(self) -> str:
@@ -105,6 +110,7 @@ class Manifest:
             "totals": self._totals(),
             "shards": [{**_entry(s), "sidecars": {k: _entry(v) for k, v in s.sidecars.items()}} for s in self.shards],
             "lineage": self.lineage,
+            "about": self.about,
         }
         return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -159,6 +165,7 @@ def parse(content: object, where: str) -> Manifest:
         dtype=None if content.get("dtype") is None else fields.get(content, "dtype", str, where),
         shards=tuple(_shard(shard, f"{where}: shards[{number}]") for number, shard in enumerate(shards)),
         lineage=lineage,
+        about=_about(content, where),
     )
     totals = fields.get(content, "totals", dict, where)
     if totals != manifest._totals():
@@ -217,6 +224,21 @@ def _sidecar(content: object, where: str) -> Sidecar:
         columns=columns(fields.get(content, "columns", dict, where), f"{where}: columns"),
         zst=fields.number(content, "zst", where),
     )
+
+
+def _about(content: object, where: str) -> dict[str, dict[str, Any]]:
+    """Return what is said of columns; nothing in builds from before there was such a key."""
+    if fields.absent(content, "about"):
+        return {}
+    found = fields.get(content, "about", dict, where)
+    return {sidecar: about(each, f"{where}: about[{sidecar!r}]") for sidecar, each in found.items()}
+
+
+def about(content: object, where: str) -> dict[str, Any]:
+    """Check what is said of the columns of a sidecar: column → object. Raises FormatError."""
+    if not isinstance(content, dict) or not all(isinstance(each, dict) for each in content.values()):
+        raise FormatError(f"{where}: must be an object with an object for each column, found {repr(content)[:60]}")
+    return content
 
 
 def columns(content: Mapping[str, object], where: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gristmill import fields
 from gristmill import format as fmt
@@ -35,6 +36,7 @@ class Added:
         files: one a shard, in order.
         sizes: (documents, tokens) of each.
         where: the path of the file, for messages.
+        about: column → what its maker says of it, as plain data.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Added:
     files: tuple[Sidecar, ...]
     sizes: tuple[tuple[int, int], ...]
     where: str
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the bytes of the file; equal columns give equal bytes."""
@@ -57,9 +60,10 @@ class Added:
             "name": self.name,
             "order": self.order,
             "columns": self.columns,
+            "about": self.about,
             "shards": shards,
         }
-        return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+        return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def json_name(name: str) -> str:
@@ -114,11 +118,14 @@ def parse(data: bytes, name: str, where: str) -> Added:
         ),
         sizes=tuple((fields.get(each, "documents", int, at), fields.get(each, "tokens", int, at)) for each, at in shards),
         where=where,
+        about={} if fields.absent(content, "about") else mf.about(content["about"], f"{where}: about"),
     )
 
 
 def with_sidecars(manifest: Manifest, added: Mapping[str, Added]) -> Manifest:
-    """Return the manifest with the added columns among the sidecars of its shards; `build` and `order` stay what they are.
+    """Return the manifest with the added columns among the sidecars of its shards, and with what is said of them.
+
+    `build` and `order` stay what they are.
 
     Raises:
         FormatError: columns of another build's tokens, of other lengths, or of a name that the build has already.
@@ -129,7 +136,8 @@ def with_sidecars(manifest: Manifest, added: Mapping[str, Added]) -> Manifest:
             replace(shard, sidecars={**shard.sidecars, name: side})
             for shard, side in zip(manifest.shards, found.files, strict=True)
         )
-        manifest = replace(manifest, shards=tuple(merged))
+        said = {**manifest.about, name: found.about} if found.about else manifest.about
+        manifest = replace(manifest, shards=tuple(merged), about=said)
     return manifest
 
 

@@ -2,7 +2,7 @@
 
 Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
 are such `bos_id`, `eos_id`), and any per-token columns (lists of float16, float32 or bool), whose fields may carry their
-`scheme`.
+`scheme` (the name of the sidecar) and `about` (what the manifest is to say of the column: a JSON object, equal in all shards).
 Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`, and copies of these for transport if wanted; `assemble` numbers
 the files of a build, puts the tokenizer's file beside them and makes the manifest.
 """
@@ -10,6 +10,7 @@ the files of a build, puts the tokenizer's file beside them and makes the manife
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,17 @@ from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
 
 SCHEME = "rho1"  # of score columns whose field does not say
+ABOUT = b"about"
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The files of one shard: the schema of the tokens, and of each scheme's scores."""
+    """The files of one shard: the schema of the tokens, and of each scheme's scores; scheme → column → what is said of it."""
 
     tokens: pa.Schema
     scores: Mapping[str, pa.Schema]
     tokenizer: Tokenizer
+    about: Mapping[str, Mapping[str, Any]]
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return kind → schema, tokens first."""
@@ -62,8 +65,20 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
             scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
             assert fmt.SCORES_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
             schemes.setdefault(scheme, []).append(field)
-    scores = {scheme: fmt.score_schema(scheme, fields) for scheme, fields in schemes.items()}
-    return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer)
+    # The manifest alone says it: the bytes of the files depend on the values, not on where a model lay.
+    scores = {scheme: fmt.score_schema(scheme, [_bare(field) for field in fields]) for scheme, fields in schemes.items()}
+    about = {scheme: {f.name: _about(f) for f in fields if ABOUT in (f.metadata or {})} for scheme, fields in schemes.items()}
+    return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about)
+
+
+def _bare(field: pa.Field) -> pa.Field:
+    return field.with_metadata({key: value for key, value in (field.metadata or {}).items() if key != ABOUT} or None)
+
+
+def _about(field: pa.Field) -> dict[str, Any]:
+    content = json.loads(field.metadata[ABOUT])
+    assert isinstance(content, dict), f"shards: about of column {field.name!r} is {type(content).__name__}, expected an object"
+    return content
 
 
 def _narrow(table: pa.Table, layout: _Layout) -> pa.Table:
@@ -152,6 +167,7 @@ class _Files:
             stats[f"{fmt.SCORES}-{scheme}"] = {
                 "scheme": scheme,
                 "columns": {f.name: fmt.column_type(f.type) for f in list(schema)[1:]},
+                "about": self._layout.about[scheme],
             }
         return [Part(kind, self._number, path, self._rows, stats[kind]) for kind, path in self._paths.items()]
 
@@ -216,7 +232,7 @@ class Shards(Sink):
             maps the files themselves.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     tokens_per_shard: int = 50_000_000
     columns: tuple[str, ...] = ()
@@ -261,10 +277,21 @@ class Shards(Sink):
             dtype=_common(tokens, "dtype"),
             shards=shards,
             lineage={key: value for key, value in lineage.items() if key != "name"},
+            about=_said(groups.values()),
         )
         files = {} if attached is None else {attached.name: attached.content}
         files[mf.NAME] = manifest.to_json()
         return Assembly(manifest.build, {name: part.data for name, part in named}, files, mf.NAME)
+
+
+def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, dict[str, Any]]:
+    """Return what is said of the columns: sidecar → column → object; all parts of a build say the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in (part for group in groups for part in group.values() if "scheme" in part.stats):
+        scheme, said = part.stats["scheme"], part.stats["about"]
+        known = found.setdefault(scheme, said)
+        assert said == known, f"shards: parts of one build disagree on what is said of {scheme}: {said} and {known}"
+    return {scheme: said for scheme, said in sorted(found.items()) if said}
 
 
 def _attached(attachments: Sequence[Attachment], sha256: str) -> Attachment | None:

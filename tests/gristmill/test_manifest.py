@@ -30,6 +30,7 @@ MANIFEST = Manifest(
     "uint16",
     SHARDS,
     LINEAGE,
+    {"rho1": {"excess": {"threshold": 0.5, "é": [1, None]}}},
 )
 
 
@@ -44,6 +45,12 @@ def test_round_trip():
 def test_bytes_do_not_depend_on_the_order_of_keys():
     turned = dict(reversed(LINEAGE.items()))
     assert dataclasses.replace(MANIFEST, lineage=turned).to_json() == MANIFEST.to_json()
+
+
+def test_what_is_said_of_columns_has_no_influence_on_the_id():
+    silent = dataclasses.replace(MANIFEST, about={})
+    assert mf.parse(json.loads(silent.to_json()), "here") == silent
+    assert (silent.build, silent.order) == (MANIFEST.build, MANIFEST.order)
 
 
 def test_id_is_as_documented():
@@ -116,6 +123,9 @@ def _changed(path: str, value: object) -> object:
         ("shards/0", [], r"shards\[0\]: expected an object, found list"),
         ("tokenizer/vocab_size", None, r"here: tokenizer: 'vocab_size' must be int, found nothing"),
         ("tokenizer", 7, r"here: tokenizer: expected an object, found int"),
+        ("about", [], r"here: 'about' must be dict, found \[\]"),
+        ("about/rho1", [], r"here: about\['rho1'\]: must be an object with an object for each column, found \[\]"),
+        ("about/rho1/excess", 0.5, r"here: about\['rho1'\]: must be an object with .*, found \{'excess': 0.5\}"),
     ],
 )
 def test_damage_is_named(path, value, message):
@@ -128,6 +138,7 @@ def test_optional_values():
     assert mf.parse(content, "here").tokenizer == Tokenizer("d" * 64, 1000, file="tokenizer.json")
     content["tokenizer"]["file"] = None
     assert mf.parse(content, "here").tokenizer == Tokenizer("d" * 64, 1000)
+    assert mf.parse(_changed("about", None), "here").about == {}
     assert '"zst": 450' in MANIFEST.to_json().decode() and MANIFEST.to_json().decode().count("zst") == 2
 
 

@@ -113,6 +113,23 @@ def test_the_bytes_are_those_that_the_sink_writes(tmp_path):
     assert opened(later).order == manifest_of(sink).order
 
 
+def test_what_is_said_of_added_columns_is_part_of_the_manifest(build):
+    """Beside the files: these are as without it."""
+    about = {"ref_loss": {"path": "models/é", "window": (512, 2048), "limit": None}, "keep": {}}
+    write_sidecar(build, "m", COLUMNS, score)
+    files = {name: data for name, data in contents(build).items() if name != "scores-m.json"}
+    assert opened(build).about == {}
+    (build / "scores-m.json").unlink()
+    write_sidecar(build, "m", COLUMNS, score, about=about)
+    assert {name: data for name, data in contents(build).items() if name != "scores-m.json"} == files
+    expected = {"m": {"ref_loss": {"path": "models/é", "window": [512, 2048], "limit": None}, "keep": {}}}
+    assert opened(build).about == expected
+    content = json.loads((build / "scores-m.json").read_bytes())
+    del content["about"]
+    (build / "scores-m.json").write_text(json.dumps(content))
+    assert opened(build).about == {}, "a file from before there was such a key"
+
+
 def test_reading_gives_what_is_to_be_scored(build):
     with SidecarWriter(build, "m", {"x": "bool"}) as writer:
         flat = []
@@ -194,6 +211,10 @@ def test_mistakes_in_values(tmp_path, values, message):
         ("m", {}, {}, r"columns \{\}: give at least one"),
         ("m", {"doc_id": "bool"}, {}, r"columns \{'doc_id': 'bool'\}"),
         ("m", {"x": "bool"}, {"metadata": {"y": {}}}, r"metadata is given for \['y'\], which are not among the columns"),
+        ("m", {"x": "bool"}, {"about": {"y": {}}}, r"about is given for \['y'\], which are not among the columns"),
+        ("m", {"x": "bool"}, {"about": {"x": "it"}}, r"about 'x' is str; it must be a mapping of plain data"),
+        ("m", {"x": "bool"}, {"about": {"x": {"t": np.nan}}}, r"about cannot be written as JSON: .*; give text, finite numbers"),
+        ("m", {"x": "bool"}, {"about": {"x": {"t": Path()}}}, r"about cannot be written as JSON: .*; give text, finite numbers"),
     ],
 )
 def test_mistakes_in_what_is_to_be_added(build, name, columns, more, message):
@@ -248,6 +269,7 @@ def _changed(folder: Path, **values: object) -> None:
             r"scores-m.json: columns: found \{'x': 'int8'\}; the types of per-token columns are float16",
         ),
         ({"columns": {"x": ["bool"]}}, r"scores-m.json: columns: found \{'x': \['bool'\]\}"),
+        ({"about": {"x": 1}}, r"scores-m.json: about: must be an object with an object for each column, found \{'x': 1\}"),
         ({"shards": []}, r"scores-m.json: has 0 files, the build has \d+ shards; make it again"),
         ({"shards": [{"file": "/x"}]}, r"scores-m.json: shards\[0\]: 'file' is '/x', must match"),
     ],

@@ -67,7 +67,7 @@ def test_parts_are_described(tmp_path):
     assert sum(part.stats["tokens"] for part in tokens) == sum(map(len, IDS))
     assert all(part.stats["tokens"] <= 100 for part in tokens)
     assert sum(part.stats["text_bytes"] for part in tokens) == sum(len(text.encode()) for text in table()["text"].to_pylist())
-    assert scores[0].stats == {"scheme": "rho1", "columns": {"excess": "float16"}}
+    assert scores[0].stats == {"scheme": "rho1", "columns": {"excess": "float16"}, "about": {}}
     json.dumps([part.stats for part in parts])
 
 
@@ -186,6 +186,36 @@ def test_per_token_columns_of_every_type(tmp_path):
     assert tables["small-30m"].read_all()["ref_loss"].combine_chunks().values.to_numpy()[1] == 0
     bits = tables["rho1-top60"].get_batch(0).column("keep").values
     assert bits.buffers()[1].size == -(-sum(map(len, IDS)) // 8) and bits.buffers()[0] is None
+
+
+def said(table: pa.Table, **about: object) -> pa.Table:
+    """Return the documents with `about` in the fields of these columns."""
+    for name, content in about.items():
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        field = field.with_metadata({**(field.metadata or {}), b"about": json.dumps(content).encode()})
+        table = table.set_column(at, field, table[name])
+    return table
+
+
+def test_what_is_said_of_columns_is_in_the_manifest_alone(tmp_path):
+    """A threshold or the folder of a model: found in the manifest by sidecar and column; files and id are as without it."""
+    about = {"excess": {"threshold": 0.25, "policy": {"keep": 0.6}}}
+    halves = [[said(table(), **about).slice(0, 9)], [said(table(), **about).slice(9)]]
+    plain = publish([[table().slice(0, 9)], [table().slice(9)]], tmp_path / "plain")
+    told = publish(halves, tmp_path / "told")
+    assert manifest_of(told).about == {"rho1": about} and manifest_of(plain).about == {}
+    assert (told.id, told.links) == (plain.id, plain.links)
+    one = pa.ipc.open_file((folder_of(told, tmp_path / "told") / "scores-rho1-00000.arrow").read_bytes())
+    assert one.schema.field("excess").metadata == {b"scheme": b"rho1"}
+
+
+def test_shards_that_say_different_things_are_a_bug(tmp_path):
+    halves = [[said(table(), excess={"threshold": t})] for t in (0.25, 0.5)]
+    with pytest.raises(AssertionError, match="shards: parts of one build disagree on what is said of rho1"):
+        publish(halves, tmp_path / "two")
+    with pytest.raises(AssertionError, match="about of column 'excess' is list, expected an object"):
+        publish([[said(table(), excess=[1])]], tmp_path / "list")
 
 
 def test_copies_for_transport(tmp_path):
