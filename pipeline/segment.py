@@ -22,10 +22,10 @@ import pyarrow as pa
 
 from pipeline import exchange
 from pipeline.fingerprint import describe, digest
-from pipeline.flow import Flow, Room, Watch, lost_table
+from pipeline.flow import Flow, Pool, Room, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
-from pipeline.schema import DOCUMENT, check, undecided
+from pipeline.schema import check, undecided
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Stage, Transform
 from pipeline.store import Store, open_store, sha256_file
 
@@ -50,8 +50,13 @@ class Task:
 Report = Callable[[int, str, str | None], None]  # (table number, stage, document id)
 
 
-def run_unit(task: Task, report: Report | None = None) -> dict[str, Any]:
+def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
     """Run a unit unless it is committed already; return its manifest.
+
+    Args:
+        task: the unit.
+        report: told before each piece of work where it is.
+        pools: who does the work of these stages, by name; all others, and all without it, work in this process.
 
     Raises:
         UnitFailed: a stage that raises on everything.
@@ -65,10 +70,13 @@ def run_unit(task: Task, report: Report | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     cpu = time.process_time()
     with store.scratch() as folder:
-        work = {"segment": _segment, "reduce": _reduce, "settle": _settle}[task.spec.kind]
-        manifest = work(task, store, folder, report)
+        if task.spec.kind == "segment":
+            manifest = _segment(task, store, folder, report, pools or {})
+        else:
+            manifest = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder)
     manifest |= {"unit": task.unit.label, "index": task.unit.index, "fingerprint": task.unit.fingerprint}
-    manifest["seconds"] = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    elsewhere = manifest.pop("elsewhere", 0.0)
+    manifest["seconds"] = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + elsewhere}
     store.put_new(task.unit.manifest, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
     # Whoever was first decides; the data is the same, the timings are theirs.
     return read_manifest(store, task.unit.manifest) or manifest
@@ -113,7 +121,7 @@ class _Emit:
         return table
 
 
-def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> dict[str, Any]:
     number = -1
 
     def at(stage: str, document: str | None) -> None:
@@ -121,7 +129,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> d
             report(number, stage, document)
 
     tables, entry = _entry(task, store, at)
-    rooms = _rooms(task, store)
+    rooms = _rooms(task, store, pools)
     runs = None
     if task.spec.after is not None:
         name, barrier = task.spec.after
@@ -131,16 +139,18 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> d
     watch: Watch | None = at if report is not None else None
     flow = Flow(rooms, task.poison, watch)
 
-    def flowing() -> Iterator[pa.Table]:
+    def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
         nonlocal number
-        for table in tables:
-            number += 1
-            if number == 0:
-                yield flow.schema(undecided(table.slice(0, 0)))
+        for number, table in enumerate(tables):  # noqa: B007 - told to `report`
             flow.careful = number in task.careful
-            out = flow.run(flow.enter(entry, table) if entry is not None else table)
-            if out.num_rows:
-                yield out
+            kept = flow.enter(entry, number, table) if entry is not None else table
+            if kept.num_rows:
+                yield number, kept
+
+    def flowing() -> Iterator[pa.Table]:
+        first = next(tables)
+        yield flow.schema(undecided(first.slice(0, 0)))
+        yield from flow.stream(entering(itertools.chain([first], tables)))
 
     manifest: dict[str, Any] = {"parts": [], "outputs": {}}
     accounts = [*([entry] if entry is not None else []), *rooms]
@@ -156,6 +166,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None) -> d
         manifest["parts"] = [_commit_part(store, part) for part in _parts(sink, flowing(), folder)]
     flow.finish()
     manifest["outputs"] |= _lost_outputs(store, folder, flow)
+    manifest["elsewhere"] = flow.elsewhere_s
     assert all(room.tally.balanced() for room in accounts), [room.tally.plain() for room in accounts]
     manifest["ledger"] = [{**room.tally.plain(), "phase": room.phase} for room in accounts]
     manifest["measures"] = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
@@ -196,9 +207,10 @@ def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
     assert task.spec.source is not None and task.unit.file is not None
     _, source = task.spec.source
     at("source", None)
-    yield DOCUMENT.empty_table()
+    expected = source.schema()
+    yield expected.empty_table()
     for table in opened(source)(task.unit.file, task.batch_rows):
-        check(table, DOCUMENT, f"source {type(source).__name__}")
+        check(table, expected, f"source {type(source).__name__}")
         yield table
         at("source", None)
 
@@ -220,7 +232,7 @@ def _judged(tables: Iterator[pa.Table], verdicts: pa.Table, barrier: Exchange) -
         row += table.num_rows
 
 
-def _rooms(task: Task, store: Store) -> list[Room]:
+def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Room]:
     rooms = []
     if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
         name, fit = task.spec.before[0], task.spec.before[1]
@@ -231,7 +243,10 @@ def _rooms(task: Task, store: Store) -> list[Room]:
                 return fit.apply(pa.ipc.open_file(file).read_all())
 
         rooms.append(Room(name, fit, opened(fit, settled["sha256"], model), "after"))
-    return rooms + [Room(name, stage, opened(stage)) for name, stage in task.spec.stages]
+    for name, stage in task.spec.stages:
+        pool = pools.get(name)
+        rooms.append(Room(name, stage, opened(stage)) if pool is None else Room(name, stage, pool=pool))
+    return rooms
 
 
 def _parts(room: Room, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
@@ -270,8 +285,7 @@ def _commit_part(store: Store, part: Part) -> dict[str, Any]:
 
 def _lost_outputs(store: Store, folder: Path, flow: Flow) -> dict[str, Any]:
     outputs = {}
-    for role, tables in (("dropped", flow.dropped), ("quarantined", flow.quarantined)):
-        table = lost_table(tables)
+    for role, table in (("dropped", flow.dropped()), ("quarantined", flow.quarantined())):
         if table.num_rows:
             path = folder / f"{role}.arrow"
             outputs[role] = _commit(store, path, _write(path, iter([table]), "zstd"))
@@ -290,7 +304,7 @@ def _write(path: Path, tables: Iterator[pa.Table], compression: str | None = Non
     return rows
 
 
-def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+def _reduce(task: Task, store: Store, folder: Path) -> dict[str, Any]:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
@@ -306,7 +320,7 @@ def _reduce(task: Task, store: Store, folder: Path, report: Report | None) -> di
     return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}, "stage": stage}
 
 
-def _settle(task: Task, store: Store, folder: Path, report: Report | None) -> dict[str, Any]:
+def _settle(task: Task, store: Store, folder: Path) -> dict[str, Any]:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from pipeline.schema import DOCUMENT
 from pipeline.store import InputFile
 
 Transform = Callable[[pa.Table], pa.Table]
@@ -35,11 +36,13 @@ class Stage:
     """What all stages share.
 
     `version` is raised whenever the output for the same input and parameters changes; it is part of the fingerprint.
-    `actor` asks for a long-lived process that opens the stage once (large models, GPUs).
+    `actor` asks for a long-lived process that opens the stage once and does all the work between two barriers. `pool` asks for
+    such processes for a Map alone, apart from the CPU steps around it (models on GPUs): see `pipeline/pool.py`.
     """
 
     version: ClassVar[int] = 1
     actor: ClassVar[bool] = False
+    pool: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Return the columns beyond `schema.DOCUMENT` that must exist before this stage; checked when planning."""
@@ -79,6 +82,10 @@ class Source(Stage):
     def patterns(self) -> str | tuple[str, ...]:
         """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
         return self.paths
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of its tables: the columns of `schema.DOCUMENT` and of `adds()`, fields with their metadata."""
+        return pa.schema([*DOCUMENT, *(pa.field(name, kind) for name, kind in self.adds().items())])
 
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(file, batch_rows) → tables of at most `batch_rows` rows."""

@@ -51,19 +51,21 @@ class TokensSource(Source):
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return what the shards have beyond every document's columns, and the per-token columns asked for."""
+        return {field.name: field.type for field in self.schema() if field.name not in DOCUMENT.names}
+
+    def schema(self) -> pa.Schema:
+        """Return the schema of the tables. Raises InputError when a column that is asked for is not there."""
         manifest, place = _open(self.paths)
         if not manifest.shards:
-            return {}
-        with open_read(f"{place.uri}/{manifest.shards[0].file}") as stream:
-            fields = _fields(pa.ipc.open_file(stream).schema)
-        known = {name: kind for names in _sides(manifest, 0).values() for name, kind in names.items()}
-        missing = [name for name in self.columns if name not in known]
-        if missing:
-            raise InputError(
-                f"source 'tokens': {place.uri} has no per-token column {missing[0]!r}; it has {', '.join(sorted(known)) or 'none'}"
-            )
-        adds = {field.name: field.type for field in fields if field.name not in DOCUMENT.names}
-        return adds | {name: pa.list_(fmt.COLUMN_TYPES[known[name]]) for name in self.columns}
+            return DOCUMENT
+        shard = manifest.shards[0]
+        there = {name for side in shard.sidecars.values() for name in side.columns}
+        for name in self.columns:
+            if name not in there:
+                known = ", ".join(sorted(there)) or "none"
+                raise InputError(f"source 'tokens': {place.uri} has no per-token column {name!r}; it has {known}")
+        uri = f"{place.uri}/{shard.file}"
+        return next(self._tables(InputFile(shard.file, uri, shard.bytes, ""))).schema
 
     def files(self) -> tuple[str, ...]:
         """Return what says which build this is, and which files its columns are in."""
@@ -92,6 +94,7 @@ class TokensSource(Source):
         raise InputError(f"{file.uri}: has {first} documents, there is no document {offset}; was the build replaced?")
 
     def _tables(self, file: InputFile) -> Iterator[pa.Table]:
+        """Yield a table a record batch, after an empty one."""
         folder, _, name = file.uri.rpartition("/")
         with ExitStack() as stack:
             try:
@@ -100,13 +103,16 @@ class TokensSource(Source):
                     (pa.ipc.open_file(stack.enter_context(open_read(f"{folder}/{side}"))), columns)
                     for side, columns in self._files(folder, name)
                 ]
+                more = [(reader.schema.field(c), reader.schema.field(c).type) for reader, names in sides for c in names]
+                none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in shard.schema], schema=shard.schema)
+                yield _table(none, name, 0, [(field, pa.array([], kind)) for field, kind in more], f"{folder}/{name}")
                 row = 0
                 for number in range(shard.num_record_batches):
                     batch = shard.get_batch(number)
-                    more = [
+                    columns = [
                         (reader.schema.field(c), reader.get_batch(number).column(c)) for reader, names in sides for c in names
                     ]
-                    yield _table(batch, name, row, more, f"{folder}/{name}")
+                    yield _table(batch, name, row, columns, f"{folder}/{name}")
                     row += batch.num_rows
             except pa.ArrowException as error:
                 raise InputError(f"{file.uri}: damaged ({str(error).splitlines()[0][:200]}); copy the build again") from error

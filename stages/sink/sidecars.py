@@ -1,0 +1,251 @@
+"""`sidecars`: adds per-token columns to a build of tokens that is finished: no file of it is touched.
+
+Reads: the documents of the `tokens` source with the columns that stages added; the build's shards, for where each document lies.
+Writes: a file of columns a shard and a model or policy, and last the `scores-<name>.json` of each, which makes its columns known.
+
+A document that did not come this far (quarantined or dropped on the way) has NaN, or False, for all of its tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gristmill import format as fmt
+from gristmill import manifest as mf
+from gristmill.errors import FormatError
+from gristmill.manifest import Manifest, Sidecar
+from gristmill.place import Place, open_build
+from gristmill.sidecar import Added, find_sidecars, json_name
+from gristmill.sidecar_writer import columns_batch
+from pipeline.errors import InputError
+from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
+from pipeline.store import open_read
+
+STORED = b"stored"  # in the metadata of columns that the build has already
+SCHEME, ABOUT = b"scheme", b"about"  # the latter is for the description, no part of the file
+Values = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard of the build: its record batches without their values, and where its documents begin, int64 [documents + 1]."""
+
+    file: str
+    batches: tuple[pa.RecordBatch, ...]
+    bounds: npt.NDArray[np.int64]
+
+    @classmethod
+    def read(cls, place: Place, file: str) -> _Shard:
+        with open_read(f"{place.uri}/{file}") as stream:
+            reader = pa.ipc.open_file(stream)
+            batches = tuple(reader.get_batch(n).select([fmt.DOC_ID, fmt.INPUT_IDS]) for n in range(reader.num_record_batches))
+        lengths = [batch.column(fmt.INPUT_IDS).value_lengths().to_numpy() for batch in batches]
+        return cls(file, batches, np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64))
+
+    def empty(self, schemas: Mapping[str, pa.Schema]) -> Values:
+        """Return the columns of all files, with no value anywhere."""
+        tokens = int(self.bounds[-1])
+        types = {field.name: field.type.value_type for schema in schemas.values() for field in list(schema)[1:]}
+        missing = {name: False if pa.types.is_boolean(kind) else np.nan for name, kind in types.items()}
+        return {name: np.full(tokens, missing[name], kind.to_pandas_dtype()) for name, kind in types.items()}
+
+    def fill(self, values: Values, table: pa.Table) -> None:
+        """Put the values of documents to their places; `offset` is a document's number in the shard."""
+        rows = table.column("offset").to_numpy()
+        lengths = self.bounds[rows + 1] - self.bounds[rows]
+        before = np.cumsum(lengths) - lengths
+        places = np.arange(int(lengths.sum())) + np.repeat(self.bounds[rows] - before, lengths)
+        for name, column in values.items():
+            given = pa.concat_arrays(table.column(name).chunks)
+            assert given.value_lengths().equals(pa.array(lengths, pa.int32())), (
+                f"sidecars: {name!r} has other lengths than the ids"
+            )
+            column[places] = given.flatten().to_numpy(zero_copy_only=False)
+
+    def write(self, out: io.IOBase | Path, schema: pa.Schema, values: Values) -> None:
+        """Write a file of columns with the shard's record batches."""
+        begin = 0
+        with pa.ipc.new_file(str(out) if isinstance(out, Path) else out, schema) as writer:
+            for batch in self.batches:
+                writer.write_batch(columns_batch(schema, batch, values, begin))
+                begin += len(batch.column(fmt.INPUT_IDS).flatten())
+
+
+def _schemas(schema: pa.Schema) -> dict[str, pa.Schema]:
+    """Return the schema of each file to write, by model or policy: all per-token columns that the build has not yet."""
+    found: dict[str, list[pa.Field]] = {}
+    for field in schema:
+        metadata = field.metadata or {}
+        if fmt.column_type(field.type) and STORED not in metadata:
+            assert SCHEME in metadata, f"sidecars: column {field.name!r} does not say which model or policy it is of"
+            found.setdefault(metadata[SCHEME].decode(), []).append(field)
+    return {name: fmt.score_schema(name, [_without_about(f) for f in found[name]]) for name in sorted(found)}
+
+
+def _without_about(field: pa.Field) -> pa.Field:
+    return field.with_metadata({key: value for key, value in field.metadata.items() if key != ABOUT})
+
+
+def _about(schema: pa.Schema, names: Iterable[str]) -> dict[str, Any]:
+    """Return what the makers of columns say of them."""
+    said = {name: (schema.field(name).metadata or {}).get(ABOUT) for name in names}
+    return {name: json.loads(content) for name, content in said.items() if content is not None}
+
+
+def _write(tables: Iterator[pa.Table], folder: Path, place: Place) -> list[Part]:
+    """Write the columns of one shard; nothing when none of its documents came this far."""
+    first = next((table for table in tables if table.num_rows), None)
+    if first is None:
+        return []
+    schemas = _schemas(first.schema)
+    if not schemas:
+        raise InputError(
+            "sidecars: no stage added a per-token column, so there is nothing to write; put `score_lm` or `select` before it"
+        )
+    shard = _Shard.read(place, first.column("file")[0].as_py())
+    values = shard.empty(schemas)
+    for stream in ((first,), tables):
+        for table in stream:
+            if table.num_rows:
+                shard.fill(values, table)
+    parts = []
+    for name, schema in schemas.items():
+        kind = f"{fmt.SCORES}-{name}"
+        path = folder / f"{kind}.arrow"
+        shard.write(path, schema, values)
+        parts.append(
+            Part(
+                kind,
+                0,
+                path,
+                len(shard.bounds) - 1,
+                {"name": name, **_description(schema), "about": _about(first.schema, schema.names[1:])},
+            )
+        )
+    return parts
+
+
+def _description(schema: pa.Schema) -> dict[str, Any]:
+    fields = list(schema)[1:]
+    metadata = {f.name: {k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in fields}
+    return {"columns": {f.name: fmt.column_type(f.type) for f in fields}, "metadata": metadata}
+
+
+def _schema(name: str, columns: Mapping[str, str], metadata: Mapping[str, Mapping[str, str]]) -> pa.Schema:
+    """Return the schema that `_description` describes."""
+    fields = [pa.field(c, pa.list_(fmt.COLUMN_TYPES[kind]), metadata=metadata[c] or None) for c, kind in columns.items()]
+    return fmt.score_schema(name, fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecars(Sink):
+    """Add the per-token columns that stages made of the documents of the `tokens` source to the build they are from.
+
+    `build`: that build: its manifest.json, its folder, or its output. The config's `output` must be the build's own.
+    """
+
+    build: str
+
+    def needs(self) -> tuple[str, ...]:
+        """See `Stage.needs`."""
+        return (fmt.INPUT_IDS,)
+
+    def home(self) -> str | None:
+        """Return the output that the build lies in. Raises InputError for a build that was copied out of one."""
+        folder = _open(self.build)[1].uri.rstrip("/")
+        output, inside, _ = folder.rpartition("/builds/")
+        if not inside:
+            raise InputError(
+                f"sidecars: {folder!r} is not in the output that it was built in (<output>/builds/<id>); add columns there and "
+                "copy them, or write them with gristmill.sidecar_writer"
+            )
+        return output
+
+    def files(self) -> tuple[str, ...]:
+        """Return the build's manifest."""
+        return (f"{_open(self.build)[1].uri}/{mf.NAME}",)
+
+    def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
+        """Return f(tables of one shard, empty folder) → parts; memory: the ids and the columns of one shard."""
+        _, place = _open(self.build)
+        return lambda tables, folder: _write(iter(tables), folder, place)
+
+    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+        """Name the files and describe them.
+
+        Raises:
+            InputError: no document got this far; or the build has other columns of this name.
+        """
+        manifest, place = _open(self.build)
+        by_name: dict[str, dict[str, Stored]] = {}
+        for part in parts:
+            by_name.setdefault(part.stats["name"], {})[part.input] = part
+        if not by_name:
+            raise InputError(
+                f"sidecars: none of the {manifest.documents} documents of {place.uri} has got this far; see the report"
+            )
+        links: dict[str, str] = {}
+        files: dict[str, bytes] = {}
+        for name, stored in sorted(by_name.items()):
+            sides = []
+            for number, shard in enumerate(manifest.shards):
+                side, content = _file(place, shard.file, number, name, stored)
+                sides.append(side)
+                if content is None:
+                    links[side.file] = stored[shard.file].data
+                else:
+                    files[side.file] = content
+            sizes = tuple((shard.documents, shard.tokens) for shard in manifest.shards)
+            columns = sides[0].columns
+            about = next(iter(stored.values())).stats["about"]
+            added = Added(name, manifest.order, columns, tuple(sides), sizes, f"{place.uri}/{json_name(name)}", about)
+            _refuse(manifest, place, added)
+            files[json_name(name)] = added.to_json()
+        return Assembly(manifest.build, links, files, mf.NAME)
+
+
+def _file(place: Place, file: str, number: int, name: str, stored: Mapping[str, Stored]) -> tuple[Sidecar, bytes | None]:
+    """Return the entry of a shard's file of columns; and its content where no unit wrote it, as all its documents were lost."""
+    part = stored.get(file)
+    stats = next(iter(stored.values())).stats
+    content = None
+    if part is None:
+        shard, schema = _Shard.read(place, file), _schema(name, stats["columns"], stats["metadata"])
+        out = io.BytesIO()
+        shard.write(out, schema, shard.empty({name: schema}))
+        content = out.getvalue()
+        sha256, size = hashlib.sha256(content).hexdigest(), len(content)
+    else:
+        sha256, size = part.sha256, part.bytes
+    written = fmt.file_name(f"{fmt.SCORES}-{name}", number).replace(".arrow", f"-{sha256[:12]}.arrow")
+    return Sidecar(written, sha256, size, stats["columns"]), content
+
+
+def _refuse(manifest: Manifest, place: Place, added: Added) -> None:
+    """Raise InputError when the build has other columns of this name."""
+    for shard in manifest.shards:
+        if added.name in shard.sidecars:
+            raise InputError(f"sidecars: {place.uri} has columns of {added.name!r} already, in {shard.sidecars[added.name].file}")
+    found = find_sidecars(place).get(added.name)
+    if found is not None and found.to_json() != added.to_json():
+        raise InputError(
+            f"sidecars: {found.where} is there already and names other columns; give the model or policy another name, or remove "
+            "that file and those that it names"
+        )
+
+
+def _open(path: str) -> tuple[Manifest, Place]:
+    try:
+        return open_build(path, fmt.TOKENS)
+    except FormatError as error:
+        raise InputError(str(error)) from error
