@@ -11,12 +11,14 @@ from stages.dedup.minhash import DedupMinhash
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
-from stages.score.scheme import Score
+from stages.score.ngram import ScoreNgram
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards
+from stages.sink.sidecars import Sidecars
 from stages.source.jsonl import JsonlSource
 from stages.source.parquet import ParquetSource
 from stages.source.text import TextSource
+from stages.source.tokens import TokensSource
 from stages.source.warc import WarcSource
 from stages.tokenizer.encode import Encode
 
@@ -25,6 +27,7 @@ STAGES: dict[str, type[Stage]] = {
     "jsonl": JsonlSource,
     "parquet": ParquetSource,
     "text": TextSource,
+    "tokens": TokensSource,
     "extract_html": ExtractHtml,
     "language": Language,
     "gopher_repetition": GopherRepetition,
@@ -34,7 +37,8 @@ STAGES: dict[str, type[Stage]] = {
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,
     "encode": Encode,
-    "score": Score,
+    "score_ngram": ScoreNgram,
     "shards": Shards,
     "documents": Documents,
+    "sidecars": Sidecars,
 }

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline.errors import InputError
 from stages.score import kneser_ney_kernels as kernels
@@ -51,18 +50,16 @@ class Counts:
     keys: kernels.Words
     counts: kernels.Ints
 
-    def table(self) -> pa.Table:
-        """Return the counts as an Arrow table: a column of uint64 for each word of a key, and `count`."""
-        arrays = {f"key_{i}": np.ascontiguousarray(self.keys[:, i]) for i in range(self.keys.shape[1])} | {"count": self.counts}
-        facts = {"order": str(self.order), "vocab_size": str(self.vocab_size)}
-        return pa.table(arrays).replace_schema_metadata(facts)
+    @property
+    def documents(self) -> int:
+        """Return how many were counted: each has one end."""
+        ends = _last(self.keys[:, 0], width_of(self.vocab_size)) == self.vocab_size + 1
+        return int(self.counts[ends].sum())
 
-    @classmethod
-    def of(cls, table: pa.Table) -> Counts:
-        """Return what `table` made a table of."""
-        facts = table.schema.metadata
-        keys = np.stack([table[name].to_numpy() for name in table.column_names[:-1]], axis=1)
-        return cls(int(facts[b"order"]), int(facts[b"vocab_size"]), keys, table["count"].to_numpy())
+    @property
+    def tokens(self) -> int:
+        """Return how many were counted, without the ends of documents."""
+        return int(self.counts.sum()) - self.documents
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def count(ids: Integers, bounds: kernels.Ints, *, order: int, vocab_size: int) -
     if not 1 <= vocab_size <= 2**32 - 4:
         raise ValueError(f"vocab_size must be from 1 to 2**32 - 4, found {vocab_size}")
     flat, ends = _flat(ids, bounds)
-    bits = _bits(vocab_size)
+    bits = width_of(vocab_size)
     per = 64 // bits
     keys = np.zeros((len(flat) + len(ends) - 1, -(-order // per)), np.uint64)
     if kernels.pack(flat, ends, order, bits, vocab_size, vocab_size + 1, keys):
@@ -186,7 +183,7 @@ def estimate(counts: Counts, *, prune: Sequence[int] = (), fallback: Discounts |
         raise ValueError(f"fallback must be three discounts above 0 and at most 1, 2 and 3, found {fallback}")
     grams = _gather(counts)
     discounts = tuple(discounts_of(each.adjusted, i + 1, fallback) for i, each in enumerate(grams))
-    size, bits = counts.vocab_size, _bits(counts.vocab_size)
+    size, bits = counts.vocab_size, width_of(counts.vocab_size)
     words = [_last(counts.keys[each.rows, 0], bits) for each in grams]
     total = grams[0].adjusted.sum()
     taken = np.array(discounts[0])[np.minimum(grams[0].adjusted, 3) - 1]
@@ -259,7 +256,7 @@ def _gather(counts: Counts) -> list[_Grams]:
     if not size:
         raise InputError("there are no documents to estimate a model from")
     shared, reach = np.empty(size, np.uint8), np.empty(size, np.uint8)
-    kernels.compare_neighbours(counts.keys, counts.order, _bits(counts.vocab_size), counts.vocab_size, shared, reach)
+    kernels.compare_neighbours(counts.keys, counts.order, width_of(counts.vocab_size), counts.vocab_size, shared, reach)
     found = []
     for length in range(1, counts.order + 1):
         arrays = [np.empty(size, np.int64) for _ in range(3)]
@@ -308,7 +305,8 @@ def _limits(prune: Sequence[int], order: int) -> list[int]:
     return limits
 
 
-def _bits(vocab_size: int) -> int:
+def width_of(vocab_size: int) -> int:
+    """Return the bits of a token in a key: of an id, the start and the end."""
     return (vocab_size + 1).bit_length()
 
 

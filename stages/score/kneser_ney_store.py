@@ -28,6 +28,11 @@ ARRAYS = ("begins", "words", "losses", "backoffs")
 
 def save(model: Model, path: Path) -> int:
     """Write the model; return the bytes of the file."""
+    return path.write_bytes(encode(model))
+
+
+def encode(model: Model) -> pa.Buffer:
+    """Return the bytes of the model's file."""
     arrays: dict[str, npt.NDArray[Any]] = {"unigrams": model.unigrams.ravel()}
     for length, level in enumerate(model.levels, 2):
         for name in ARRAYS:
@@ -42,18 +47,24 @@ def save(model: Model, path: Path) -> int:
         "sha256": _digest(arrays),
     }
     table = pa.table(lists, names=list(arrays)).replace_schema_metadata(facts)
-    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
-    return path.stat().st_size
+    return out.getvalue()
 
 
 def load(path: Path) -> Model:
     """Return the model of a file; raises InputError where the file is none or was changed since it was written."""
     try:
         with pa.memory_map(str(path)) as held:
-            table = pa.ipc.open_file(held).read_all()
+            return decode(held.read_buffer(), str(path))
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: not an n-gram model ({error}); estimate one and save it there") from error
+
+
+def decode(content: pa.Buffer, path: str = "an n-gram model") -> Model:
+    """Return the model of a file's bytes; raises ArrowInvalid where they are no Arrow file, InputError as `load`."""
+    table = pa.ipc.open_file(content).read_all()
     facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if (facts.get("format"), facts.get("version")) != (FORMAT, VERSION):
         found = f"{facts.get('format')} {facts.get('version')}"

@@ -1,234 +1,273 @@
-"""Two interpolated n-gram models over token ids: a base counted on all documents, a reference on the curated ones.
+"""The stage `score_ngram`: the loss of each token under n-gram models that are counted on the build itself.
 
-Reads ids and counts, gives rows of counts for the exchange, and then losses in nats.
+Reads `id`, `input_ids` and the columns that mark curated documents; adds `ref_loss.<model>`, aligned with `input_ids`. Counts of
+all shards meet by n-gram, become models (`stages.score.kneser_ney`), and these score every document.
 
-The probability of a token after a context of k − 1 tokens, by interpolated absolute discounting (Ney, Essen and Kneser 1994):
-
-    p_k(w | c) = max(n(c w) − D, 0) / n(c)  +  D · t(c) / n(c) · p_{k−1}(w | c without its first token)
-
-with n the counts, t(c) the number of different tokens seen after c, and p_0 uniform over the vocabulary; where n(c) = 0 it is
-p_{k−1}. It sums to 1 over the vocabulary. Leaving one out is exact: a token's own occurrence is taken from n(c w), n(c) and,
-where it is the only one, from t(c), at each k. Only tokens with one before them are counted: the first of a document is
-never predicted.
-
-Tables are hashed: the entry of an n-gram is its hash modulo `slots`, without a check (single tokens: their id modulo
-`slots`). N-grams that share an entry are counted together, which raises n(c w) and n(c) and can lower t(c); probabilities
-then no longer sum to 1 exactly. Rule of thumb: `slots` of twice the different n-grams of the longest length.
-
-Entries lie in sections of `slots` each, by (kind, model, length): first the n-grams, then the contexts.
+No entropies: with a backoff to shorter contexts each takes a sum over the whole vocabulary, thousands of times the price of a
+loss.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import types
 
-from pipeline.compiling import njit
-from stages.score.reference import Losses, Ngram
+from gristmill.format import INPUT_IDS, SCORES_NAME
+from pipeline.errors import InputError
+from pipeline.stage import Fit, Transform
+from stages.score.signals import loss_column
 
-ROWS = pa.schema([("key", pa.uint64()), ("context", pa.int64()), ("count", pa.int64())])
+if TYPE_CHECKING:  # numba behind them takes seconds to import
+    from stages.score.kneser_ney import Counts, Model
+    from stages.score.ngram_rows import Layout
 
-BASE, REFERENCE = 0, 1
-MODELS = 2
-CONTEXT_BITS = 28  # see scheme.MOST_SLOTS
+LEAST_ORDER, MOST_ORDER = 2, 5
+MOST_FOLDS = 32
+LOSSES = pa.list_(pa.float16())
+MODELS = pa.schema(
+    [
+        pa.field("model", pa.string()),
+        pa.field("fold", pa.int32()),  # that the model has not seen
+        pa.field("documents", pa.int64()),
+        pa.field("tokens", pa.int64()),
+        pa.field("saved", pa.large_binary()),
+    ]
+)
+FOLD_KEY = b"gristmill.score.fold"
 
 Ids = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
 
-SEED = np.uint64(0x2545F4914F6CDD1D)
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-SHIFT, ONE = np.uint64(32), np.uint64(1)
+
+@dataclass(frozen=True, kw_only=True)
+class Curated:
+    """The documents whose number in `column` is `at_least` this; those where it is null are not among them."""
+
+    column: str
+    at_least: float
 
 
-def _slots_of(ids: Ids, at: int, length: int, slots: int) -> tuple[np.int64, np.int64]:
-    """Return the slots of the n-gram of this length that ends at `at`, and of its context (all but the last token)."""
-    last = np.uint64(ids[at])
-    if length == 1:
-        return np.int64(last & np.uint64(slots - 1)), np.int64(0)
-    value = SEED
-    for i in range(at - length + 1, at):
-        value = (value ^ (np.uint64(ids[i]) + ONE)) * MULTIPLIER
-        value ^= value >> SHIFT
-    context = np.int64(value & np.uint64(slots - 1))
-    value = (value ^ (last + ONE)) * MULTIPLIER
-    value ^= value >> SHIFT
-    return np.int64(value & np.uint64(slots - 1)), context
+@dataclass(frozen=True, kw_only=True)
+class Ngram:
+    """A modified Kneser-Ney model (Chen and Goodman 1998), see `stages.score.kneser_ney`.
 
-
-def _emit(ids: Ids, offsets: Ints, curated: Marks, order: int, slots: int, out: npt.NDArray[np.uint64]) -> int:
-    """Write an entry and its context slot, packed, for each n-gram and each context; return how many."""
-    written = 0
-    contexts = MODELS * order * slots
-    for document in range(curated.size):
-        for at in range(offsets[document] + 1, offsets[document + 1]):
-            for length in range(1, min(order, at - offsets[document] + 1) + 1):
-                gram, context = _slots_of_compiled(ids, at, length, slots)
-                for model in range(MODELS if curated[document] else 1):
-                    start = (model * order + length - 1) * slots
-                    out[written] = np.uint64((start + gram) << CONTEXT_BITS | context)
-                    out[written + 1] = np.uint64((contexts + start + context) << CONTEXT_BITS)
-                    written += 2
-    return written
-
-
-def _probability(
-    ids: Ids, at: int, reach: int, own: int, first: int, slots: int, discount: float, size: int, counts: Ints, contexts: Ints
-) -> float:
-    """Return the probability of the token at `at` after its context.
-
-    Args:
-        reach: tokens in the longest n-gram to look at.
-        own: 1 when this very occurrence was counted, so is to be left out; else 0.
-        first: entry of the model's first section.
-        size: of the vocabulary.
-        counts: of n-grams [entries].
-        contexts: occurrences and different next tokens [entries, 2].
-    """
-    probability = 1.0 / size
-    for length in range(1, reach + 1):
-        gram, context = _slots_of_compiled(ids, at, length, slots)
-        start = first + (length - 1) * slots
-        total = contexts[start + context, 0] - own
-        if total <= 0:
-            continue
-        count = counts[start + gram] - own
-        different = contexts[start + context, 1] - (own if count == 0 else 0)
-        count, different = min(count, total), min(max(different, 1), total)  # the bounds bite only where slots are shared
-        probability = (max(count - discount, 0.0) + discount * different * probability) / total
-    return min(probability, 1.0)  # over 1 only where slots are shared
-
-
-def _losses(
-    ids: Ids,
-    offsets: Ints,
-    curated: Marks,
-    order: int,
-    slots: int,
-    discount: float,
-    size: int,
-    counts: Ints,
-    contexts: Ints,
-    base: Losses,
-    reference: Losses,
-) -> None:
-    """Fill the losses of both models [tokens]; the first token of a document stays as it is."""
-    for document in range(curated.size):
-        seen = 1 if curated[document] else 0
-        for at in range(offsets[document] + 1, offsets[document + 1]):
-            reach = min(order, at - offsets[document] + 1)
-            base[at] = -math.log(_probability_compiled(ids, at, reach, 1, 0, slots, discount, size, counts, contexts))
-            first = order * slots
-            reference[at] = -math.log(_probability_compiled(ids, at, reach, seen, first, slots, discount, size, counts, contexts))
-
-
-_OPTIONS = {"cache": True, "nogil": True}
-_IDS, _INTS, _MARKS, _FLOATS = types.uint32[::1], types.int64[::1], types.boolean[::1], types.float64[::1]
-_INT, _FLOAT = types.int64, types.float64
-
-_slots_of_compiled: Callable[..., Any] = njit(**_OPTIONS)(_slots_of)
-_probability_compiled: Callable[..., Any] = njit(**_OPTIONS)(_probability)
-_emit_compiled: Callable[..., int] = njit(_INT(_IDS, _INTS, _MARKS, _INT, _INT, types.uint64[::1]), **_OPTIONS)(_emit)
-_losses_compiled: Callable[..., None] = njit(
-    types.void(_IDS, _INTS, _MARKS, _INT, _INT, _FLOAT, _INT, _INTS, types.int64[:, ::1], _FLOATS, _FLOATS), **_OPTIONS
-)(_losses)
-
-
-def count(ids: Ids, offsets: Ints, curated: Marks, parameters: Ngram) -> pa.Table:
-    """Return the counts of these documents as `ROWS`: one row an entry, in the order of keys.
-
-    Args:
-        ids: uint32 [tokens].
-        offsets: int64 [documents + 1].
-        curated: bool [documents].
-        parameters: of the model.
-    """
-    tokens = np.diff(offsets)
-    room = int((tokens * np.where(curated, MODELS, 1)).sum()) * parameters.order * 2
-    packed = np.empty(room, np.uint64)
-    packed = packed[: _emit_compiled(ids, offsets, curated, parameters.order, parameters.slots, packed)]
-    packed.sort()
-    entries = packed >> np.uint64(CONTEXT_BITS)
-    starts = np.flatnonzero(np.diff(entries, prepend=np.uint64(2**63)))
-    contexts = packed[starts] & np.uint64(2**CONTEXT_BITS - 1)
-    counts = np.diff(starts, append=len(packed))
-    return _rows(entries[starts] * np.uint64(_step(parameters)), contexts.astype(np.int64), counts.astype(np.int64))
-
-
-def add_up(rows: pa.Table) -> pa.Table:
-    """Return one row a key: the sum of its counts, the least of its contexts (they differ only where slots are shared)."""
-    keys, contexts, counts = (rows[name].to_numpy() for name in ROWS.names)
-    if len(keys) == 0:
-        return _rows(keys, contexts, counts)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return _rows(keys[starts], np.minimum.reduceat(contexts[order], starts), np.add.reduceat(counts[order], starts))
-
-
-def has_reference(model: pa.Table, parameters: Ngram) -> bool:
-    """Tell whether anything was counted for the reference model."""
-    entries = _entries(model, parameters)
-    section = parameters.order * parameters.slots
-    return bool(((entries >= REFERENCE * section) & (entries < (REFERENCE + 1) * section)).any())
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Both models, ready to score.
-
-    `counts`: int64 [entries], of n-grams. `contexts`: int64 [entries, 2]: occurrences of a context, different tokens after it.
+    `order`: tokens of the longest n-gram, 2 to 5. `prune`: for each length from 1 on, the count up to which n-grams are left
+    out; the last holds for all longer ones, the first must be 0, none may be less than the one before; () leaves out none.
+    `curated`: the documents that it is counted on; null: all.
     """
 
-    parameters: Ngram
-    counts: Ints
-    contexts: Ints
+    order: int = 3
+    prune: tuple[int, ...] = ()
+    curated: Curated | None = None
 
-    @classmethod
-    def of(cls, model: pa.Table, parameters: Ngram) -> Self:
-        """Build the tables from the rows of all documents."""
-        size = MODELS * parameters.order * parameters.slots
-        entries, values = _entries(model, parameters), model["count"].to_numpy()
-        grams = entries < size
-        counts, contexts = np.zeros(size, np.int64), np.zeros((size, 2), np.int64)
-        counts[entries[grams]] = values[grams]
-        contexts[entries[~grams] - size, 0] = values[~grams]
-        after = entries[grams] // parameters.slots * parameters.slots + model["context"].to_numpy()[grams]
-        contexts[:, 1] = np.bincount(after, minlength=size)
-        return cls(parameters, counts, contexts)
-
-    def losses(self, ids: Ids, offsets: Ints, curated: Marks, vocab_size: int) -> tuple[Losses, Losses]:
-        """Return the losses of the base and the reference model, float64 [tokens], NaN for the first of each document.
-
-        Args:
-            ids: uint32 [tokens].
-            offsets: int64 [documents + 1].
-            curated: bool [documents]; these were counted in both models, the others in the base alone.
-            vocab_size: number of tokens that the probabilities sum over.
-        """
-        base, reference = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-        p = self.parameters
-        arguments = (p.order, p.slots, p.discount, vocab_size, self.counts, self.contexts, base, reference)
-        _losses_compiled(ids, offsets, curated, *arguments)
-        return base, reference
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not LEAST_ORDER <= self.order <= MOST_ORDER:
+            raise ValueError(f"order must be from {LEAST_ORDER} to {MOST_ORDER}, found {self.order}")
+        if len(self.prune) > self.order or self.prune[:1] not in ((), (0,)) or list(self.prune) != sorted(self.prune):
+            raise ValueError(
+                f"prune must be at most {self.order} numbers, the first 0, none less than the one before; found {self.prune}"
+            )
 
 
-def _step(parameters: Ngram) -> int:
-    """Return the distance between the keys of two entries: they fill the 64 bits evenly, as the exchange cuts by key."""
-    return 2**64 // (2 * MODELS * parameters.order * parameters.slots)
+@dataclass(frozen=True, kw_only=True)
+class ScoreNgram(Fit):
+    """Add `ref_loss.<name>` for each of `models`: list<float16>, −ln p of each token in nats, NaN for a document's first.
+
+    `models`: name → what it is counted on and how. `folds`: a hash of its id puts each document in one of so many folds (at
+    most 32), and it is scored by a model of the other folds' documents: cross-fitting, so no model has seen what it scores,
+    and documents in and outside of a curated slice are on a par. Each fold makes a model of its own. 1: one model of all
+    documents, which has seen them: those of the slice look easier than they are. Drop duplicates before: copies in two folds
+    undo it.
+
+    All n-grams of a build meet in one process, about 30 bytes each in memory; models are kept in each worker. Where counts
+    of counts are too odd to estimate discounts from (tiny builds), those of lmplz's fallback are taken.
+    """
+
+    actor: ClassVar[bool] = True
+
+    models: dict[str, Ngram]
+    folds: int = 2
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        if not self.models:
+            raise ValueError("models must name one model or more, such as {base: {order: 3}}, found none")
+        for name in self.models:
+            if not SCORES_NAME.fullmatch(name):
+                raise ValueError(f"models: the name {name!r} must be of {SCORES_NAME.pattern}; it becomes part of file names")
+        if not 1 <= self.folds <= MOST_FOLDS:
+            raise ValueError(f"folds must be from 1 to {MOST_FOLDS}, found {self.folds}")
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the ids and the columns of curated slices."""
+        columns = {model.curated.column for model in self.models.values() if model.curated is not None}
+        return (INPUT_IDS, *sorted(columns))
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        """Return the types of the losses."""
+        return {loss_column(name): LOSSES for name in self._names()}
+
+    def measures(self) -> tuple[str, ...]:
+        """Return the losses."""
+        return tuple(self.adds())
+
+    def open(self) -> Transform:
+        """Return f(docs) → n-gram counts of the table, see `stages.score.ngram_rows`."""
+
+        def emit(docs: pa.Table) -> pa.Table:
+            ids, bounds = _documents(docs)
+            folds = folds_of(docs["id"], self.folds)
+            slices = [_members(docs, name, self.models[name].curated) for name in self._names()]
+            members = [chosen & (folds == fold) for chosen in slices for fold in range(self.folds)]
+            return self._layout(_vocab_size(docs.schema)).rows(ids, bounds, members)
+
+        return emit
+
+    def combine(self) -> Transform:
+        """Return f(rows) → one row a key."""
+        from stages.score import ngram_rows
+
+        return ngram_rows.add_up
+
+    def reduce(self) -> Transform:
+        """Return f(rows) → one row a key."""
+        from stages.score import ngram_rows
+
+        return ngram_rows.add_up
+
+    def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
+        """Return f(reduced tables) → a row a model and fold, none where there were no documents; raises InputError where a model
+        has nothing to be counted on."""
+        from stages.score import kneser_ney, kneser_ney_store, ngram_rows
+
+        def settle(tables: Sequence[pa.Table]) -> pa.Table:
+            documents, counts = self._layout(ngram_rows.vocab_size_of(tables)).counts(tables)
+            rows = []
+            for number, name in enumerate(self._names()):
+                folds = counts[number * self.folds : (number + 1) * self.folds]
+                for fold in range(self.folds if documents else 0):
+                    seen = kneser_ney.merge(_others(folds, fold))
+                    if not len(seen.counts):
+                        raise self._empty(name, sum(each.documents for each in folds), documents)
+                    model = kneser_ney.estimate(seen, prune=self.models[name].prune, fallback=kneser_ney.FALLBACK)
+                    saved = kneser_ney_store.encode(model).to_pybytes()
+                    rows.append({"model": name, "fold": fold, "documents": seen.documents, "tokens": seen.tokens, "saved": saved})
+            return pa.Table.from_pylist(rows, schema=MODELS)
+
+        return settle
+
+    def apply(self, model: pa.Table) -> Transform:
+        """See `Fit.apply`."""
+        from stages.score import kneser_ney_store
+
+        rows = model.drop_columns(["saved"]).to_pylist()
+        saved = [kneser_ney_store.decode(each.as_buffer()) for each in model["saved"]]
+        names = self._names()
+        found = {name: [each for row, each in zip(rows, saved, strict=True) if row["model"] == name] for name in names}
+        facts = {name: self._about(name, [row for row in rows if row["model"] == name], found[name]) for name in names}
+        scorers = {name: [each.open() for each in models] for name, models in found.items()}
+
+        def score(docs: pa.Table) -> pa.Table:
+            ids, bounds = _documents(docs)
+            folds, lengths = folds_of(docs["id"], self.folds), np.diff(bounds)
+            table = docs.drop_columns([name for name in self.adds() if name in docs.column_names])
+            for name in names:
+                losses = np.full(len(ids), np.nan, np.float16)
+                for fold in np.unique(folds):
+                    chosen = folds == fold
+                    here = np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64)
+                    mine = np.repeat(chosen, lengths)
+                    losses[mine] = scorers[name][fold](ids[mine], here)
+                losses[bounds[:-1][lengths > 0]] = np.nan  # the format's: nothing comes before a document's first token
+                column = pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), pa.array(losses), type=LOSSES)
+                field = pa.field(loss_column(name), LOSSES, metadata={"scheme": name, "about": facts[name]})
+                table = table.append_column(field, column)
+            return table
+
+        return score
+
+    def _names(self) -> list[str]:
+        """Return the models in an order that the config's does not change, as it is no part of the fingerprint."""
+        return sorted(self.models)
+
+    def _layout(self, vocab_size: int) -> Layout:
+        from stages.score.ngram_rows import Layout
+
+        return Layout(vocab_size, tuple(self.models[name].order for name in self._names() for _ in range(self.folds)))
+
+    def _empty(self, name: str, there: int, documents: int) -> InputError:
+        """Return what to do where no documents are left to count a model on."""
+        curated = self.models[name].curated
+        which = "" if curated is None else f" with {curated.column} of at least {curated.at_least}"
+        lower = "" if curated is None else f"lower models.{name}.curated.at_least"
+        if there == 0:
+            return InputError(f"score_ngram: model {name!r}: none of {documents} documents are{which}; {lower}")
+        advice = f"{lower} or " if lower else ""
+        return InputError(
+            f"score_ngram: model {name!r}: all {there} documents{which} are in one of {self.folds} folds, so nothing is left to "
+            f"score them with; {advice}set folds: 1"
+        )
+
+    def _about(self, name: str, rows: Sequence[Mapping[str, Any]], models: Sequence[Model]) -> str:
+        """Return what the manifest says of a column: a JSON object; lists have an entry a fold."""
+        parameters = self.models[name]
+        slice_ = parameters.curated
+        return json.dumps(
+            {
+                "kind": "ngram",
+                "order": parameters.order,
+                "prune": list(parameters.prune),
+                "discounts": [model.discounts for model in models],
+                "documents": [row["documents"] for row in rows],
+                "tokens": [row["tokens"] for row in rows],
+                "folds": self.folds,
+                "curated": None if slice_ is None else {"column": slice_.column, "at_least": slice_.at_least},
+                "unit": "nats",
+            },
+            sort_keys=True,
+        )
 
 
-def _entries(model: pa.Table, parameters: Ngram) -> Ints:
-    keys: npt.NDArray[np.uint64] = model["key"].to_numpy()
-    return (keys // np.uint64(_step(parameters))).astype(np.int64)
+def folds_of(ids: pa.ChunkedArray, folds: int) -> Ints:
+    """Return the fold of each document, int64: a hash of its id."""
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=FOLD_KEY).digest() for name in ids.to_pylist())
+    return (np.frombuffer(digests, "<u8") % np.uint64(folds)).astype(np.int64)
 
 
-def _rows(keys: npt.NDArray[np.uint64], contexts: Ints, counts: Ints) -> pa.Table:
-    return pa.table([pa.array(keys), pa.array(contexts), pa.array(counts)], schema=ROWS)
+def _others(folds: Sequence[Counts], fold: int) -> list[Counts]:
+    """Return the counts that documents of this fold are scored with: of all other folds, or of all where there is one only."""
+    return [each for i, each in enumerate(folds) if i != fold] or list(folds)
+
+
+def _documents(docs: pa.Table) -> tuple[Ids, Ints]:
+    """Return the ids [tokens] and the documents' bounds in them [rows + 1]."""
+    column = docs[INPUT_IDS].combine_chunks()
+    bounds = column.offsets.to_numpy().astype(np.int64)
+    ids = column.values.to_numpy()[bounds[0] : bounds[-1]].astype(np.uint32)
+    return ids, bounds - bounds[0]
+
+
+def _members(docs: pa.Table, name: str, curated: Curated | None) -> Marks:
+    """Return which documents a model is counted on [rows]."""
+    if curated is None:
+        return np.ones(docs.num_rows, np.bool_)
+    column = docs[curated.column]
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise InputError(f"score_ngram: models.{name}.curated.column {curated.column!r} is {column.type}; it must be a number")
+    values = column.cast(pa.float64()).to_numpy()  # null becomes NaN, which is not at least anything
+    return np.asarray(values >= curated.at_least)
+
+
+def _vocab_size(schema: pa.Schema) -> int:
+    metadata = schema.field(INPUT_IDS).metadata or {}
+    assert b"vocab_size" in metadata, "score_ngram: the field input_ids lacks metadata vocab_size"
+    return int(metadata[b"vocab_size"])

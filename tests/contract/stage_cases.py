@@ -16,10 +16,14 @@ from stages import STAGES
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
-from stages.score.reference import Curated, Ngram, Reference
+from stages.score.ngram import Curated, Ngram
 from stages.tokenizer.encode import Encode
 
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
+
+
+ON_A_BUILD = ("tokens", "sidecars")
+"""Stages that work on a finished build and have no meaning without one: tests/stages/sink/test_sidecars.py has theirs."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,6 @@ class Case:
 
 def one_each(**values: Any) -> dict[str, dict[str, Any]]:
     return {name: {name: value} for name, value in values.items()}
-
-
-def reference(**ngram: Any) -> dict[str, Any]:
-    return {"reference": Reference(ngram=Ngram(**{"slots": 2**14, **ngram}))}
 
 
 CASES: dict[str, Case] = {
@@ -133,9 +133,12 @@ CASES: dict[str, Case] = {
             special_tokens=(("<s>", 1000),),
         ),
     ),
-    "score": Case(
-        [reference(), reference(order=2, curated=Curated(column="length", at_least=4400))],
-        {"scheme": {}, "reference": reference(order=4)},  # there is one scheme only
+    "score_ngram": Case(
+        [
+            {"models": {"base": Ngram(), "reference": Ngram(curated=Curated(column="language_score", at_least=0.9))}},
+            {"models": {"long": Ngram(order=5, prune=(0, 0, 1), curated=Curated(column="length", at_least=4400))}, "folds": 3},
+        ],
+        one_each(models={"base": Ngram(order=4)}, folds=1),
     ),
     "shards": Case(
         [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],

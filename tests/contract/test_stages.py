@@ -26,7 +26,7 @@ from pipeline.ledger import measure_of
 from pipeline.schema import DOCUMENT, check
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored, Transform
 from stages import STAGES
-from tests.contract.stage_cases import CASES, RUNS, SPLITS, World, state, whole
+from tests.contract.stage_cases import CASES, ON_A_BUILD, RUNS, SPLITS, World, state, whole
 
 REASON = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 REASON_CHARS = 40
@@ -49,7 +49,7 @@ def of_kind(*kinds: type[Stage]) -> list[tuple[str, int]]:
 
 
 def test_every_stage_is_in_the_table_with_every_parameter() -> None:
-    assert list(CASES) == list(STAGES)
+    assert list(CASES) == [name for name in STAGES if name not in ON_A_BUILD]
     for name, case in CASES.items():
         assert set(case.other) == {field.name for field in dataclasses.fields(STAGES[name])} - {"paths"}, name
 
@@ -90,8 +90,8 @@ def test_each_parameter_changes_the_fingerprint(name: str, world: World) -> None
 
 
 def test_the_paths_of_a_source_are_no_part_of_the_fingerprint_and_the_version_is() -> None:
-    for stage in STAGES.values():
-        if issubclass(stage, Source):
+    for name, stage in STAGES.items():
+        if issubclass(stage, Source) and name not in ON_A_BUILD:
             assert describe(stage(paths="a")) == describe(stage(paths=("b", "c")))
             newer = type(stage.__name__, (stage,), {"version": stage.version + 1})
             assert describe(newer(paths="a")) != describe(stage(paths="a"))
@@ -329,7 +329,7 @@ def test_an_assembly_depends_on_the_parts_alone(name: str, index: int, world: Wo
 
 def scored(world: World) -> pa.Table:
     """Return documents as they come to the sink of token shards."""
-    stage = world.stage("score", 0)
+    stage = world.stage("score_ngram", 0)
     return whole(opened(stage, world)(world.encoded))
 
 
