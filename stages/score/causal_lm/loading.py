@@ -129,7 +129,7 @@ def _model(files: Files, path: str, config: Any, dtype: torch.dtype) -> Any:  # 
     with _translated(path, "its weights cannot be loaded"), _quiet():
         model, info = AutoModelForCausalLM.from_pretrained(
             files.folder,
-            config=config if files.gguf is None else None,
+            config=config,
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
@@ -172,8 +172,8 @@ def _formula(model: Any, body: nn.Module, head: nn.Linear, path: str) -> tuple[f
     changed[-1] = ids[-1]
     if not torch.allclose(_traced(model, body, changed[None])[0][:-1], hidden[:-1], rtol=1e-3, atol=1e-5):
         raise InputError(
-            f"model {path!r}: what {type(model).__name__} says of a token depends on later ones: it is no decoder (but an encoder, "
-            "or is_decoder is not set); give a model that was trained to predict the next token"
+            f"model {path!r}: what {type(model).__name__} says of a token depends on later ones: it is no decoder "
+            "(but an encoder, or is_decoder is not set); give a model that was trained to predict the next token"
         )
     config = model.config.get_text_config(decoder=True)
     softcap = getattr(config, SOFTCAP, None)
@@ -196,13 +196,13 @@ def _scales(config: Any) -> Iterator[float]:  # noqa: ANN401
     yield 1.0
 
 
-@torch.inference_mode()
 def _traced(model: Any, body: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     """Return what the body gave in a forward pass of the whole model, float64 [tokens, d], and the logits [tokens, V]."""
     found: list[Tensor] = []
     handle = body.register_forward_hook(lambda _module, _inputs, output: found.append(output[0]))
     try:
-        logits = model(input_ids=ids, use_cache=False).logits
+        with torch.inference_mode():
+            logits = model(input_ids=ids, use_cache=False).logits
     finally:
         handle.remove()
     return found[-1][0].double(), logits[0].double()

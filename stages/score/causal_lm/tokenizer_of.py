@@ -63,7 +63,7 @@ def size_of(text: str, path: str) -> int:
         ids = list(pieces.values()) if isinstance(pieces, dict) else list(range(len(pieces)))
         added = [token["id"] for token in data.get("added_tokens") or [] if not token["special"]]
         special = {token["id"] for token in data.get("added_tokens") or [] if token["special"]}
-        return max([-1, *added, *(i for i in ids if i not in special)]) + 1
+        return int(max([-1, *added, *(i for i in ids if i not in special)])) + 1
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"model {path!r}: its {STANDARD} is none ({type(error).__name__}: {error})") from error
 
@@ -106,5 +106,6 @@ def _check_words(text: str, path: str) -> None:
     if words >= WORDS and found > len(SAMPLE) // 2:
         raise InputError(
             f"model {path!r}: the tokenizer that transformers makes of it splits {len(SAMPLE)} letters into {found} tokens, "
-            f"though {words} of its tokens are longer: it is not the model's own; put the model's {STANDARD} and safetensors in a folder"
+            f"though {words} of its tokens are longer: it is not the model's own; put the model's "
+            f"{STANDARD} and safetensors in a folder"
         )
