@@ -1,4 +1,5 @@
-"""The commands: `python -m jobs build | plan | stages | train-tokenizer | measure-tokenizer | report | explain`.
+"""The commands: `python -m jobs build | plan | stages | train-tokenizer | measure-tokenizer | train-reference | report |
+explain`.
 
 Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
 the store, 130 interrupted.
@@ -55,6 +56,12 @@ def _measure_tokenizer(arguments: argparse.Namespace) -> int:
     return run(Request(**asked | {"tokenizers": tuple(asked["tokenizers"])}), as_json=arguments.json)
 
 
+def _train_reference(arguments: argparse.Namespace) -> int:
+    from jobs.train_reference import run
+
+    return run(arguments.recipe)
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from jobs.report import run
 
@@ -98,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         "--page", default="build/measure-tokenizer.html", help="where the page goes (build/measure-tokenizer.html)"
     )
     added.add_argument("--json", action="store_true", help="print all figures instead")
+    added = command("train-reference", _train_reference, "train a model to score tokens with on documents of a build")
+    added.add_argument("recipe", help="the model's YAML")
     added = command("report", _report, "write the report of a build: where every document went")
     added.add_argument("build", help="a build's output folder, or one of its builds/<id>")
     added.add_argument("--json", action="store_true", help="print the ledger instead")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+Size = Literal["15m", "30m", "135m", "1b"]
 STD = 0.02  # of random weights
 
 
@@ -54,7 +55,7 @@ class Shape:
 
 # Named by all parameters: of the small ones with a vocabulary of 8,192, of 135m with SmolLM2's 49,152, of 1b with TinyLlama's
 # 32,000, whose shapes these two are.
-SIZES: Mapping[str, Shape] = {
+SIZES: Mapping[Size, Shape] = {
     "15m": Shape(hidden=384, layers=8, heads=6, kv_heads=2, intermediate=1024),
     "30m": Shape(hidden=512, layers=9, heads=8, kv_heads=4, intermediate=1408),
     "135m": Shape(hidden=576, layers=30, heads=9, kv_heads=3, intermediate=1536),
@@ -62,7 +63,7 @@ SIZES: Mapping[str, Shape] = {
 }
 
 
-def shape_of(size: str | Shape) -> Shape:
+def shape_of(size: Size | Shape) -> Shape:
     """Return the shape that a name stands for.
 
     Raises:
@@ -76,7 +77,7 @@ def shape_of(size: str | Shape) -> Shape:
 
 
 def make_llama(
-    size: str | Shape, vocab_size: int, *, length: int, seed: int, bos_id: int | None = None, eos_id: int | None = None
+    size: Size | Shape, vocab_size: int, *, length: int, seed: int, bos_id: int | None = None, eos_id: int | None = None
 ) -> Any:  # noqa: ANN401 - transformers is not typed here
     """Return a `transformers.LlamaForCausalLM` in float32 on the CPU: the same weights for the same arguments.
 
