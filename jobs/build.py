@@ -42,7 +42,7 @@ def engine_of(build: config.Build) -> Engine:
         # Ray takes two seconds to import; a local build need not wait.
         from pipeline.cluster import RayEngine
 
-        return RayEngine(run.workers, run.address, run.retries)
+        return RayEngine(run.workers, run.address, run.retries, run.pools)
     from pipeline.local import LocalEngine
 
     return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from jobs.yaml_nodes import Node, found, from_data, load_node, nothing, override
 from pipeline import schema
 from pipeline.errors import ConfigError, UserError
 from pipeline.plan import SLICES
+from pipeline.pool import PoolSize
 from pipeline.stage import Sink, Source, Stage
 from stages import STAGES
 
@@ -40,7 +41,8 @@ class Run:
     `on`: this process and its children, or Ray. `workers`: at most so many shards at once; null takes what there is.
     `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
-    pipeline's own number. `retries`: of a shard whose worker, node or store failed.
+    pipeline's own number. `retries`: of a shard whose worker, node or store failed. `pools`: on Ray, the processes of stages
+    that have their own, by the name of the stage.
     """
 
     on: Literal["local", "ray"] = "local"
@@ -50,6 +52,7 @@ class Run:
     address: str | None = None
     partitions: int | None = None
     retries: int = 4
+    pools: dict[str, PoolSize] = field(default_factory=dict)
 
     LEAST: ClassVar[Mapping[str, int]] = {"workers": 1, "batch_rows": 1, "partitions": 1, "retries": 0}
 
@@ -137,6 +140,9 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     run = build(Run, entries.get("run", nothing(root)), "run")
     name, output = (_text(entries[key], key) for key in ("name", "output"))
     _check(source, stages, known)
+    names = _different([each.name for each in stages])
+    pooled = [name for name, each in zip(names, stages, strict=True) if each.stage.pool]
+    _check_pools(run, entries.get("run", nothing(root)), pooled)
     _check_home(stages[-1], output, entries["output"])
     text = {
         "name": name,
@@ -151,7 +157,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
         output=output,
         source_name=source.name,
         source=source.stage,
-        stages=tuple(zip(_different([each.name for each in stages]), (each.stage for each in stages), strict=True)),
+        stages=tuple(zip(names, (each.stage for each in stages), strict=True)),
         run=run,
         text=text,
         places={SOURCE: source.place} | {i: each.place for i, each in enumerate(stages)},
@@ -161,6 +167,16 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
 def _different(names: Sequence[str]) -> list[str]:
     """Return the names with a number where one comes again, so that each stage has an account of its own."""
     return [f"{name}-{n}" if (n := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
+
+
+def _check_pools(run: Run, node: Node, pooled: Sequence[str]) -> None:
+    """Check that `run.pools` names stages of the build that have a pool."""
+    for name in run.pools:
+        if name not in pooled:
+            those = f"those that have one are {', '.join(pooled)}" if pooled else "none of this build has one"
+            entries = next(value for key, value in pairs(node, "run") if key.value == "pools")
+            where = next(key for key, _ in pairs(entries, "run.pools") if key.value == name)
+            raise ConfigError(f"run: 'pools' names {name!r}, no stage with a pool;{suggest(name, pooled)} {those}", place(where))
 
 
 def _top(root: Node, known: Mapping[str, type[Stage]]) -> dict[str, Node]:

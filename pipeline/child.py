@@ -3,6 +3,9 @@
 The parent (`Child`) sends tasks over a socket; the child (`serve`) runs them and tells, before each piece
 of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
 Only a document that was being worked on at `STRIKES` deaths is quarantined: processes also die for other reasons.
+
+The piece of work is a unit, or one table for a stage that has a pool (`pipeline/pool.py`). A unit in a child reaches such pools
+through its parent.
 """
 
 from __future__ import annotations
@@ -12,17 +15,24 @@ import dataclasses
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections import Counter
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from pipeline.errors import PipelineError, StoreError, StoreFull, UserError
-from pipeline.segment import Task, run_unit
+from pipeline.flow import Done, Pool
+from pipeline.pool import Answer, Call, open_alone, pack, run_call
+from pipeline.segment import Report, Task, opened, run_unit
 
 STRIKES = 3
 DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
@@ -36,14 +46,50 @@ class Failure:
     message: str
 
 
-def attempt(task: Task, report: Any = None) -> dict[str, Any] | Failure:  # noqa: ANN401
-    """Run a unit; return its manifest or why there is none.
+Ask = Callable[[pa.Buffer], Callable[[], Answer | Failure]]  # sends a packed table to a pool; the result waits for the reply
+Work = TypeVar("Work", Task, Call)
+
+
+class Ended(Exception):
+    """A pool cannot work for a unit; holds the Failure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """A `flow.Pool` that is reached through a function."""
+
+    ask: Ask
+    ahead: int
+
+    def submit(self, table: pa.Table) -> Callable[[], Done]:
+        """Send a table. What is returned raises Ended when there is no answer."""
+        wait = self.ask(pack(table))
+
+        def land() -> Done:
+            reply = wait()
+            if isinstance(reply, Failure):
+                raise Ended(reply)
+            return reply.done()
+
+        return land
+
+
+def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> Any | Failure:  # noqa: ANN401
+    """Run a unit or a call; return its manifest or its answer, or why there is none.
 
     Nothing is raised, so that whatever a runner sees raised is infrastructure.
     """
-    limit_memory(task.memory)
     try:
-        return run_unit(task, report)
+        if isinstance(work, Call):
+            # What a model takes is no document's doing: it is opened before the bound is set.
+            function = opened(work.stage, how=lambda: open_alone(work.stage))
+            limit_memory(work.memory)
+            return run_call(work, function, report)
+        limit_memory(work.memory)
+        return run_unit(work, report, pools)
+    except Ended as ended:
+        failure: Failure = ended.args[0]
+        return failure
     except StoreFull as error:
         return Failure("full", str(error))
     except StoreError as error:
@@ -83,9 +129,13 @@ class Closed(Exception):
 
 
 class Child:
-    """A worker process of this machine, started when needed and again after each death, until it is closed."""
+    """A worker process of this machine, started when needed and again after each death, until it is closed.
 
-    def __init__(self) -> None:
+    `pools` answer it when a unit there comes to a stage with a pool.
+    """
+
+    def __init__(self, pools: Mapping[str, Ask] | None = None) -> None:
+        self._pools = pools or {}
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
@@ -105,20 +155,23 @@ class Child:
         self._channel = Connection(ours.detach())
         return self._channel
 
-    def run(self, task: Task) -> dict[str, Any] | Failure:
-        """Run one task there. Raises Died; `at` then tells what it was doing."""
+    def run(self, work: Task | Call) -> Any | Failure:  # noqa: ANN401 - a manifest or an answer
+        """Do one piece of work there. Raises Died; `at` then tells what it was doing."""
         if self._closed:
             raise Closed
         channel = self._channel or self._start()
         self.at = (-1, "", None)
         try:
-            channel.send(task)
+            channel.send((work, tuple(self._pools)))
             while True:
                 kind, content = channel.recv()
                 if kind == "done":
-                    result: dict[str, Any] | Failure = content
-                    return result
-                self.at = content
+                    return content
+                if kind == "ask":
+                    name, table = content
+                    channel.send(self._pools[name](table)())
+                else:
+                    self.at = content
         except (EOFError, ConnectionError) as error:
             raise Died(self.stop()) from error
 
@@ -146,28 +199,28 @@ class Child:
         return status
 
 
-def run_isolated(child: Child, task: Task) -> dict[str, Any] | Failure:
-    """Run a unit in `child`, as often as it takes to find every document that kills it, and quarantine those.
+def run_isolated(child: Child, work: Work) -> Any | Failure:  # noqa: ANN401 - a manifest or an answer
+    """Do a piece of work in `child`, as often as it takes to find every document that kills it, and quarantine those.
 
-    Returns the manifest, or a Failure when it dies again and again outside of any document.
+    Returns the manifest or the answer, or a Failure when it dies again and again outside of any document.
     """
     strikes: Counter[str] = Counter()
     elsewhere: Counter[tuple[int, str]] = Counter()
     while True:
         try:
-            return child.run(task)
+            return child.run(work)
         except Died as died:
             number, stage, document = child.at
             kind = _kind(int(died.args[0]))
         if document is not None:
             strikes[document] += 1
             if strikes[document] >= STRIKES:
-                task = dataclasses.replace(task, poison={**task.poison, document: (stage, kind)})
+                work = dataclasses.replace(work, poison={**work.poison, document: (stage, kind)})
             continue
         elsewhere[number, stage] += 1
         if elsewhere[number, stage] >= DEATHS_AT_ONE_PLACE:
             return Failure("failed", f"the process was ended {DEATHS_AT_ONE_PLACE} times in {stage or 'opening'}: {kind}")
-        task = dataclasses.replace(task, careful=task.careful | {number})
+        work = dataclasses.replace(work, careful=work.careful | {number})
 
 
 def _kind(status: int) -> str:
@@ -177,10 +230,28 @@ def _kind(status: int) -> str:
 def serve(descriptor: int) -> None:
     """Serve tasks until the parent goes."""
     channel = Connection(descriptor)
+    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
 
     def report(number: int, stage: str, document: str | None) -> None:
         channel.send(("at", (number, stage, document)))
 
+    def relay(name: str) -> Ask:
+        def ask(table: pa.Buffer) -> Callable[[], Answer | Failure]:
+            channel.send(("ask", (name, table)))
+            return channel.recv
+
+        return ask
+
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            channel.send(("done", attempt(channel.recv(), report)))
+            work, names = channel.recv()
+            pools = {name: Elsewhere(relay(name), 1) for name in names}
+            channel.send(("done", attempt(work, report, pools)))
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """End this process at once when the other end of its channel closes: a model must not keep a device from its successor."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    poll.poll()
+    os._exit(1)

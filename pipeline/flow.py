@@ -2,16 +2,21 @@
 
 Reads the opened functions of stages; writes into a `Ledger` account per stage. This is the one place that catches whatever a
 stage may raise: a table that raises is halved until the document that raises stands alone, and that one is quarantined.
+
+What a stage makes of a table (`work_through`) and its account (`Flow`) are apart, so that the work of a stage with a pool can
+be done by other processes, on a bounded number of tables ahead, while the account is kept in the order of the tables.
 """
 
 from __future__ import annotations
 
+import collections
 import errno
 import json
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,20 +43,51 @@ LOST = pa.schema(
 )
 
 Watch = Callable[[str, str | None], None]
+Numbered = Iterator[tuple[int, pa.Table]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage made of one table.
+
+    `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (as `LOST`) has
+    the others. `error` is the first message of those that raised. The seconds are those of the process that worked.
+    """
+
+    table: pa.Table
+    lost: pa.Table
+    error: str | None = None
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+class Pool(Protocol):
+    """Processes that do the work of one room; at most `ahead` tables of a segment are with them at a time."""
+
+    @property
+    def ahead(self) -> int:
+        """Tables."""
+        ...
+
+    def submit(self, table: pa.Table) -> Callable[[], Done]:
+        """Send a table; return a function that waits for what became of it. Raises what ends the unit."""
+        ...
 
 
 @dataclass
 class Room:
     """One stage of the segment, opened: what it is called, its function, and its account.
 
-    A barrier has two rooms: `before`, where documents emit rows, and `after`, where they meet the verdicts or the model. The
-    stage at the segment's entry (a source, verdicts) and the sink have no work of their own here.
+    With a `pool` it has no function of its own. A barrier has two rooms: `before`, where documents emit rows, and `after`,
+    where they meet the verdicts or the model. The stage at the segment's entry (a source, verdicts) and the sink have no work of
+    their own here.
     """
 
     name: str
     stage: Stage
     work: Transform | None = None
     phase: Literal["whole", "before", "after"] = "whole"
+    pool: Pool | None = None
     tally: Tally = field(init=False)
     measures: dict[str, Measure] = field(default_factory=dict)
 
@@ -68,40 +104,131 @@ class Room:
 
 
 @dataclass
-class Flow:
-    """Takes tables through rooms.
+class _Trial:
+    """One stage's function on one table, with whatever it raises.
 
     `poison` names documents (by id) that killed a process in a room before: (room, error kind). `watch(room, id)` is told
     before each piece of work; with `careful` the pieces are single documents, so that it knows which one was the last.
+    """
+
+    name: str
+    stage: Stage
+    work: Transform
+    poison: Mapping[str, tuple[str, str]]
+    watch: Watch | None
+    careful: bool
+    lost: list[pa.Table] = field(default_factory=list)
+    error: str | None = None
+
+    def pieces(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Yield the results on all rows that do not raise, in order; the others are lost."""
+        if table.num_rows == 0:
+            return
+        if self.careful and table.num_rows > 1:
+            for row in range(table.num_rows):
+                yield from self.pieces(table.slice(row, 1))
+            return
+        if self.watch is not None:
+            self.watch(self.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
+        try:
+            result = self.work(table)
+        except PipelineError:
+            raise
+        except Exception as error:  # the boundary: a document must not stop a build
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise StoreFull(error.errno, f"no space left while {self.name} ran") from error
+            if table.num_rows > 1:
+                half = table.num_rows // 2
+                yield from self.pieces(table.slice(0, half))
+                yield from self.pieces(table.slice(half))
+                return
+            message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
+            self.error = self.error or message
+            self.lost.append(_lost(table, self.name, [type(error).__name__], [message]))
+            return
+        yield self.decided(result, table)
+
+    def decided(self, result: pa.Table | pa.Array, table: pa.Table) -> pa.Table:
+        """Return the stage's result as a table with its decisions in `drop` / `error`."""
+        if isinstance(self.stage, Filter):
+            assert len(result) == table.num_rows, f"{self.name}: {len(result)} reasons for {table.num_rows} documents"
+            return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
+        assert result.num_rows == table.num_rows, f"{self.name}: {result.num_rows} rows for {table.num_rows} documents"
+        return result
+
+    def without_poison(self, table: pa.Table) -> pa.Table:
+        """Lose the documents that killed a process here before; return the others."""
+        if not self.poison:
+            return table
+        kinds = [self.poison.get(name, ("", "")) for name in table.column("id").to_pylist()]
+        bad = [kind if where == self.name else None for where, kind in kinds]
+        if not any(bad):
+            return table
+        mask = pa.array([kind is not None for kind in bad])
+        found = [kind for kind in bad if kind is not None]
+        self.lost.append(_lost(table.filter(mask), self.name, found, [f"the process ended: {kind}" for kind in found]))
+        return table.filter(pc.invert(mask))
+
+
+def work_through(
+    name: str,
+    stage: Stage,
+    work: Transform,
+    table: pa.Table,
+    poison: Mapping[str, tuple[str, str]],
+    watch: Watch | None,
+    careful: bool,
+) -> Done:
+    """Return what an opened stage makes of a table; an empty one goes through the stage too, for its schema."""
+    trial = _Trial(name, stage, work, poison, watch, careful)
+    if table.num_rows == 0:
+        return Done(trial.decided(work(table), table), LOST.empty_table())
+    cpu, wall = time.process_time(), time.perf_counter()
+    table = trial.without_poison(table)
+    pieces = list(trial.pieces(table))
+    out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
+    seconds = (time.process_time() - cpu, time.perf_counter() - wall)
+    return Done(out, lost_table(trial.lost), trial.error, *seconds)
+
+
+@dataclass
+class Flow:
+    """Takes tables through rooms and keeps their accounts.
+
+    `poison`, `watch` and `careful` are those of `_Trial`, and no concern of rooms with a pool, which has its own. Tables have
+    numbers; what is lost is kept with that of its table.
     """
 
     rooms: Sequence[Room]
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     watch: Watch | None = None
     careful: bool = False
-    dropped: list[pa.Table] = field(default_factory=list)
-    quarantined: list[pa.Table] = field(default_factory=list)
     first_error: dict[str, str] = field(default_factory=dict)
+    elsewhere_s: float = 0.0  # CPU time of pools
+    _dropped: list[tuple[int, pa.Table]] = field(default_factory=list)
+    _quarantined: list[tuple[int, pa.Table]] = field(default_factory=list)
 
-    def run(self, table: pa.Table) -> pa.Table:
-        """Return what of `table` is left after all rooms."""
+    def stream(self, tables: Numbered) -> Iterator[pa.Table]:
+        """Yield what is left of each table after all rooms, in order, without the empty ones.
+
+        A table goes through all rooms before the next is taken from `tables`, but for rooms with a pool: before the first of
+        the tables that such a room has under way is waited for, others are taken and sent to it, up to its bound.
+        """
         for room in self.rooms:
-            table = self._pass(room, table)
-            if table.num_rows == 0:
-                break
-        return table
+            tables = self._through(room, tables) if room.pool is None else self._ahead(room, room.pool, tables)
+        return (table for _, table in tables)
 
     def schema(self, table: pa.Table) -> pa.Table:
         """Take an empty table through all rooms, uncounted, to learn the schema behind the last."""
         for room in self.rooms:
-            assert room.work is not None
-            table = undecided(self._decided(room, room.work(table), table))
+            done = room.pool.submit(table)() if room.pool is not None else self._work(room, table)
+            table = undecided(done.table)
         return table
 
-    def enter(self, room: Room, table: pa.Table) -> pa.Table:
+    def enter(self, room: Room, number: int, table: pa.Table) -> pa.Table:
         """Account for a table that carries the decisions of the entry's stage in `drop` and `error`; return the kept rows."""
         room.tally.entered += table.num_rows
-        return self._settle(room, table)
+        return self._settle(room, number, table)
 
     def finish(self) -> None:
         """Raise UnitFailed when a stage raised on everything it was given."""
@@ -111,67 +238,54 @@ class Flow:
                 raise UnitFailed(f"stage {room.name} raised on each of {raised} documents: {self.first_error[room.name]}")
             assert room.tally.balanced(), f"stage {room.name} lost documents: {room.tally.plain()}"
 
-    def _pass(self, room: Room, table: pa.Table) -> pa.Table:
-        room.tally.entered += table.num_rows
-        table = self._without_poison(room, table)
-        cpu, wall = time.process_time(), time.perf_counter()
-        pieces = list(self._guarded(room, table))
-        room.tally.cpu_s += time.process_time() - cpu
-        room.tally.wall_s += time.perf_counter() - wall
-        if not pieces:
-            return table.slice(0, 0)
-        return self._settle(room, pa.concat_tables(pieces))
+    def dropped(self) -> pa.Table:
+        """Return all rows dropped so far, as `LOST`, in the order of the tables."""
+        return lost_table([rows for _, rows in sorted(self._dropped, key=operator.itemgetter(0))])
 
-    def _guarded(self, room: Room, table: pa.Table) -> Iterator[pa.Table]:
-        """Yield the results on all rows that do not raise, in order; quarantine the others."""
-        if table.num_rows == 0:
-            return
-        if self.careful and table.num_rows > 1:
-            for row in range(table.num_rows):
-                yield from self._guarded(room, table.slice(row, 1))
-            return
+    def quarantined(self) -> pa.Table:
+        """Return all rows quarantined so far, as `LOST`, in the order of the tables."""
+        return lost_table([rows for _, rows in sorted(self._quarantined, key=operator.itemgetter(0))])
+
+    def _through(self, room: Room, tables: Numbered) -> Numbered:
+        for number, table in tables:
+            out = self._account(room, number, table, self._work(room, table))
+            if out.num_rows:
+                yield number, out
+
+    def _ahead(self, room: Room, pool: Pool, tables: Numbered) -> Numbered:
+        sent: collections.deque[tuple[int, pa.Table, Callable[[], Done]]] = collections.deque()
+        more = True
+        while more or sent:
+            while more and len(sent) < pool.ahead:
+                number, table = next(tables, (-1, None))
+                more = table is not None
+                if more:
+                    sent.append((number, table, pool.submit(table)))
+            if sent:
+                number, table, wait = sent.popleft()
+                done = wait()
+                self.elsewhere_s += done.cpu_s
+                out = self._account(room, number, table, done)
+                if out.num_rows:
+                    yield number, out
+
+    def _work(self, room: Room, table: pa.Table) -> Done:
         assert room.work is not None
-        if self.watch is not None:
-            self.watch(room.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
-        try:
-            result = room.work(table)
-        except PipelineError:
-            raise
-        except Exception as error:  # the boundary: a document must not stop a build
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise StoreFull(error.errno, f"no space left while {room.name} ran") from error
-            if table.num_rows > 1:
-                half = table.num_rows // 2
-                yield from self._guarded(room, table.slice(0, half))
-                yield from self._guarded(room, table.slice(half))
-                return
-            message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
-            self.first_error.setdefault(room.name, message)
-            self._quarantine(room.tally, table, [type(error).__name__], [message])
-            return
-        yield self._decided(room, result, table)
+        return work_through(room.name, room.stage, room.work, table, self.poison, self.watch, self.careful)
 
-    def _decided(self, room: Room, result: pa.Table | pa.Array, table: pa.Table) -> pa.Table:
-        """Return the stage's result as a table with its decisions in `drop` / `error`."""
-        if isinstance(room.stage, Filter):
-            assert len(result) == table.num_rows, f"{room.name}: {len(result)} reasons for {table.num_rows} documents"
-            return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
-        assert result.num_rows == table.num_rows, f"{room.name}: {result.num_rows} rows for {table.num_rows} documents"
-        return result
+    def _account(self, room: Room, number: int, table: pa.Table, done: Done) -> pa.Table:
+        """Count what became of a table; return the rows that are kept."""
+        room.tally.entered += table.num_rows
+        room.tally.cpu_s += done.cpu_s
+        room.tally.wall_s += done.wall_s
+        if done.error is not None:
+            self.first_error.setdefault(room.name, done.error)
+        if done.lost.num_rows:
+            self._quarantine(room.tally, number, done.lost)
+        # Without rows it may lack the stage's columns.
+        return self._settle(room, number, done.table) if done.table.num_rows else done.table
 
-    def _without_poison(self, room: Room, table: pa.Table) -> pa.Table:
-        if not self.poison or table.num_rows == 0:
-            return table
-        kinds = [self.poison.get(name, ("", "")) for name in table.column("id").to_pylist()]
-        bad = [kind if where == room.name else None for where, kind in kinds]
-        if not any(bad):
-            return table
-        mask = pa.array([kind is not None for kind in bad])
-        found = [kind for kind in bad if kind is not None]
-        self._quarantine(room.tally, table.filter(mask), found, [f"the process ended: {kind}" for kind in found])
-        return table.filter(pc.invert(mask))
-
-    def _settle(self, room: Room, table: pa.Table) -> pa.Table:
+    def _settle(self, room: Room, number: int, table: pa.Table) -> pa.Table:
         """Take out the rows that are decided on, count them, and return the others without the decision columns."""
         tally = room.tally
         if ERROR in table.column_names:
@@ -179,29 +293,30 @@ class Flow:
             if errors.null_count < len(errors):
                 bad = table.filter(pc.is_valid(errors)).drop_columns([n for n in (DROP, ERROR) if n in table.column_names])
                 messages = errors.drop_null().to_pylist()
-                self._quarantine(tally, bad, [message.split(":", 1)[0] for message in messages], messages)
+                kinds = [message.split(":", 1)[0] for message in messages]
+                self._quarantine(tally, number, _lost(bad, tally.stage, kinds, messages))
                 table = table.filter(pc.is_null(errors))
             table = table.drop_columns([ERROR])
         if DROP in table.column_names:
             reasons = table.column(DROP)
             if reasons.null_count < len(reasons):
-                self._drop(tally, table.filter(pc.is_valid(reasons)))
+                self._drop(tally, number, table.filter(pc.is_valid(reasons)))
                 table = table.filter(pc.is_null(reasons))
             table = table.drop_columns([DROP])
         tally.kept += table.num_rows
         room.measure(table)
         return table
 
-    def _drop(self, tally: Tally, rows: pa.Table) -> None:
+    def _drop(self, tally: Tally, number: int, rows: pa.Table) -> None:
         reasons = rows.column(DROP)
         for pair in pc.value_counts(reasons).to_pylist():
             tally.dropped[pair["values"]] += pair["counts"]
             tally.sample(pair["values"], rows.filter(pc.equal(reasons, pair["values"])))
-        self.dropped.append(_lost(rows, tally.stage, reasons.to_pylist(), _details(rows)))
+        self._dropped.append((number, _lost(rows, tally.stage, reasons.to_pylist(), _details(rows))))
 
-    def _quarantine(self, tally: Tally, rows: pa.Table, kinds: list[str], messages: list[str]) -> None:
-        tally.quarantined.update(kinds)
-        self.quarantined.append(_lost(rows, tally.stage, kinds, messages))
+    def _quarantine(self, tally: Tally, number: int, lost: pa.Table) -> None:
+        tally.quarantined.update(lost.column("reason").to_pylist())
+        self._quarantined.append((number, lost))
 
 
 def _details(rows: pa.Table) -> list[str]:
@@ -222,5 +337,5 @@ def _lost(rows: pa.Table, stage: str, reasons: Sequence[Any], details: Sequence[
 
 
 def lost_table(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return all rows of `dropped` or `quarantined` as one table."""
+    """Return tables of lost rows as one."""
     return pa.concat_tables(tables) if tables else LOST.empty_table()

@@ -54,6 +54,10 @@ class Spec:
         """Tell whether a stage in it wants a long-lived process."""
         return self.kind == "segment" and any(stage.actor for _, stage in (*self.stages, *([self.before] if self.before else [])))
 
+    def pools(self) -> tuple[Named, ...]:
+        """Return the stages that want a pool of processes of their own."""
+        return tuple(named for named in self.stages if self.kind == "segment" and named[1].pool)
+
 
 @dataclass(frozen=True)
 class Unit:

@@ -26,7 +26,7 @@ from pipeline.flow import Flow, Pool, Room, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
 from pipeline.schema import check, undecided
-from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Stage, Transform
+from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
 from pipeline.store import Store, open_store, sha256_file
 
 _OPENED: dict[str, Any] = {}  # what stages opened in this process, by fingerprint: models are opened once a worker
@@ -141,7 +141,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
 
     def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
         nonlocal number
-        for number, table in enumerate(tables):  # noqa: B007 - told to `report`
+        for number, table in enumerate(tables):
             flow.careful = number in task.careful
             kept = flow.enter(entry, number, table) if entry is not None else table
             if kept.num_rows:
@@ -206,6 +206,7 @@ def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
 def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
     assert task.spec.source is not None and task.unit.file is not None
     _, source = task.spec.source
+    assert isinstance(source, Source)
     at("source", None)
     expected = source.schema()
     yield expected.empty_table()

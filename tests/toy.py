@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,3 +204,28 @@ class Files(Sink):
         links = {f"lines-{i:05d}.jsonl": part.data for i, part in enumerate(parts)}
         manifest = json.dumps({"id": name, "files": sorted(links), "rows": sum(part.rows for part in parts)}).encode()
         return Assembly(name, links, {"manifest.json": manifest}, "manifest.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled(Upper):
+    """As `Upper`, and the norm of a walk of the text's bytes; in a pool of its own on Ray. Its `log` is told who opens it."""
+
+    log: str = ""
+    seconds: float = 0.0
+    pool: ClassVar[bool] = True
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {**super().adds(), "norm": pa.float64()}
+
+    def open(self) -> Transform:
+        upper = super().open()
+        if self.log:
+            Path(self.log, f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+        def work(docs: pa.Table) -> pa.Table:
+            walks = [np.cumsum(np.frombuffer(text.encode(), np.uint8), dtype=np.float64) for text in docs["text"].to_pylist()]
+            norms = [float(np.sqrt((walk * walk).sum())) for walk in walks]
+            time.sleep(self.seconds if len(docs) else 0)
+            return upper(docs).append_column("norm", pa.array(norms, pa.float64()))
+
+        return work
