@@ -27,7 +27,7 @@ def run(build: str, document: str | None, *, token: str | None) -> int:
     """Explain a document or a token; return the exit code."""
     if (document is None) == (token is None):
         raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")
-    located = locate(build)
+    located = locate(build, made=True)
     trace = Trace(located.store, located.record)
     if token is not None:
         print("\n".join(_token(trace, located, token)))

@@ -16,25 +16,35 @@ from pathlib import Path
 from typing import Any
 
 from jobs.report_page import faults, page
+from jobs.token_scores import token_scores
 from pipeline.errors import InputError
 from pipeline.store import Store, open_store
 from pipeline.store_local import LocalStore
 from pipeline.summary import summarize
 
 DONE, BROKEN = 0, 1
+ADDING = "sidecars"  # the last stage of such runs
 
 
 @dataclass(frozen=True)
 class Located:
-    """A finished run: its store, the output as a person typed it, and the run's record."""
+    """A finished run: its store, the output as a person typed it, the run's record, and the name of that in the store."""
 
     store: Store
     output: str
     record: dict[str, Any]
+    name: str
+
+    @property
+    def added(self) -> bool:
+        """Tell whether the run added columns to a build that was there."""
+        return bool([stage["stage"] for stage in self.record.get("stages", [])][-1:] == [ADDING])
 
 
-def locate(build: str) -> Located:
+def locate(build: str, *, made: bool = False) -> Located:
     """Find the run that `build` names: an output folder (its newest run), a `runs/*.json`, or a `builds/<id>` folder.
+
+    With `made` runs that only added columns to a build are passed over.
 
     Raises:
         InputError: there is no finished run; says where it was looked for and what is allowed.
@@ -53,8 +63,9 @@ def locate(build: str) -> Located:
             record = json.loads(store.read(name))
         except FileNotFoundError:
             continue
-        if wanted is None or record["build"] == wanted:
-            return Located(store, output, record)
+        found = Located(store, output, record, name)
+        if wanted in (None, record["build"]) and not (made and found.added):
+            return found
     looked = store.uri(names[0] if names else "runs/")
     raise InputError(
         f"{build!r}: no finished build there (looked in {looked!r}). Give the output folder of a build, one of its "
@@ -68,14 +79,14 @@ def _newest(store: Store) -> list[str]:
     return [f"runs/{name}" for name in sorted(names, reverse=True) if name.endswith(".json")]
 
 
-def write(store: Store, build: str, text: str) -> str:
-    """Put the page into the build's folder; return where a person finds it.
+def write(store: Store, build: str, text: str, page_name: str = "report") -> str:
+    """Put the page into the build's folder as `<page_name>.html`; return where a person finds it.
 
     A page is a view of a run, so on a local disk it replaces the one before. A remote store never overwrites: there
     another page of the same build gets its own name.
     """
     content = text.encode("utf-8", "replace")
-    name = f"builds/{build}/report.html"
+    name = f"builds/{build}/{page_name}.html"
     if isinstance(store, LocalStore):
         target = Path(store.root) / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +97,14 @@ def write(store: Store, build: str, text: str) -> str:
         finally:
             temporary.unlink(missing_ok=True)
     elif not store.put_new(name, content) and store.read(name) != content:
-        name = f"builds/{build}/report-{hashlib.sha256(content).hexdigest()[:8]}.html"
+        name = f"builds/{build}/{page_name}-{hashlib.sha256(content).hexdigest()[:8]}.html"
         store.put_new(name, content)
     return store.uri(name)
+
+
+def page_name(found: Located) -> str:
+    """Return the name of the page: `report`, with the time of the run where it added columns to the build."""
+    return f"report-{found.name.rpartition('/')[2].partition('-')[0]}" if found.added else "report"
 
 
 def run(build: str, *, as_json: bool = False) -> int:
@@ -98,7 +114,8 @@ def run(build: str, *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
     else:
-        path = write(found.store, summary["build"], page(summary, found.output))
+        scores = token_scores(found.store, found.record["manifest"])
+        path = write(found.store, summary["build"], page(summary, found.output, scores), page_name(found))
         print(f"report: {path}", file=sys.stderr)
     wrong = faults(summary)
     for line in wrong:

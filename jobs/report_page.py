@@ -15,6 +15,8 @@ from jobs import report_sections as sections
 from jobs.charts import lost, missing
 from jobs.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
 from jobs.report_sections import Summary, copy_button, losses, ratio, workers
+from jobs.score_sections import tokens as tokens_section
+from jobs.token_scores import TokenScores
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,19 +47,27 @@ def faults(summary: Summary) -> list[str]:
     return found
 
 
-def page(summary: Summary, output: str) -> str:
-    """Return the whole page; `output` is the build's output as a person types it in `python -m jobs explain`."""
+def page(summary: Summary, output: str, scores: TokenScores | None = None) -> str:
+    """Return the whole page.
+
+    Args:
+        summary: of the run.
+        output: the build's output as a person types it in `python -m jobs explain`.
+        scores: what its policies keep, where it has any.
+    """
     style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     title = f"{summary['name']} · {summary['build'][:12]} · gristmill"
     parts = [
         ("flow", "Flow", "Where the documents went", sections.flow(summary)),
         ("dropped", "Dropped", "What was dropped, and why", sections.samples(summary, output)),
         ("content", "Content", "What is in the build", sections.content(summary)),
+        ("tokens", "Tokens", "Which tokens are trained on", tokens_section(scores)),
         ("quarantine", "Quarantine", "What could not be processed", sections.quarantine(summary)),
         ("time", "Time", "Where the time went", sections.time(summary)),
         ("shards", "Shards", "What was written", sections.shards(summary)),
         ("lineage", "Lineage", "What it was made from", sections.lineage(summary)),
     ]
+    parts = [part for part in parts if part[-1] is not None]
     body = tag(
         "body",
         _bar(summary, [(name, short) for name, short, _, _ in parts]),

@@ -29,10 +29,10 @@ MEASURES = {
     "tokens": ("Length", "Tokens per document", "document"),
     "minhash_cluster_size": ("Duplicates", "Size of near-duplicate clusters", "document"),
     "exact_copies": ("Duplicates", "Copies of the same text", "document"),
-    "ref_loss": ("Scores", "Reference loss per token", "token"),
-    "excess": ("Scores", "Excess loss per token", "token"),
     "bucket": ("Scores", "Quality bucket", "document"),
 }
+# Per-token measures: what the column's name begins with → title; the model's or policy's name follows.
+TOKEN_MEASURES = {"ref_loss.": "Loss of {} per token", "entropy.": "Entropy of {} per token", "score.": "Score of {} per token"}
 GROUPS = ("Language", "Length", "Duplicates", "Scores", "Other measures")
 
 
@@ -132,14 +132,21 @@ def content(summary: Summary) -> Html:
     """Return a card for each measure, related ones next to each other, and the tokens by language."""
     cards: dict[str, list[Html]] = {group: [] for group in GROUPS}
     for key, measure in summary["measures"].items():
-        column = key.rpartition(".")[2]
-        group, title, noun = MEASURES.get(column, ("Other measures", column.replace("_", " ").capitalize(), "value"))
+        group, title, noun = _measured(key.partition(".")[2])
         cards[group].append(_card(title, key, measure, noun))
     tokens = _tokens_by_language(summary)
     if not any(cards.values()):
         return tokens or _empty("No stage of this build measures anything.")
     lead = "Measured on the documents that each stage kept. The dashed line is the median."
     return join(tag("p", lead, class_="lead"), tag("div", cards.values(), class_="cards"), tokens)
+
+
+def _measured(column: str) -> tuple[str, str, str]:
+    """Return the group, the title and what is counted of a column that is measured."""
+    for start, title in TOKEN_MEASURES.items():
+        if column.startswith(start):
+            return "Scores", title.format(column[len(start) :]), "token"
+    return MEASURES.get(column, ("Other measures", column.replace("_", " ").capitalize(), "value"))
 
 
 def _card(title: str, key: str, measure: Mapping[str, Any], noun: str) -> Html:
@@ -156,7 +163,7 @@ def _tokens_by_language(summary: Summary) -> Html | None:
     if not rows:
         return None
     total = sum(row["tokens"] for _, row in rows)
-    table = _table(
+    table = table_of(
         [{"language": name, **row} for name, row in rows],
         ("language", "", lambda r: tag("b", r["language"])),
         ("documents", "n", lambda r: data(r["documents"])),
@@ -183,7 +190,7 @@ def quarantine(summary: Summary) -> Html:
     if not count:
         return _empty("Nothing is in quarantine: no document raised an error, killed its worker or was unreadable.")
     lead = f"{plural(count, 'document')} could not be processed and are set aside with their address; they never stop a build."
-    table = _table(
+    table = table_of(
         rows,
         ("stage", "", lambda q: tag("b", q["stage"])),
         ("error", "long", lambda q: tag("code", q["error"])),
@@ -199,7 +206,7 @@ def time(summary: Summary) -> Html:
     stages, steps = summary["stages"], summary["steps"]
     cpu = sum(stage["cpu_s"] for stage in stages)
     most = max((stage["cpu_s"] for stage in stages), default=0)
-    by_stage = _table(
+    by_stage = table_of(
         stages,
         ("stage", "", lambda s: tag("b", s["stage"])),
         ("", "", lambda s: meter(s["cpu_s"], most, "time")),
@@ -210,7 +217,7 @@ def time(summary: Summary) -> Html:
         ("per CPU s", "n", lambda s: _rate(s["in"], s["cpu_s"])),
         ("per wall s", "n", lambda s: _rate(s["in"], s["wall_s"])),
     )
-    by_step = _table(
+    by_step = table_of(
         steps,
         ("step", "", lambda s: tag("b", s["name"])),
         ("kind", "", lambda s: s["kind"]),
@@ -271,13 +278,13 @@ def shards(summary: Summary) -> Html:
     written = f"{plural(len(every), 'shard')}, {size(sum(s['bytes'] for s in every))}"
     held = plural(sum(s["documents"] for s in every), "document")
     lead = tag("p", f"{written}: {held}", f" and {plural(tokens, 'token')}." if tokens else ".", class_="lead")
-    return join(lead, _table(every[:ROWS_SHOWN], *columns), _more(min(len(every), ROWS_SHOWN), len(every), "shards"))
+    return join(lead, table_of(every[:ROWS_SHOWN], *columns), _more(min(len(every), ROWS_SHOWN), len(every), "shards"))
 
 
 def lineage(summary: Summary) -> Html:
     """Return the inputs, and the stages with their versions and parameters."""
     inputs = summary["inputs"]
-    files = _table(
+    files = table_of(
         inputs[:ROWS_SHOWN],
         ("input", "", lambda i: tag("b", i["name"])),
         ("size", "n", lambda i: data(i["bytes"], size(i["bytes"]))),
@@ -323,7 +330,8 @@ def losses(summary: Summary) -> tuple[int, int]:
     return sum(d for d, _ in pairs), sum(q for _, q in pairs)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], *columns: Column) -> Html:
+def table_of(rows: Sequence[Mapping[str, Any]], *columns: Column) -> Html:
+    """Return a table of the rows: a heading and a cell of each for each column."""
     head = tag("tr", [tag("th", name, class_=kind or None, scope="col") for name, kind, _ in columns])
     body = [tag("tr", [tag("td", cell(row), class_=kind or None) for _, kind, cell in columns]) for row in rows]
     return tag("div", tag("table", tag("thead", head), tag("tbody", body)), class_="table", tabindex="0")
