@@ -11,7 +11,9 @@ from stages.dedup.minhash import DedupMinhash
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
+from stages.score.lm import ScoreLm
 from stages.score.ngram import ScoreNgram
+from stages.score.select import Select
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from stages.sink.sidecars import Sidecars
@@ -38,6 +40,8 @@ STAGES: dict[str, type[Stage]] = {
     "dedup_minhash": DedupMinhash,
     "encode": Encode,
     "score_ngram": ScoreNgram,
+    "score_lm": ScoreLm,
+    "select": Select,
     "shards": Shards,
     "documents": Documents,
     "sidecars": Sidecars,

@@ -3,13 +3,13 @@
 Reads scores, gives counts by bin; a cut says which bins are selected and which part of the bin at the edge.
 
 Bins do not depend on the data: a bin is the sign, the exponent and 12 bits of the mantissa of a float32, so 4096 bins from any
-power of two to the next, from 2^-24 to 2^20; what is smaller or larger is in the bins at the ends. They are finer than float16, so
-scores that are one loss as it is stored are never in one bin unless they are equal. Counts are whole numbers: histograms of parts
-added up in any order are that of the whole.
+power of two to the next, from 2^-24 to 2^20; what is smaller or larger is in the bins at the ends. They are finer than float16:
+scores that are one loss as it is stored are never in one bin unless they are equal. Counts are whole numbers: histograms of
+parts added up in any order are that of the whole.
 
-The edge: all bins beyond the cut are selected, and of those tokens whose score is in the cut's bin such a part that the share comes
-out, see `selection_kernels.above`. So equal scores, however many, do not move the share; the `error` of a cut is how much of the
-whole lies in its bin, that is, about which tokens the cut cannot tell which is better.
+The edge: all bins beyond the cut are selected, and of those tokens whose score is in the cut's bin such a part that the share
+comes out, see `selection_kernels.above`. So equal scores, however many, do not move the share; the `error` of a cut is how much
+of the whole lies in its bin: the tokens of which the cut does not know which are better.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ EMPTY = np.zeros(0, np.int32)
 class Histogram:
     """Counts by bin.
 
-    `bins`: int32 [bins], ascending, those that have tokens. `counts`: int64 [bins, 4]: tokens, their bytes, and tokens and bytes of
-    those that passed all tests that were decided already.
+    `bins`: int32 [bins], ascending, those that have tokens. `counts`: int64 [bins, 4]: tokens, their bytes, and tokens and bytes
+    of those that passed all gates that were decided already.
     """
 
     bins: npt.NDArray[np.int32]
@@ -73,7 +73,7 @@ def bins_of(scores: Singles) -> npt.NDArray[np.int32]:
 
 
 def worst_of(bin: int) -> float:
-    """Return the lowest score that is in a bin, for bins above 0 the next float32 towards 0 is in another."""
+    """Return the lowest score that is in a bin."""
     if bin >= 0:
         return 0.0 if bin == 0 else float(np.array((bin - 1 + kernels.BASE) << kernels.DROPPED, np.int32).view(np.float32))
     highest = np.array(((-bin + kernels.BASE) << kernels.DROPPED) - 1, np.int32).view(np.float32)
@@ -124,7 +124,6 @@ def cut_of(histogram: Histogram, keep: float, unit: Unit, direction: Direction) 
     high = direction == "high"
     bins, counts = (histogram.bins[::-1], histogram.counts[::-1]) if high else (histogram.bins, histogram.counts)
     total = _pair(histogram.counts.sum(axis=0), TOKENS)
-    # Without lengths there are no bytes, and nothing but tokens to take a share of.
     mass = counts[:, BYTES if unit == "bytes" else TOKENS]
     whole = int(mass.sum())
     if whole == 0:

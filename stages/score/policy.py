@@ -2,10 +2,10 @@
 
 Reads and writes nothing; `selection.py` does what these say, `schemes.py` has policies of papers by name.
 
-    signals (nll, entropy of named models) → score of a token → tests → selected, or a weight
+    signals (nll, entropy of named models) → score of a token → gates → selected, or a weight
 
-A policy is one test, or several that a token must all pass: a cap beside the ranking, the members of `all_of`. Each test looks at
-all candidates by itself, none at what another leaves: with two tests less than each one's share remains. A candidate is a token
+A policy is one gate, or several that a token must all pass: a cap beside the ranking, the members of `all_of`. Each gate looks at
+all candidates by itself, none at what another leaves: with two gates less than each one's share remains. A candidate is a token
 with every signal that the policy names; a token without one (NaN) is never selected and counts towards no share.
 """
 
@@ -77,15 +77,15 @@ class Cap:
 class Policy:
     """How tokens are ranked and which are selected.
 
-    `score`: its terms are added up; `per: byte` divides the sum by the bytes of the token (1 for one that spells nothing), without
-    which long tokens rank as hard for their length. `direction`: which end is worth training on.
+    `score`: its terms are added up; `per: byte` divides the sum by the bytes of the token (1 for one that spells nothing),
+    without which long tokens rank as hard for their length. `direction`: which end is worth training on.
     `keep`: the share of candidates that is selected, of their tokens or bytes (`unit`); or `threshold`: high takes scores above
     it, low those at most it. Equal scores at the edge of a share: some of them, so many as make up the share.
     `soft`: weights instead of a mask: 1 / (1 + exp(−(score − t) / soft)) with t the threshold, or the score at the edge of the
     share; for `low` the sign is turned. So `soft` is in nats (a byte), and as it goes to 0 the weights become the mask.
     `scope`: what a share is of: all tokens of the build (`global`), those of one input file (`shard`), of one `document`, or of a
     `sequence`: consecutive `sequence_tokens` tokens of a document, from its first one on; the last piece may be shorter.
-    `cap`: another test, see there. `all_of`: policies that a token must all pass (weights are multiplied), instead of a score.
+    `cap`: another gate, see there. `all_of`: policies that a token must all pass (weights are multiplied), instead of a score.
     `online`: selects nothing: the score is what a trainer subtracts from the loss of its model before it keeps the highest
     `keep` of a batch (Rho-1); both are recorded for the reader.
     """
@@ -155,14 +155,14 @@ class Policy:
             if member.all_of or member.online:
                 raise ValueError("all_of has a member with all_of or online; its members are policies with a score that select")
 
-    def tests(self) -> tuple[Test, ...]:
-        """Return the tests that a token must pass: of a score the ranking first, then its cap."""
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the gates that a token must pass: of a score the ranking first, then its cap."""
         if self.all_of:
-            return tuple(test for member in self.all_of for test in member.tests()) + self._caps()
+            return tuple(gate for member in self.all_of for gate in member.gates()) + self._caps()
         if self.online:
             return ()
         assert self.direction is not None
-        rank = Test(
+        rank = Gate(
             self.score,
             self.per,
             self.direction,
@@ -175,32 +175,32 @@ class Policy:
         )
         return (rank, *self._caps())
 
-    def _caps(self) -> tuple[Test, ...]:
+    def _caps(self) -> tuple[Gate, ...]:
         if self.cap is None:
             return ()
         term = (Term(model=self.cap.model, signal=self.cap.signal),)
-        limit = (self.cap.quantile, "tokens", self.cap.value, None)
-        return (Test(term, "token", "low", *limit, self.scope, self.sequence_tokens),)
+        cap = self.cap
+        return (Gate(term, "token", "low", cap.quantile, "tokens", cap.value, None, self.scope, self.sequence_tokens),)
 
     def terms(self) -> tuple[Term, ...]:
         """Return every signal that is needed, each once."""
-        found = [*self.score, *(term for test in self.tests() for term in test.score)]
+        found = [*self.score, *(term for gate in self.gates() for term in gate.score)]
         return tuple({(term.model, term.signal): term for term in found}.values())
 
     @property
     def weighs(self) -> bool:
         """Tell whether it gives weights instead of a mask."""
-        return any(test.soft is not None for test in self.tests())
+        return any(gate.soft is not None for gate in self.gates())
 
     @property
     def needs_bytes(self) -> bool:
         """Tell whether it asks for the bytes of tokens."""
-        return self.per == "byte" or any(test.per == "byte" or test.unit == "bytes" for test in self.tests())
+        return self.per == "byte" or any(gate.per == "byte" or gate.unit == "bytes" for gate in self.gates())
 
 
 @dataclass(frozen=True)
-class Test:
-    """One test of a policy; the attributes are those of `Policy`."""
+class Gate:
+    """One gate of a policy; the attributes are those of `Policy`."""
 
     score: tuple[Term, ...]
     per: Per

@@ -38,9 +38,9 @@ def rho1_offline(
 def self_reference(
     *, model: str, keep: float = 0.7, unit: Unit = "tokens", per: Per = "token", scope: Scope = "global"
 ) -> Policy:
-    """Rho-1's selection by the reference alone (arXiv 2404.07965, section 3.4): low loss and low entropy.
+    """Rho-1's selection by the reference alone (arXiv 2404.07965): low loss and low entropy.
 
-    Each of the two keeps 70%, from all tokens by itself; a token must be in both. Low loss alone did worse than no selection.
+    Each of the two keeps 70%, from all tokens by itself; a token must be in both. Half of them by loss alone did worse than all.
     """
     members = (
         Policy(score=(Term(model=model, signal=signal),), direction="low", per=per, keep=keep, unit=unit, scope=scope)
@@ -92,8 +92,8 @@ def contrast(
 ) -> Policy:
     """Contrast of two models, as cDPO finds critical tokens (Lin et al. 2024, arXiv 2411.19943).
 
-    (1 + β) · loss of `positive` − β · loss of `negative`, models of right and of wrong trajectories: high are the critical tokens,
-    which the negative model is likely to say and the positive is not. So `low` leaves these out, `high` takes them alone.
+    (1 + β) · loss of `positive` − β · loss of `negative`, models of right and of wrong trajectories: high are the critical
+    tokens, which the negative model is likely to say and the positive is not. So `low` leaves these out, `high` takes them.
     """
     score = (Term(model=positive, weight=1.0 + beta), Term(model=negative, weight=-beta))
     return Policy(score=score, direction=direction, per=per, keep=keep, unit=unit, scope=scope)

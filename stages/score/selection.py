@@ -1,6 +1,6 @@
 """From what models say of tokens to what a policy selects: pure functions on flat arrays.
 
-    signals of tokens → scores of each test → histograms (of the tests whose share is of many documents) → cuts → mask or weights
+    signals of tokens → scores of each gate → histograms (of the gates whose share is of many documents) → cuts → mask or weights
 
 `judge` does it all for tokens that are in memory; the stage `select` counts histograms in one pass and applies cuts in another.
 Arrays are flat, one document after the other; `bounds`, int64 [documents + 1], says where documents begin.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from stages.score import histogram
 from stages.score import selection_kernels as kernels
 from stages.score.histogram import EMPTY, Cut, Histogram
-from stages.score.policy import Policy, Test
+from stages.score.policy import Gate, Policy
 
 Singles = npt.NDArray[np.float32]
 Marks = npt.NDArray[np.bool_]
@@ -50,33 +50,34 @@ class Judged:
     """What a policy makes of tokens.
 
     `selected`: bool [tokens]; of a soft policy, where its weight is at least a half. `weight`: float32 [tokens], None of a policy
-    that gives a mask. `candidates`: bool [tokens], which had all signals.
+    that gives a mask. `candidates`: bool [tokens], which had all signals. `scores`: of each gate, see `scores_of`.
     """
 
     selected: Marks
     weight: Singles | None
     candidates: Marks
+    scores: list[Singles]
 
 
-def scores_of(test: Test | Policy, tokens: Tokens) -> Singles:
+def scores_of(gate: Gate | Policy, tokens: Tokens) -> Singles:
     """Return the score of each token: float32, nats or nats a byte, NaN where a signal is missing.
 
     The terms are added in float64, in their order, whatever type the signals have.
     """
     size = int(tokens.bounds[-1])
     total = np.zeros(size, np.float64)
-    for term in test.score:
+    for term in gate.score:
         total += term.weight * tokens.signals[term.model, term.signal].astype(np.float64)
-    if test.per == "byte":
+    if gate.per == "byte":
         assert tokens.lengths is not None, "a score per byte needs the lengths of the tokens"
         total /= np.maximum(tokens.lengths, 1)
     with np.errstate(over="ignore"):
         return total.astype(np.float32)
 
 
-def scores_of_tests(policy: Policy, tokens: Tokens) -> tuple[list[Singles], Marks]:
-    """Return the scores of each test, and which tokens are candidates: those with all of them."""
-    scores = [scores_of(test, tokens) for test in policy.tests()]
+def scores_of_gates(policy: Policy, tokens: Tokens) -> tuple[list[Singles], Marks]:
+    """Return the scores of each gate, and which tokens are candidates: those with all of them."""
+    scores = [scores_of(gate, tokens) for gate in policy.gates()]
     candidates = np.ones(int(tokens.bounds[-1]), np.bool_)
     for each in scores:
         candidates &= ~np.isnan(each)
@@ -84,17 +85,17 @@ def scores_of_tests(policy: Policy, tokens: Tokens) -> tuple[list[Singles], Mark
 
 
 def decided(policy: Policy, tokens: Tokens, scores: Sequence[Singles], candidates: Marks) -> Marks:
-    """Return which candidates pass all tests that need no cut: thresholds, and shares of a document or less."""
+    """Return which candidates pass all gates that need no cut: thresholds, and shares of a document or less."""
     passed = candidates.copy()
-    for test, score in zip(policy.tests(), scores, strict=True):
-        if not test.pooled:
-            passed &= _decide(test, tokens, score, candidates)[0]
+    for gate, score in zip(policy.gates(), scores, strict=True):
+        if not gate.pooled:
+            passed &= _decide(gate, tokens, score, candidates)[0]
     return passed
 
 
-def count(test: Test, tokens: Tokens, score: Singles, candidates: Marks, passed: Marks) -> dict[int, Histogram]:
-    """Return the histogram of a test whose share is of many documents, by group: `ALL`, or the shard."""
-    if test.scope == "global":
+def count(gate: Gate, tokens: Tokens, score: Singles, candidates: Marks, passed: Marks) -> dict[int, Histogram]:
+    """Return the histogram of a gate whose share is of many documents, by group: `ALL`, or the shard."""
+    if gate.scope == "global":
         return {ALL: histogram.count(score, candidates, tokens.lengths, passed)}
     found = {}
     for shard, places in _by_shard(tokens):
@@ -109,61 +110,61 @@ def select_of(policy: Policy, tokens: Tokens, cuts: Sequence[Mapping[int, Cut] |
     Args:
         policy: not `online`.
         tokens: some documents.
-        cuts: for each of `policy.tests()` its cut by group (see `count`); None for those that need none.
+        cuts: for each of `policy.gates()` its cut by group (see `count`); None for those that need none.
     """
-    scores, candidates = scores_of_tests(policy, tokens)
+    scores, candidates = scores_of_gates(policy, tokens)
     selected = candidates.copy()
     weight = candidates.astype(np.float32) if policy.weighs else None
-    for test, score, cut in zip(policy.tests(), scores, cuts, strict=True):
+    for gate, score, cut in zip(policy.gates(), scores, cuts, strict=True):
         if cut is None:
-            passed, edges = _decide(test, tokens, score, candidates)
+            passed, edges = _decide(gate, tokens, score, candidates)
         else:
-            passed, edges = _cut(test, tokens, score, candidates, cut)
+            passed, edges = _cut(gate, tokens, score, candidates, cut)
         selected &= passed
         if weight is not None:
-            weight *= passed if test.soft is None else _soft(test, score, edges)
+            weight *= passed if gate.soft is None else _soft(gate, score, edges)
     if weight is not None:
         weight[~candidates] = 0.0
-    return Judged(selected, weight, candidates)
+    return Judged(selected, weight, candidates, scores)
 
 
 def judge(policy: Policy, tokens: Tokens) -> Judged:
     """Return what a policy selects of tokens that are all there is: its shares are of these."""
-    scores, candidates = scores_of_tests(policy, tokens)
+    scores, candidates = scores_of_gates(policy, tokens)
     cuts: list[Mapping[int, Cut] | None] = []
-    for test, score in zip(policy.tests(), scores, strict=True):
-        if not test.pooled:
+    for gate, score in zip(policy.gates(), scores, strict=True):
+        if not gate.pooled:
             cuts.append(None)
             continue
-        assert test.keep is not None
-        groups = count(test, tokens, score, candidates, candidates)
-        cuts.append({group: histogram.cut_of(each, test.keep, test.unit, test.direction) for group, each in groups.items()})
+        assert gate.keep is not None
+        groups = count(gate, tokens, score, candidates, candidates)
+        cuts.append({group: histogram.cut_of(each, gate.keep, gate.unit, gate.direction) for group, each in groups.items()})
     return select_of(policy, tokens, cuts)
 
 
-def _decide(test: Test, tokens: Tokens, score: Singles, candidates: Marks) -> tuple[Marks, npt.NDArray[np.float64]]:
-    """Return which candidates pass a test that needs no cut, and the score at the edge for each token (or for all)."""
-    if test.threshold is not None:
+def _decide(gate: Gate, tokens: Tokens, score: Singles, candidates: Marks) -> tuple[Marks, npt.NDArray[np.float64]]:
+    """Return which candidates pass a gate that needs no cut, and the score at the edge for each token (or for all)."""
+    if gate.threshold is not None:
         wide = score.astype(np.float64)  # the limit is compared as it is written
-        return candidates & (wide > test.threshold if test.direction == "high" else wide <= test.threshold), _one(test.threshold)
-    return _share_of_groups(test, tokens, score, candidates)
+        return candidates & (wide > gate.threshold if gate.direction == "high" else wide <= gate.threshold), _one(gate.threshold)
+    return _share_of_groups(gate, tokens, score, candidates)
 
 
-def _share_of_groups(test: Test, tokens: Tokens, score: Singles, candidates: Marks) -> tuple[Marks, npt.NDArray[np.float64]]:
+def _share_of_groups(gate: Gate, tokens: Tokens, score: Singles, candidates: Marks) -> tuple[Marks, npt.NDArray[np.float64]]:
     """Return the best of each document or sequence, and the score at the edge for each token."""
-    assert test.keep is not None
-    bounds = tokens.bounds if test.sequence_tokens is None else pieces(tokens.bounds, test.sequence_tokens)
+    assert gate.keep is not None
+    bounds = tokens.bounds if gate.sequence_tokens is None else pieces(tokens.bounds, gate.sequence_tokens)
     lengths = EMPTY
-    if test.unit == "bytes":
+    if gate.unit == "bytes":
         assert tokens.lengths is not None, "a share of bytes needs the lengths of the tokens"
         lengths = tokens.lengths
     groups = np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds))
     totals = np.empty(len(bounds) - 1, np.int64)
     kernels.totals(candidates, lengths, bounds, totals)
-    share = Fraction(repr(float(test.keep)))  # exact, on the decimal as it is written
+    share = Fraction(repr(float(gate.keep)))  # exact, on the decimal as it is written
     doubled = np.array([2 * share.numerator * total // share.denominator for total in totals.tolist()], np.int64)
     ranked = np.empty(len(score), np.uint64)
-    written = kernels.keys(score.view(np.int32), candidates, test.direction == "high", ranked)
+    written = kernels.keys(score.view(np.int32), candidates, gate.direction == "high", ranked)
     ranked = np.sort(ranked[:written])
     passed, edges = np.zeros(len(score), np.bool_), np.full(len(totals), -1, np.int32)
     kernels.take(ranked, groups, lengths, doubled, np.zeros(len(totals), np.int64), passed, edges)
@@ -172,23 +173,23 @@ def _share_of_groups(test: Test, tokens: Tokens, score: Singles, candidates: Mar
 
 
 def _cut(
-    test: Test, tokens: Tokens, score: Singles, candidates: Marks, cuts: Mapping[int, Cut]
+    gate: Gate, tokens: Tokens, score: Singles, candidates: Marks, cuts: Mapping[int, Cut]
 ) -> tuple[Marks, npt.NDArray[np.float64]]:
     """Return which candidates are beyond the cut of their group, and the score at the edge for each token."""
     documents = len(tokens.bounds) - 1
-    if test.scope == "global":
+    if gate.scope == "global":
         own = [cuts[ALL]] * documents
     else:
         assert tokens.shards is not None, "a share of a shard needs the shards of the documents"
         own = [cuts[shard] for shard in tokens.shards.tolist()]
     out = np.empty(len(score), np.bool_)
-    lengths = tokens.lengths if test.unit == "bytes" else None
+    lengths = tokens.lengths if gate.unit == "bytes" else None
     kernels.above(
         score.view(np.int32),
         candidates,
         EMPTY if lengths is None else lengths,
         tokens.bounds,
-        test.direction == "high",
+        gate.direction == "high",
         np.array([cut.bin for cut in own], np.int64),
         np.array([cut.part for cut in own], np.float64),
         tokens.starts,
@@ -198,10 +199,10 @@ def _cut(
     return out, np.repeat(edges, np.diff(tokens.bounds))
 
 
-def _soft(test: Test, score: Singles, edges: npt.NDArray[np.float64]) -> Singles:
+def _soft(gate: Gate, score: Singles, edges: npt.NDArray[np.float64]) -> Singles:
     """Return the weights: 1 / (1 + exp(−(score − edge) / soft)), by tanh, which has no overflow."""
-    assert test.soft is not None
-    half = 0.5 / test.soft if test.direction == "high" else -0.5 / test.soft
+    assert gate.soft is not None
+    half = 0.5 / gate.soft if gate.direction == "high" else -0.5 / gate.soft
     with np.errstate(invalid="ignore", over="ignore"):
         return (0.5 + 0.5 * np.tanh((score.astype(np.float64) - edges) * half)).astype(np.float32)
 

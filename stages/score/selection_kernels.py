@@ -28,8 +28,11 @@ LOW_32 = np.uint64(2**32 - 1)
 @inner
 def _bin(bits: np.int32) -> np.int64:
     """Return the bin of a score from the bits of a float32, NaN left aside."""
-    size = np.int64(bits & 0x7FFFFFFF) >> DROPPED
-    number = min(max(size - BASE + 1, 0), MOST)
+    number = (np.int64(bits & 0x7FFFFFFF) >> DROPPED) - BASE + 1
+    if number < 0:
+        return np.int64(0)
+    if number > MOST:
+        number = np.int64(MOST)
     return -number if bits < 0 else number
 
 
@@ -120,7 +123,7 @@ def totals(counted: Marks, lengths: Bits, bounds: Ints, out: Ints) -> None:
 
 @outer
 def keys(bits: Bits, counted: Marks, high: bool, out: Words) -> int:
-    """Write a key for each counted token: in their order, the best come first, equal ones in the order of tokens; return how many."""
+    """Write a key for each counted token, and return how many: by them the best come first, equal ones in their order."""
     written = 0
     for at in range(bits.size):
         if not counted[at]:

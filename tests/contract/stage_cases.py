@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,10 +18,17 @@ from stages import STAGES
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
+from stages.score.causal_lm.parameters import CausalLm
 from stages.score.ngram import Curated, Ngram
+from stages.score.ngram_file import NgramFile
+from stages.score.policy import Cap, Policy, Term
+from stages.score.schemes import Scheme
+from stages.score.select import Select
 from stages.tokenizer.encode import Encode
+from tests.stages.score import tiny_models
 
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
+TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024)
 
 
 ON_A_BUILD = ("tokens", "sidecars")
@@ -140,6 +149,32 @@ CASES: dict[str, Case] = {
         ],
         one_each(models={"base": Ngram(order=4)}, folds=1),
     ),
+    "select": Case(
+        [
+            {"policies": {"low": Policy(score=(Term(model="a"),), direction="low", keep=0.5)}},
+            {
+                "policies": {
+                    "excess": Scheme(scheme="rho1_offline", base="b", reference="a", keep=0.6, unit="bytes", per="byte"),
+                    "both": Scheme(scheme="self_reference", model="a", scope="shard"),
+                    "hard": Scheme(scheme="eslm", model="b", cap=Cap(model="a", quantile=0.9)),
+                    "soft": Policy(score=(Term(model="b"),), direction="high", keep=0.4, soft=0.5, scope="document"),
+                    "pieces": Policy(score=(Term(model="a"),), direction="low", keep=0.3, scope="sequence", sequence_tokens=9),
+                    "online": Scheme(scheme="rho1", reference="a"),
+                },
+                "tokenizer": TOKENIZER,
+            },
+        ],
+        one_each(
+            policies={"low": Policy(score=(Term(model="a"),), direction="low", keep=0.4)}, tokenizer=TOKENIZER, scores=False
+        ),
+    ),
+    "score_lm": Case(
+        [
+            {"name": "tiny", "model": TINY, "tokenizer": TOKENIZER},
+            {"name": "3-gram", "model": NgramFile(ngram_file="<an n-gram model>")},
+        ],
+        one_each(name="other", model=dataclasses.replace(TINY, overlap=8), tokenizer=OTHER_TOKENIZER),
+    ),
     "shards": Case(
         [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],
         one_each(tokens_per_shard=1, columns=("url",), zst_copies=True),
@@ -189,11 +224,13 @@ class World:
         named = Language(min_score=0.0).open()(texts).drop_columns(["drop"])
         encoded = Encode(tokenizer=str(tokenizer)).open()(named).drop_columns(["drop"])
         files = {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
+        files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
+        files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
         return World(whole(with_odd(pages)), whole(texts), whole(named), whole(encoded), files)
 
     def make(self, name: str, parameters: Mapping[str, Any]) -> Stage:
         given = {"paths": "nowhere"} if name in ("warc", "jsonl", "parquet", "text") else {}
-        values = {key: self.files.get(value, value) if isinstance(value, str) else value for key, value in parameters.items()}
+        values = {key: filled(value, self.files) for key, value in parameters.items()}
         return STAGES[name](**given, **values)
 
     def stage(self, name: str, index: int) -> Stage:
@@ -205,7 +242,29 @@ class World:
             return self.pages
         if isinstance(stage, Filter | C4Quality):
             return self.named
+        if isinstance(stage, Select):
+            return with_signals(self.encoded)
         return self.encoded if "input_ids" in stage.needs() else self.texts
+
+
+def with_signals(docs: pa.Table) -> pa.Table:
+    """Return the documents with columns as two models give them: many equal values, and tokens without."""
+    ids = docs["input_ids"].combine_chunks()
+    flat = ids.values.to_numpy().astype(np.int64)
+    firsts = ids.offsets.to_numpy()[:-1][ids.value_lengths().to_numpy() > 0]
+    for name, factor, modulus in (("ref_loss.a", 31, 23), ("ref_loss.b", 17, 41), ("entropy.a", 13, 5)):
+        values = ((flat * factor) % modulus / 4).astype(np.float16)
+        values[firsts] = np.nan
+        values[flat % 97 == 5] = np.nan
+        docs = docs.append_column(name, pa.ListArray.from_arrays(ids.offsets, pa.array(values)))
+    return docs
+
+
+def filled(value: Any, files: Mapping[str, str]) -> Any:
+    """Return a parameter with real files for the names that stand for them."""
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **{f.name: filled(getattr(value, f.name), files) for f in dataclasses.fields(value)})
+    return files.get(value, value) if isinstance(value, str) else value
 
 
 def with_odd(docs: pa.Table) -> pa.Table:
