@@ -18,6 +18,10 @@ IGNORED = -100
 ROWS, CUDA_ROWS = 256, 4096
 # Columns of one product: 2 MB of logits lie in a core's cache.
 CHUNK = 2048
+# Shares of the vocabulary in the kernel: with 1,024 rows, 128 programs. Not more for fewer rows: bits would depend on how many.
+SPLITS = 16
+# What a row takes beside its sums: targets, losses, entropies, and steps on the way to them.
+BYTES_OF_A_ROW = 96
 # exp(-1e4) is 0 in float32; a logit of minus infinity (a bias that forbids a token) then adds 0 to both sums, not 0 * inf.
 LEAST = -1e4
 
@@ -76,7 +80,7 @@ def head_losses(
     """
     _check(hidden, weight, targets, bias, softcap, chunk)
     with torch.no_grad():
-        if hidden.is_cuda and chunk is None:
+        if _fused(hidden, chunk):
             from stages.score.causal_lm.head_triton import fused_parts
 
             return combine(fused_parts(hidden, weight, targets, bias, scale, softcap, entropy=entropy))
@@ -95,6 +99,36 @@ def combine(parts: Parts) -> tuple[Tensor, Tensor | None]:
         return nll, None
     moment = ((parts.moment + parts.total * below) * factors).sum(1)
     return nll, torch.where(parts.target.isnan(), torch.nan, log_total - moment / total).float()
+
+
+def head_bytes(
+    rows: int, vocabulary: int, width: int, *, dtype: torch.dtype, device: str, chunk: int | None = None, entropy: bool = True
+) -> int:
+    """Return how many bytes of memory a call of `head_losses` takes at most, beside its arguments.
+
+    Args:
+        rows: n.
+        vocabulary: V.
+        width: d.
+        dtype: of hidden states and weights.
+        device: "cuda" or "cpu".
+        chunk: as there.
+        entropy: as there.
+    """
+    wide: int = torch.promote_types(dtype, torch.float32).itemsize
+    sums = (3 if entropy else 2) * wide + (5 if entropy else 3) * 8  # those of the parts; and what `combine` has of each, float64
+    if device == "cuda" and chunk is None and wide == 4:
+        return rows * (SPLITS * sums + BYTES_OF_A_ROW)
+    chunk = min(chunk or CHUNK, vocabulary)
+    step = CUDA_ROWS if device == "cuda" else ROWS
+    padded = -(-rows // step) * step
+    converted: int = wide if dtype.itemsize < wide and device != "cuda" else 0
+    block: int = step * width * (dtype.itemsize + converted) + chunk * width * converted
+    return 2 * step * chunk * wide + block + padded * (-(-vocabulary // chunk) * sums + BYTES_OF_A_ROW)
+
+
+def _fused(hidden: Tensor, chunk: int | None) -> bool:
+    return bool(hidden.is_cuda) and chunk is None and hidden.dtype != torch.float64
 
 
 def _check(
@@ -141,26 +175,43 @@ def _chunked_parts(
     step = CUDA_ROWS if hidden.is_cuda else ROWS
     blocks, count = -(-rows // step), -(-vocabulary // chunk)
     wide = torch.promote_types(hidden.dtype, torch.float32)
+    narrow = hidden.is_cuda and hidden.dtype != wide  # tensor cores take these as they are and sum in float32
     made = hidden.new_empty((3 if entropy else 2, blocks * step, count), dtype=wide)
     target = hidden.new_full((blocks * step,), torch.nan, dtype=wide)
     padded = targets.new_full((blocks * step,), IGNORED)
     padded[:rows] = targets
-    narrow = hidden.is_cuda and hidden.dtype != wide  # tensor cores take these as they are and sum in float32
     for part in range(count):
         columns = slice(part * chunk, min((part + 1) * chunk, vocabulary))
         some = weight[columns] if narrow else weight[columns].to(wide)
         added = None if bias is None else bias[columns].to(wide)
         for block in range(blocks):
             span = slice(block * step, (block + 1) * step)
-            some_hidden = _block(hidden[span], step)
-            logits = torch.mm(some_hidden, some.T, out_dtype=wide) if narrow else some_hidden.to(wide) @ some.T
-            logits = _changed(logits, added, scale, softcap)
+            block_hidden = _block(hidden[span], step)
+            logits = torch.mm(block_hidden, some.T, out_dtype=wide) if narrow else block_hidden.to(wide) @ some.T
             local = padded[span] - columns.start
-            here = (local >= 0) & (local < len(some))
-            found = logits.gather(1, local.clamp(0, len(some) - 1)[:, None])[:, 0]
-            target[span] = torch.where(here, found, target[span])
-            made[:, span, part] = _statistics(logits, entropy=entropy)
+            _reduce(logits, local, added, scale, softcap, made[:, span, part], target[span])
     return Parts(made[0, :rows], made[1, :rows], made[2, :rows] if entropy else None, target[:rows])
+
+
+def _reduce(
+    logits: Tensor, targets: Tensor, bias: Tensor | None, scale: float, softcap: float | None, made: Tensor, target: Tensor
+) -> None:
+    """Write what raw logits say of their rows, which uses them up; arguments as of `head_triton.reduce_logits`."""
+    if logits.is_cuda and logits.dtype == torch.float32:
+        from stages.score.causal_lm.head_triton import reduce_logits
+
+        return reduce_logits(logits, targets, bias, scale, softcap, made, target)
+    logits = _changed(logits, bias, scale, softcap)
+    here = (targets >= 0) & (targets < logits.shape[1])
+    found = logits.gather(1, targets.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    target.copy_(torch.where(here, found, target))
+    top = logits.amax(1).clamp_(min=torch.finfo(logits.dtype).min)
+    below = logits.sub_(top[:, None]).clamp_(min=LEAST)
+    powers = below.exp()
+    made[0], made[1] = top, powers.sum(1)
+    if len(made) == 3:
+        made[2] = below.mul_(powers).sum(1)
+    return None
 
 
 def _block(hidden: Tensor, step: int) -> Tensor:
@@ -179,13 +230,3 @@ def _changed(logits: Tensor, bias: Tensor | None, scale: float, softcap: float |
     if softcap is not None:
         logits.div_(softcap).tanh_().mul_(softcap)
     return logits
-
-
-def _statistics(logits: Tensor, *, entropy: bool) -> Tensor:
-    """Return top, total and moment of each row [2 or 3, rows]; uses up the logits."""
-    top = logits.amax(1).clamp_(min=torch.finfo(logits.dtype).min)
-    below = logits.sub_(top[:, None]).clamp_(min=LEAST)
-    if not entropy:
-        return torch.stack((top, below.exp_().sum(1)))
-    powers = below.exp()
-    return torch.stack((top, powers.sum(1), below.mul_(powers).sum(1)))
