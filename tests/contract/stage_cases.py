@@ -149,6 +149,13 @@ CASES: dict[str, Case] = {
         ],
         one_each(models={"base": Ngram(order=4)}, folds=1),
     ),
+    "score_lm": Case(
+        [
+            {"name": "tiny", "model": TINY, "tokenizer": TOKENIZER},
+            {"name": "3-gram", "model": NgramFile(ngram_file="<an n-gram model>")},
+        ],
+        one_each(name="other", model=dataclasses.replace(TINY, overlap=8), tokenizer=OTHER_TOKENIZER),
+    ),
     "select": Case(
         [
             {"policies": {"low": Policy(score=(Term(model="a"),), direction="low", keep=0.5)}},
@@ -167,13 +174,6 @@ CASES: dict[str, Case] = {
         one_each(
             policies={"low": Policy(score=(Term(model="a"),), direction="low", keep=0.4)}, tokenizer=TOKENIZER, scores=False
         ),
-    ),
-    "score_lm": Case(
-        [
-            {"name": "tiny", "model": TINY, "tokenizer": TOKENIZER},
-            {"name": "3-gram", "model": NgramFile(ngram_file="<an n-gram model>")},
-        ],
-        one_each(name="other", model=dataclasses.replace(TINY, overlap=8), tokenizer=OTHER_TOKENIZER),
     ),
     "shards": Case(
         [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],

@@ -152,11 +152,6 @@ def _parts(model: Any, path: str) -> tuple[nn.Module, nn.Linear]:  # noqa: ANN40
     body, head = model.get_decoder(), model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise InputError(f"model {path!r}: {type(model).__name__} has no head that is one matrix; give another model")
-    if not model._supports_attention_backend:
-        raise InputError(
-            f"model {path!r}: the attention of {type(model).__name__} cannot be told where documents begin (transformers' "
-            "attention interface does not reach it); give a model of another architecture, such as Llama, Qwen, Gemma or GPT-2"
-        )
     body.config.use_cache = False
     return body, head
 

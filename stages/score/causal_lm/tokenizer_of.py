@@ -26,7 +26,7 @@ def read(files: Files, path: str) -> str | None:
         InputError: there are files of a tokenizer, or a GGUF, that transformers cannot make one from.
     """
     if STANDARD in files.names:
-        return (files.folder / STANDARD).read_text(encoding="utf-8")
+        return (files.folder / STANDARD).read_bytes().decode()
     if files.gguf is None and not set(OTHERS) & set(files.names):
         return None
     from transformers import AutoTokenizer
