@@ -3,8 +3,8 @@
 A model whose attention goes through transformers' interface runs packed (`attention`). Trap: transformers (5.17 at least) keeps
 packed documents apart by itself only with `attention_mask=None` and `use_cache=False`, else they see one another, silently. So
 both are always given, but not relied upon: attention is ours, and whether a model is right with it is tried on a small row when
-it is opened. Models that fail (layers with a state, such as Mamba; masks of their own; experts that add up in an order that
-depends on other tokens) run one window at a time, in each window's own shape: slow, and right.
+it is opened. Models that fail (layers with a state, such as Mamba; masks of their own), and those with experts, whose sums depend
+on what goes to them beside, run one window at a time, in each window's own shape: slow, and right.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from stages.score.causal_lm import attention
 from stages.score.causal_lm.packs import Pack
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
 SLIDING = "sliding_attention"
 TRIAL = (13, 20, 7)  # tokens of the windows of the trial
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the size of hidden states, in the trial; a leak is some tenths
@@ -29,13 +30,13 @@ HALF = 0.05  # the same for bfloat16 and float16
 
 
 class Body(Protocol):
-    """Runs packs: `run` returns the hidden states of each, [pack, d]."""
+    """Runs packs through a decoder without its head."""
 
     alone: str
     """Why the model runs one window at a time; empty where it runs packed."""
 
-    def run(self, some: Sequence[Pack]) -> Sequence[Tensor]:
-        """Return the hidden states of these packs, each [pack, d]."""
+    def run(self, some: Sequence[Pack]) -> Tensor:
+        """Return the hidden states of these packs, [packs * pack, d]."""
         ...
 
 
@@ -48,8 +49,8 @@ class Packed:
         self._device, self._longest = device, longest
         self._call: Callable[..., Any] = torch.compile(module, dynamic=False) if compile else module
 
-    def run(self, some: Sequence[Pack]) -> Sequence[Tensor]:
-        """Return the hidden states of these packs, each [pack, d]."""
+    def run(self, some: Sequence[Pack]) -> Tensor:
+        """Return the hidden states of these packs, [packs * pack, d]."""
         size = len(some[0].ids)
         cuts = np.concatenate([pack.cuts[:-1] + number * size for number, pack in enumerate(some)])
         most = max(64, 1 << len(cuts).bit_length())  # few lengths, for torch.compile; those too many are empty windows
@@ -58,8 +59,7 @@ class Packed:
             torch.from_numpy(each).to(self._device)
             for each in (np.concatenate([pack.ids for pack in some]), np.concatenate([pack.positions for pack in some]), cuts)
         )
-        hidden: Sequence[Tensor] = call_packed(self._call, ids, positions, where, self._longest).split(size)
-        return hidden
+        return call_packed(self._call, ids, positions, where, self._longest)
 
 
 class Alone:
@@ -68,9 +68,9 @@ class Alone:
     def __init__(self, module: torch.nn.Module, device: torch.device, why: str) -> None:
         self.alone, self._device, self._call = why, device, module
 
-    def run(self, some: Sequence[Pack]) -> Sequence[Tensor]:
-        """Return the hidden states of these packs, each [pack, d]; those of padding are 0."""
-        return [self._pack(pack) for pack in some]
+    def run(self, some: Sequence[Pack]) -> Tensor:
+        """Return the hidden states of these packs, [packs * pack, d]; those of padding are 0."""
+        return torch.cat([self._pack(pack) for pack in some])
 
     def _pack(self, pack: Pack) -> Tensor:
         ids = torch.from_numpy(pack.ids).to(self._device)
@@ -129,6 +129,8 @@ def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa:
     chunk = getattr(config, "attention_chunk_size", None)
     if chunk and chunk < longest:
         return f"{name} attends in chunks of {chunk} tokens"
+    if any(getattr(config, key, None) for key in EXPERTS):
+        return f"{name} has experts: how many tokens of a row go to one decides how their products are added up"
     own = config._attn_implementation
     why = _try(module, device)
     if why:
@@ -145,6 +147,7 @@ def _try(module: Any, device: torch.device) -> str:  # noqa: ANN401
     ids = (torch.arange(sum(TRIAL), device=device) * 7919 + 1) % vocabulary
     changed = (ids + 1) % vocabulary
     changed[begin:end] = ids[begin:end]
+    module.set_attn_implementation("eager")  # a model may come with ours from an engine before
     single = call_alone(module, ids[begin:end])
     with _noted() as sliding:
         module.set_attn_implementation(attention.NAME)

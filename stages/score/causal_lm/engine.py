@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.score.causal_lm.loading import Loaded
 
 LARGEST_BATCH = 16  # packs; more make nothing faster
+HEAD_ROWS = 32768  # of one call of the head: its statistics of a vocabulary of 262k take 1 GiB then
 
 
 class Engine:
@@ -80,8 +81,7 @@ class Engine:
             size = 1 << (min(self.batch or 1, len(waiting)).bit_length() - 1)  # powers of two: few sizes to check
             some = waiting[:size]
             try:
-                for pack, hidden in zip(some, self._hidden(some), strict=True):
-                    self._score(pack, hidden, found)
+                self._score(some, found)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -91,23 +91,6 @@ class Engine:
                 del waiting[:size]
             if full:  # the error, and with it the memory that its frames hold, is gone
                 self._halve(size)
-
-    # ---- the body ----
-
-    def _hidden(self, some: Sequence[packs.Pack]) -> Sequence[Tensor]:
-        """Return the hidden states of these packs, each [pack, d], with the bits that they have alone."""
-        if self.batch is None:
-            self.batch, hidden = self._room(some)
-            return hidden
-        hidden = self.body.run(some)
-        if len(some) in self._same:
-            return hidden
-        single = [self.body.run([pack])[0] for pack in some]
-        if all(map(_equal_bits, hidden, single)):
-            self._same.add(len(some))
-        else:
-            self.batch = len(some) // 2
-        return single
 
     def _halve(self, size: int) -> None:
         """Go on with half as many packs a forward."""
@@ -120,35 +103,50 @@ class Engine:
             )
         self.batch = size // 2
 
-    def _room(self, some: Sequence[packs.Pack]) -> tuple[int, Sequence[Tensor]]:
-        """Run one pack; return also how many fit into four fifths of the free memory, by what it took."""
+    def _score(self, some: Sequence[packs.Pack], found: _Found) -> None:
+        """Score these packs; the first on CUDA tells how many there is room for."""
+        if self.batch is not None:
+            self._losses(some, self._hidden(some), found)
+            return
         before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
-        hidden = self.body.run(some[:1])
+        self._losses(some, self.body.run(some), found)
         took = torch.cuda.max_memory_allocated(self.device) - before
         free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - before
         fits = int(free * 0.8 / max(took, 1))
-        return max(1, min(LARGEST_BATCH, 1 << max(fits.bit_length() - 1, 0))), hidden
+        self.batch = min(LARGEST_BATCH, 1 << max(fits.bit_length() - 1, 0))
 
-    # ---- the head ----
+    def _hidden(self, some: Sequence[packs.Pack]) -> Tensor:
+        """Return the hidden states of these packs, [packs * pack, d], with the bits that they have alone."""
+        hidden = self.body.run(some)
+        if len(some) in self._same:
+            return hidden
+        single = torch.cat([self.body.run([pack]) for pack in some])
+        if _equal_bits(hidden, single):
+            self._same.add(len(some))
+        else:
+            self.batch = len(some) // 2
+        return single
 
-    def _score(self, pack: packs.Pack, hidden: Tensor, found: _Found) -> None:
-        """Put the losses and entropies of the rows of a pack that count where they belong."""
-        rows, targets = (torch.from_numpy(each).to(self.device) for each in (pack.rows, pack.targets[pack.rows]))
+    def _losses(self, some: Sequence[packs.Pack], hidden: Tensor, found: _Found) -> None:
+        """Put the losses and entropies of the rows that count where they belong."""
         model = self.model
-        nll, entropy = head_losses(
-            hidden[rows],
-            model.head,
-            targets,
-            bias=model.head_bias,
-            scale=model.logit_scale,
-            softcap=model.logit_softcap,
-            entropy=self.entropy,
-        )
-        found.nll[pack.places] = nll.cpu().numpy()
-        if found.entropy is not None and entropy is not None:
-            found.entropy[pack.places] = entropy.cpu().numpy()
-        found.scored[pack.places] = True
+        all_rows = np.concatenate([pack.rows + number * self.shape.pack for number, pack in enumerate(some)])
+        all_targets = np.concatenate([pack.targets[pack.rows] for pack in some])
+        all_places = np.concatenate([pack.places for pack in some])
+        for begin in range(0, len(all_rows), HEAD_ROWS):
+            part = slice(begin, begin + HEAD_ROWS)
+            rows, targets = (torch.from_numpy(each[part]).to(self.device) for each in (all_rows, all_targets))
+            nll, entropy = head_losses(
+                hidden[rows],
+                model.head,
+                targets,
+                bias=model.head_bias,
+                scale=model.logit_scale,
+                softcap=model.logit_softcap,
+                entropy=self.entropy,
+            )
+            found.put(all_places[part], nll.cpu().numpy(), None if entropy is None else entropy.cpu().numpy())
 
 
 class _Found:
@@ -158,6 +156,13 @@ class _Found:
         self.nll: Singles = np.full(tokens, np.nan, dtype=np.float32)
         self.entropy: Singles | None = self.nll.copy() if entropy else None
         self.scored: npt.NDArray[np.bool_] = np.zeros(tokens, dtype=np.bool_)
+
+    def put(self, places: npt.NDArray[np.int64], nll: Singles, entropy: Singles | None) -> None:
+        """Keep these at the places of their tokens."""
+        self.nll[places] = nll
+        if self.entropy is not None and entropy is not None:
+            self.entropy[places] = entropy
+        self.scored[places] = True
 
     def signals(self, bounds: Integers) -> Signals:
         """Return them, with an error for each document that has a value that is no number."""
