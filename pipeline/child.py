@@ -31,8 +31,8 @@ import pyarrow as pa
 
 from pipeline.errors import PipelineError, StoreError, StoreFull, UserError
 from pipeline.flow import Done, Pool
-from pipeline.pool import Answer, Call, open_alone, pack, run_call
-from pipeline.segment import Report, Task, opened, run_unit
+from pipeline.pool import Answer, Call, open_once, pack, run_call
+from pipeline.segment import Report, Task, run_unit
 
 STRIKES = 3
 DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
@@ -82,7 +82,7 @@ def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str,
     try:
         if isinstance(work, Call):
             # What a model takes is no document's doing: it is opened before the bound is set.
-            function = opened(work.stage, how=lambda: open_alone(work.stage))
+            function = open_once(work.stage)
             limit_memory(work.memory)
             return run_call(work, function, report)
         limit_memory(work.memory)

@@ -260,6 +260,9 @@ class Flow:
                 number, table = next(tables, (-1, None))
                 more = table is not None
                 if more:
+                    if self.watch is not None:
+                        # Whatever ends this process while it waits is no document's doing.
+                        self.watch(room.name, None)
                     sent.append((number, table, pool.submit(table)))
             if sent:
                 number, table, wait = sent.popleft()

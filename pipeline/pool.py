@@ -19,11 +19,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.fingerprint import describe, digest
+from pipeline.fingerprint import digest, parameters
 from pipeline.flow import Done, work_through
 from pipeline.stage import Stage, Transform
 
 GRAIN = 10_000  # Ray knows resources to a ten-thousandth
+
+_OPEN: dict[str, Transform] = {}  # by parameters alone: hashing the weights in each process would take as long as reading them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Machine:
 
 
 def sizes(asked: Mapping[str, PoolSize], machines: Sequence[Machine]) -> dict[str, Size]:
-    """Return what each pool gets, all at once, with a CPU left for the other steps.
+    """Return what each pool gets, all at once, with a CPU left for the other steps; the largest first.
 
     Raises:
         UserError: the machines do not have it.
@@ -90,7 +92,8 @@ def sizes(asked: Mapping[str, PoolSize], machines: Sequence[Machine]) -> dict[st
             actors, share = pool.actors or 1, 0.0
         else:
             if left < 1:
-                raise UserError(_too_much(name, "gpus: its own", machines, "give it `gpus` or the others fewer"))
+                advice = "the other pools leave it no whole one; say its gpus too, a fraction of one, or give the others less"
+                raise UserError(_too_much(name, "a share of the GPUs", machines, advice))
             actors = pool.actors or left
             share = GRAIN // (sharing * math.ceil(actors / left)) / GRAIN
         found[name] = Size(actors, share, pool.cpus or 0.0)
@@ -98,6 +101,7 @@ def sizes(asked: Mapping[str, PoolSize], machines: Sequence[Machine]) -> dict[st
     silent = [name for name, pool in asked.items() if pool.cpus is None]
     if sum(found[name].actors for name in silent) + 1 <= spare:
         found |= {name: Size(found[name].actors, found[name].gpus, 1.0) for name in silent}
+    found = dict(sorted(found.items(), key=lambda item: (-item[1].gpus, -item[1].cpus)))
     _place(found, machines)
     return found
 
@@ -115,9 +119,9 @@ def _slots(share: float) -> int:
 
 
 def _place(found: Mapping[str, Size], machines: Sequence[Machine]) -> None:
-    """Find each actor a machine, as Ray will: a fraction is of one GPU, an actor is on one machine."""
+    """Find each actor a machine, as Ray will: a fraction is of one GPU, an actor is on one machine. Raises UserError."""
     free = [(machine.cpus, [1.0] * machine.gpus) for machine in machines]
-    for name, size in sorted(found.items(), key=lambda item: (-item[1].gpus, -item[1].cpus)):
+    for name, size in found.items():
         for number in range(size.actors):
             for at, (cpus, gpus) in enumerate(free):
                 taken = _take(gpus, size.gpus)
@@ -125,7 +129,7 @@ def _place(found: Mapping[str, Size], machines: Sequence[Machine]) -> None:
                     free[at] = (round(cpus - size.cpus, 4), taken)
                     break
             else:
-                advice = f"{number} of them fit beside the other pools; lower actors, gpus or cpus of run.pools.{name}"
+                advice = f"{number} of them fit; lower actors, gpus or cpus of run.pools.{name}"
                 raise UserError(_too_much(name, str(size), machines, advice))
     if not any(cpus >= 1 for cpus, _ in free):
         asked = "; ".join(f"{name}: {size}" for name, size in found.items())
@@ -198,12 +202,19 @@ def run_call(call: Call, function: Transform, report: Any = None) -> Answer | No
     return Answer(pack(done.table), pack(done.lost), done.error, done.cpu_s, done.wall_s)
 
 
-def open_alone(stage: Stage) -> Any:  # noqa: ANN401 - what the stage opens
-    """Open a stage while no other process of this machine does: the first fetches the weights, the others find them there."""
-    name = f"gristmill-{os.getuid()}-{digest(type(stage).__module__, describe(stage))}.lock"
-    with open(os.path.join(tempfile.gettempdir(), name), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return stage.open()  # type: ignore[attr-defined]
+def open_once(stage: Stage) -> Transform:
+    """Return the stage opened, remembered in this process.
+
+    It is opened while no other process of this machine opens it: the first reads the weights from afar or from the disk, the
+    others find them in its cache.
+    """
+    key = digest(type(stage).__module__, type(stage).__name__, parameters(stage))
+    if key not in _OPEN:
+        lock = os.path.join(tempfile.gettempdir(), f"gristmill-{os.getuid()}-{key}.lock")
+        with open(lock, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _OPEN[key] = stage.open()  # type: ignore[attr-defined]
+    return _OPEN[key]
 
 
 def pack(table: pa.Table) -> pa.Buffer:

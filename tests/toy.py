@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import InputError
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
 from pipeline.store import InputFile
@@ -219,6 +220,8 @@ class Pooled(Upper):
 
     def open(self) -> Transform:
         upper = super().open()
+        if self.log and not Path(self.log).is_dir():
+            raise InputError(f"no folder {self.log!r}")
         if self.log:
             Path(self.log, f"{os.getpid()}-{time.monotonic_ns()}").touch()
 
@@ -226,6 +229,6 @@ class Pooled(Upper):
             walks = [np.cumsum(np.frombuffer(text.encode(), np.uint8), dtype=np.float64) for text in docs["text"].to_pylist()]
             norms = [float(np.sqrt((walk * walk).sum())) for walk in walks]
             time.sleep(self.seconds if len(docs) else 0)
-            return upper(docs).append_column("norm", pa.array(norms, pa.float64()))
+            return upper(docs.select(DOCUMENT.names)).append_column("norm", pa.array(norms, pa.float64()))
 
         return work

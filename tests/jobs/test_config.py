@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobs.config import Build, Run, build, load
 from jobs.yaml_nodes import from_data, parse, plain, resolve
 from pipeline.errors import ConfigError, InputError, UserError
+from pipeline.pool import PoolSize
 from pipeline.stage import Filter, Map, Sink, Source, Stage
 
 
@@ -92,7 +93,9 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Map):
-    """Nested parameters; needs what others add."""
+    """Nested parameters; needs what others add; has a pool."""
+
+    pool: ClassVar[bool] = True
 
     scheme: Literal["rho1", "eslm"] = "rho1"
     reference: Reference
@@ -192,6 +195,14 @@ def test_anchors_are_understood(tmp_path: Path) -> None:
 )
 def test_overrides(tmp_path: Path, key: str, value: str, get: Any, expected: object) -> None:
     assert get(loaded(tmp_path, GOOD, {key: value})) == expected
+
+
+def test_pools(tmp_path: Path) -> None:
+    run = "run: {on: ray, pools: {score: {actors: 4, gpus: 0.5}}}\n"
+    made = loaded(tmp_path, GOOD.rpartition("run:")[0] + run, {"run.pools.score.cpus": "2"})
+    assert made.run.pools == {"score": PoolSize(actors=4, gpus=0.5, cpus=2.0)}
+    assert loaded(tmp_path, json.dumps(made.text)).run == made.run
+    assert loaded(tmp_path, GOOD, {"run.pools.score.gpus": "1"}).run.pools == {"score": PoolSize(gpus=1.0)}
 
 
 def test_an_override_adds_what_the_file_leaves_out(tmp_path: Path) -> None:
@@ -330,6 +341,15 @@ def test_mistakes(tmp_path: Path, old: str, new: str, where: str | None, says: l
         ("rnu.on", "local", ["--set rnu.on: unknown key 'rnu'", "did you mean 'run'?"]),
         ("run.wokers", "2", ["--set run.wokers: run: it has no parameter 'wokers'", "did you mean 'workers'?"]),
         ("run.workers", "two", ["--set run.workers: run: parameter 'workers' must be an integer", "'two'"]),
+        (
+            "run.pools.scores.gpus",
+            "1",
+            ["'pools' names 'scores', no stage with a pool; did you mean 'score'? those that"],
+        ),
+        ("run.pools.language.gpus", "1", ["'pools' names 'language', no stage with a pool; those that have one are score"]),
+        ("run.pools.score.gpu", "1", ["'pools.score' has no parameter 'gpu'; did you mean 'gpus'?"]),
+        ("run.pools.score.gpus", "1.5", ["gpus must be 0, a fraction of 1 to four digits, or a whole number, found 1.5"]),
+        ("run.pools.score.actors", "0", ["actors must be at least 1, found 0"]),
         ("stages.langage.fast", "true", ["--set stages.langage.fast: no entry 'langage'", "did you mean 'language'?"]),
         ("stages.9", "x", ["--set stages.9: no entry '9'"]),
         ("output", "", ["--set output: 'output' must be text"]),

@@ -1,22 +1,38 @@
-"""A stage with a pool on Ray: the same build as without, whatever dies."""
+"""A stage with a pool on Ray: the same build as without, whatever dies; never more tables ahead, or actors, than there may be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psutil
+import pyarrow as pa
 import pytest
 
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
+from pipeline.errors import UserError
+from pipeline.flow import Done, Flow, Room, work_through
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
-from pipeline.pool import PoolSize
+from pipeline.pool import Machine, PoolSize, Size, pack, sizes, unpack
 from pipeline.store import expand, open_store
-from tests.toy import Files, Lines, Pooled, Short, Unique
+from tests.toy import Files, Lines, Pooled, Short, Unique, Upper, documents
 
 ray = pytest.importorskip("ray")
+
 MEMORY = 300 << 20
+HALVES = PoolSize(actors=2, gpus=0.5, cpus=0.25)
+ROWS = 5
+# By the stages: `upper` runs in the segment, `pooled` behind it meets upper case.
+WORDS = {"raises": "RuntimeError", "dies": "killed_by_SIGSEGV", "grows": "MemoryError", "falls": "killed_by_SIGSEGV"}
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +44,235 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def plan_of(corpus: Path, pooled: Pooled | None = None) -> Plan:
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards of 30 lines, some too short, some twice, four that are poison."""
+    place = tmp_path_factory.mktemp("texts")
+    for shard in range(3):
+        lines = ["ab"[: 1 + n % 5 // 4 or None] * (1 + n % 4) + str(n * (shard + 1) % 17) for n in range(30)]
+        for at, word in enumerate(WORDS):
+            if at % 3 == shard:
+                lines[11 + at] = f"it {word}"
+        (place / f"{shard}.txt").write_text("\n".join(lines))
+    return place
+
+
+def plan_of(texts: Path, log: Path | str = "", seconds: float = 0.0, poison: bool = True) -> Plan:
+    before = Upper(raise_on="", segfault_on="falls" * poison, grow_on="")
+    words = dict(raise_on="RAISES", segfault_on="DIES" * poison, grow_on="GROWS" * poison)
     stages = [
-        ("lines", Lines(paths=f"{corpus}/*.txt")),
+        ("lines", Lines(paths=f"{texts}/*.txt")),
+        ("upper", before),
         ("short", Short(least=3)),
-        ("pooled", pooled or Pooled(raise_on="aab", segfault_on="", grow_on="")),
+        ("pooled", Pooled(**words, log=str(log), seconds=seconds)),
         ("unique", Unique()),
         ("files", Files()),
     ]
-    return make_plan("toy", stages, expand(f"{corpus}/*.txt"))
+    return make_plan("toy", stages, expand(f"{texts}/*.txt"))
 
 
-def local(plan: Plan, root: Path, workers: int = 0) -> Outcome:
-    return drive(plan, lambda: LocalEngine(workers), Options(str(root), 7, MEMORY if workers else None))
+def on_ray(plan: Plan, root: Path, size: PoolSize = HALVES) -> Outcome:
+    return drive(plan, lambda: RayEngine(pools={"pooled": size}), Options(str(root), ROWS, MEMORY))
 
 
-def test_same_build(cluster: None, corpus: Path, tmp_path: Path) -> None:
-    plan = plan_of(corpus)
-    expected = local(plan, tmp_path / "a")
-    found = drive(
-        plan, lambda: RayEngine(pools={"pooled": PoolSize(actors=2, gpus=0.5)}), Options(str(tmp_path / "b"), 7, MEMORY)
+def local(plan: Plan, root: Path, workers: int) -> Outcome:
+    return drive(plan, lambda: LocalEngine(workers), Options(str(root), ROWS, MEMORY if workers else None))
+
+
+def committed(plan: Plan, root: Path) -> list[Any]:
+    """All that the first step left, but for the timings."""
+    timings = {"cpu_s", "wall_s"}
+    return [
+        [unit["outputs"], unit["measures"], [{k: v for k, v in a.items() if k not in timings} for a in unit["ledger"]]]
+        for unit in manifests(open_store(str(root)), plan.steps[0])
+    ]
+
+
+@contextlib.contextmanager
+def killing(log: Path, names: tuple[str, ...]) -> Iterator[list[psutil.Process]]:
+    """Kill a process of each name, each after one more process has opened the stage; gives them, and their children."""
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        seen = 0
+        for name in names:
+            found: list[psutil.Process] = []
+            while not found and time.monotonic() < deadline:
+                time.sleep(0.05)
+                if len(list(log.iterdir())) > seen:
+                    found = [p for p in psutil.Process().children(recursive=True) if name in " ".join(_line(p))]
+            for process in found[:1]:
+                killed.extend([process, *process.children()])
+                process.kill()
+            seen = len(list(log.iterdir()))
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield killed
+    thread.join()
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_same_build_with_the_stage_opened_once_an_actor(cluster: None, texts: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    plan, pooled = plan_of(texts, poison=False), plan_of(texts, log, poison=False)
+    expected = local(plan, tmp_path / "a", 0)
+    found = on_ray(pooled, tmp_path / "b")
+    assert found.build == expected.build is not None, found.failures
+    assert committed(pooled, tmp_path / "b") == committed(plan, tmp_path / "a")
+    assert len(list(log.iterdir())) == HALVES.actors
+    for unit in manifests(open_store(str(tmp_path / "b")), pooled.steps[0]):
+        (account,) = [account for account in unit["ledger"] if account["stage"] == "pooled"]
+        assert 0 < account["cpu_s"] < unit["seconds"]["cpu"]
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("GPU") != 1.0:
+        assert time.monotonic() < deadline, "the pool still holds the GPU"
+        time.sleep(0.1)
+
+
+def test_same_build_whatever_dies(cluster: None, texts: Path, tmp_path: Path) -> None:
+    """Documents that kill the model's process, one that kills the segment's; and actors and their children are killed."""
+    log = tmp_path / "log"
+    log.mkdir()
+    plan, pooled = plan_of(texts), plan_of(texts, log, seconds=0.1)
+    expected = local(plan, tmp_path / "a", 1)
+    with killing(log, ("ray::_Host", "pipeline.child")) as killed:
+        found = on_ray(pooled, tmp_path / "b")
+    assert len(killed) == 3, "an actor, its child, and another child"
+    _, left = psutil.wait_procs(killed, timeout=10)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE], "a child outlives its actor"
+    assert found.build == expected.build is not None, found.failures
+    assert committed(pooled, tmp_path / "b") == committed(plan, tmp_path / "a")
+    kinds: collections.Counter[str] = collections.Counter()
+    for unit in manifests(open_store(str(tmp_path / "b")), pooled.steps[0]):
+        for account in unit["ledger"]:
+            kinds.update(account["quarantined"])
+    assert kinds == collections.Counter(WORDS.values())
+
+
+def test_what_the_cluster_does_not_have_is_refused(cluster: None, texts: Path, tmp_path: Path) -> None:
+    message = (
+        r"run\.pools\.pooled: asks for 3 actors with 0\.5 GPUs and 0 CPUs each; the cluster has 1 GPUs and 2 CPUs; 2 of them fit"
     )
-    assert found.build == expected.build, found.failures
-    for here, there in zip(*(manifests(open_store(str(tmp_path / n)), plan.steps[0]) for n in "ab"), strict=True):
-        assert here["outputs"] == there["outputs"] and here["measures"] == there["measures"]
-        drop = {"cpu_s", "wall_s"}
-        assert [{k: v for k, v in a.items() if k not in drop} for a in here["ledger"]] == [
-            {k: v for k, v in a.items() if k not in drop} for a in there["ledger"]
-        ]
+    with pytest.raises(UserError, match=message):
+        on_ray(plan_of(texts, poison=False), tmp_path, PoolSize(actors=3, gpus=0.5))
+
+
+def test_a_model_that_cannot_be_opened_is_told_as_it_is(cluster: None, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^no folder '/nowhere'$"):
+        on_ray(plan_of(texts, "/nowhere"), tmp_path)
+
+
+@dataclass
+class Threads:
+    """A pool of threads that counts the tables it has."""
+
+    pooled: Pooled
+    ahead: int
+    there: int = 0
+    most: int = 0
+    executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+
+    def submit(self, table: pa.Table) -> Callable[[], Done]:
+        self.there += 1
+        self.most = max(self.most, self.there)
+        future = self.executor.submit(work_through, "pooled", self.pooled, self.pooled.open(), table, {}, None, False)
+
+        def wait() -> Done:
+            done = future.result()
+            self.there -= 1
+            return done
+
+        return wait
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_never_more_tables_ahead_and_all_in_order(ahead: int) -> None:
+    short, pooled = Short(least=3), Pooled(segfault_on="", grow_on="", seconds=0.001)
+    tables = [documents("f", [f"{'boom' * (n % 7 == 3)} {row * n}" for row in range(4)], 4 * n) for n in range(20)]
+    pool = Threads(pooled, ahead)
+    whole = Flow([Room("short", short, short.open()), Room("pooled", pooled, pooled.open())])
+    apart = Flow([Room("short", short, short.open()), Room("pooled", pooled, pool=pool)])
+    assert list(apart.stream(enumerate(tables))) == list(whole.stream(enumerate(tables)))
+    assert apart.schema(tables[0].slice(0, 0)) == whole.schema(tables[0].slice(0, 0))
+    assert apart.dropped() == whole.dropped() and apart.dropped().num_rows > 0
+    assert apart.quarantined() == whole.quarantined() and apart.quarantined().num_rows > 0
+    for one, other in zip(apart.rooms, whole.rooms, strict=True):
+        assert (one.tally.entered, one.tally.kept, one.tally.samples) == (
+            other.tally.entered,
+            other.tally.kept,
+            other.tally.samples,
+        )
+    assert pool.most == ahead and pool.there == 0
+
+
+def test_a_slice_travels_without_the_rest() -> None:
+    table = documents("f", ["x" * 1000] * 100)
+    packed = pack(table.slice(3, 2))
+    assert len(packed) < 10_000
+    assert unpack(packed) == table.slice(3, 2)
+
+
+LAPTOP, NODE, BARE = Machine(2, 0), Machine(16, 4), Machine(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "machines", "expected"),
+    [
+        ({"a": PoolSize()}, [LAPTOP], {"a": Size(1, 0, 1)}),
+        ({"a": PoolSize()}, [BARE], {"a": Size(1, 0, 0)}),
+        ({"a": PoolSize()}, [NODE, NODE], {"a": Size(8, 1, 1)}),
+        ({"a": PoolSize(), "b": PoolSize()}, [NODE], {"a": Size(4, 0.5, 1), "b": Size(4, 0.5, 1)}),
+        ({"a": PoolSize(actors=6)}, [NODE], {"a": Size(6, 0.5, 1)}),
+        ({"a": PoolSize(gpus=0.3)}, [NODE], {"a": Size(12, 0.3, 1)}),
+        ({"a": PoolSize(gpus=2)}, [NODE, LAPTOP], {"a": Size(2, 2, 1)}),
+        ({"a": PoolSize(gpus=0, actors=3), "b": PoolSize()}, [NODE], {"a": Size(3, 0, 1), "b": Size(4, 1, 1)}),
+        ({"a": PoolSize(gpus=1, actors=3, cpus=0.5), "b": PoolSize()}, [NODE], {"a": Size(3, 1, 0.5), "b": Size(1, 1, 1)}),
+        ({"a": PoolSize(actors=3), "b": PoolSize(), "c": PoolSize()}, [Machine(9, 1)], dict.fromkeys("abc")),
+    ],
+    ids=str,
+)
+def test_sizes(asked: dict[str, PoolSize], machines: list[Machine], expected: dict[str, Size]) -> None:
+    found = sizes(asked, machines)
+    if None in expected.values():
+        assert found == {"b": Size(1, 0.3333, 1), "c": Size(1, 0.3333, 1), "a": Size(3, 0.1111, 1)}
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "machines", "found"),
+    [
+        ({"a": PoolSize(gpus=1)}, [LAPTOP], "has 0 GPUs and 2 CPUs; 0 of them fit"),
+        ({"a": PoolSize(gpus=0.75, actors=5)}, [NODE], "4 of them fit"),
+        (
+            {"a": PoolSize(gpus=3, actors=2)},
+            [Machine(8, 4), Machine(8, 2)],
+            "has 4 GPUs and 8 CPUs + 2 GPUs and 8 CPUs; 1 of them",
+        ),
+        ({"a": PoolSize(gpus=1, actors=4), "b": PoolSize()}, [NODE], "run.pools.b: asks for a share of the GPUs"),
+        ({"a": PoolSize(cpus=2)}, [LAPTOP], "leaves no whole CPU"),
+        ({"a": PoolSize(cpus=3)}, [LAPTOP], "0 of them fit"),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit(asked: dict[str, PoolSize], machines: list[Machine], found: str) -> None:
+    with pytest.raises(UserError) as error:
+        sizes(asked, machines)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"actors": 0}, {"gpus": 1.5}, {"gpus": -1.0}, {"gpus": 0.00001}, {"cpus": float("inf")}], ids=str
+)
+def test_sizes_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        PoolSize(**wrong)
