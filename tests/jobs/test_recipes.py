@@ -10,6 +10,7 @@ import yaml
 
 from jobs import config
 from jobs.build import plan_of
+from jobs.reference_recipe import read_recipe as read_model_recipe
 from jobs.train_tokenizer import read_recipe
 from pipeline.stage import Sink
 from stages import STAGES
@@ -17,7 +18,8 @@ from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
 OF_TOKENIZERS = [path for path in RECIPES if "scheme" in yaml.safe_load(path.read_text())]
-OF_BUILDS = [path for path in RECIPES if path not in OF_TOKENIZERS]
+OF_MODELS = [path for path in RECIPES if "model" in yaml.safe_load(path.read_text())]
+OF_BUILDS = [path for path in RECIPES if path not in (*OF_TOKENIZERS, *OF_MODELS)]
 
 
 def named(path: Path) -> str:
@@ -36,9 +38,10 @@ def checkout(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
-def test_there_are_recipes_of_both_kinds() -> None:
+def test_there_are_recipes_of_all_kinds() -> None:
     assert {"demo", "demo-text"} <= set(map(named, OF_BUILDS))
     assert OF_TOKENIZERS and all(named(path).startswith("tokenizer-") for path in OF_TOKENIZERS)
+    assert OF_MODELS and all(named(path).startswith("reference-") for path in OF_MODELS)
 
 
 @pytest.mark.parametrize("path", OF_BUILDS, ids=named)
@@ -69,6 +72,14 @@ def test_a_tokenizer_recipe_loads_and_names_the_output_of_a_build(path: Path) ->
     outputs = {yaml.safe_load(build.read_text())["output"] for build in OF_BUILDS}
     assert recipe.documents in outputs
     assert recipe.text["scheme"] and path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", OF_MODELS, ids=named)
+def test_a_model_recipe_loads_and_names_the_output_of_a_build(path: Path) -> None:
+    recipe = read_model_recipe(str(path))
+    assert recipe.output == f"build/models/{named(path)}" and path.read_text().startswith("# ")
+    assert recipe.build in {yaml.safe_load(build.read_text())["output"] for build in OF_BUILDS}
+    assert recipe.model.size is None or named(path).endswith(recipe.model.size)
 
 
 def test_every_tokenizer_that_a_build_names_has_a_recipe() -> None:
