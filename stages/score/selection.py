@@ -193,6 +193,7 @@ def _cut(
         np.array([cut.bin for cut in own], np.int64),
         np.array([cut.part for cut in own], np.float64),
         tokens.starts,
+        np.empty(1 if lengths is None else kernels.KINDS),
         out,
     )
     edges = np.array([np.nan if cut.threshold is None else cut.threshold for cut in own], np.float64)

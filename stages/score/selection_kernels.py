@@ -22,6 +22,8 @@ DROPPED = 23 - FINE
 OCTAVES = 44  # from 2^-24 up, the least and more than the highest of float16
 MOST = OCTAVES << FINE
 BASE = (127 - 24) << FINE
+KINDS = 64  # of lengths of tokens
+GOLDEN = 0.6180339887498949  # multiples of it lie far from one another between whole numbers
 LOW_32 = np.uint64(2**32 - 1)
 
 
@@ -75,12 +77,22 @@ def count(bits: Bits, counted: Marks, lengths: Bits, passed: Marks, counts: Ints
 
 @outer
 def above(
-    bits: Bits, counted: Marks, lengths: Bits, bounds: Ints, high: bool, cuts: Ints, parts: Doubles, starts: Doubles, out: Marks
+    bits: Bits,
+    counted: Marks,
+    lengths: Bits,
+    bounds: Ints,
+    high: bool,
+    cuts: Ints,
+    parts: Doubles,
+    starts: Doubles,
+    owed: Doubles,
+    out: Marks,
 ) -> None:
     """Mark the tokens beyond a cut, and of those in the bin of the cut a part.
 
-    Of each document's tokens in that bin every n-th is taken, n = 1 / part, so that the part taken of a document is off by less
-    than a token; where to start is the document's own, so that over documents it is off by nothing on average.
+    Of each document's tokens in that bin every n-th is taken, n = 1 / part, so that what is taken of a document is off by less
+    than a token; where to start is the document's own, so that over documents it is off by nothing on average. With lengths it is
+    every n-th of those of each length, so that the bytes come out too, and short ones are taken as often as long ones.
 
     Args:
         bits: of scores, float32 [tokens].
@@ -91,10 +103,14 @@ def above(
         cuts: of each document [documents]: its bin, of the score with the sign turned where low scores are taken.
         parts: of each document [documents], from 0 to 1.
         starts: of each document [documents], above 0, up to 1.
+        owed: [kinds], of lengths; what is longer is of the last kind.
         out: [tokens], to be filled.
     """
     for document in range(bounds.size - 1):
-        owed, cut, part, start = 0.0, cuts[document], parts[document], starts[document]
+        cut, part = cuts[document], parts[document]
+        for kind in range(owed.size):
+            start = starts[document] + kind * GOLDEN
+            owed[kind] = np.ceil(start) - start  # from 0 to below 1: one is taken when it is 1
         for at in range(bounds[document], bounds[document + 1]):
             out[at] = False
             if not counted[at]:
@@ -103,10 +119,10 @@ def above(
             if number > cut:
                 out[at] = True
             elif number == cut:
-                size = max(lengths[at], 1) if lengths.size else 1
-                owed += part * size
-                if owed >= start * size:
-                    owed -= size
+                kind = min(max(lengths[at], 0), owed.size - 1) if lengths.size else 0
+                owed[kind] += part
+                if owed[kind] >= 1.0:
+                    owed[kind] -= 1.0
                     out[at] = True
 
 
