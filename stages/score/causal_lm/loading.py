@@ -9,6 +9,7 @@ pass over a few tokens must give what `head`, `head_bias`, `logit_scale` and `lo
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere; F
 SCALES_EITHER_WAY = ("logits_scaling",)  # Granite divides by it, HyperCLOVA X multiplies
 SOFTCAP = "final_logit_softcapping"  # Gemma 2 and later
 PROBE = 8  # tokens
+# What transformers and the readers of files raise on damaged, unknown or unfit ones; it has no exceptions of its own.
+FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, struct.error)
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}  # of the logits' own size
 
 
@@ -219,7 +222,7 @@ def _translated(path: str, what: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
+    except (*FAULTS, SafetensorError) as error:
         said = " ".join(str(error).split())[:400]
         raise InputError(
             f"model {path!r}: {what} ({type(error).__name__}: {said}); give a model that transformers loads"

@@ -207,6 +207,7 @@ def _listing(url: str) -> dict[str, tuple[int, str]]:
     """Return name → (bytes, what changes with the content) of the files that make up a remote model, sorted by name."""
     try:
         fs, root = fsspec.core.url_to_fs(url)
+        fs.invalidate_cache()  # a listing that a file system remembers would hide what was uploaded since
         found = [fs.info(root)] if url.endswith(GGUF) else fs.ls(root, detail=True)
     except (FileNotFoundError, ValueError, ImportError) as error:
         raise InputError(f"model {url!r}: not there, or no URL that can be opened ({type(error).__name__}: {error})") from error
