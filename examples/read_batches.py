@@ -10,9 +10,10 @@ import argparse
 
 import numpy as np
 
-from gristmill import TokenDataset, TokenLoader, TopShare
+from gristmill import StoredMask, TokenDataset, TokenLoader
 
 STOP_AFTER = 7
+SELECTED = "selected.excess"  # the mask of the policy `excess`
 
 
 def main() -> None:
@@ -25,8 +26,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     dataset = TokenDataset.open(arguments.build, sequence_length=arguments.sequence_length, seed=1, verify=True)
-    scored = any("excess" in sidecar.columns for shard in dataset.manifest().shards for sidecar in shard.sidecars.values())
-    select = TopShare(column="excess", keep=0.6) if scored else None
+    scored = any(SELECTED in sidecar.columns for shard in dataset.manifest().shards for sidecar in shard.sidecars.values())
+    select = StoredMask(column=SELECTED) if scored else None
     print(f"{dataset.manifest().tokens:,} tokens, {len(dataset):,} sequences of {arguments.sequence_length}, hashes checked")
 
     loader = TokenLoader(dataset, arguments.batch_size, select=select)

@@ -1,6 +1,6 @@
 """Train a small GPT on a build, with the selective loss and without: `python -m examples.train_gpt build/demo`.
 
-Reads the newest build of an output folder; its reference losses (`ref_loss`) decide what the selective loss trains on. Writes a
+Reads the newest build of an output folder; its reference losses (`ref_loss.reference`) decide what the selective loss trains on. Writes a
 checkpoint into a temporary folder half-way, and shows that training resumed from it gives the same losses, to the last bit.
 It takes a minute or two. Expect no gain from selection at this size: the smallest model of the paper has 1.1 billion parameters.
 """
@@ -22,6 +22,7 @@ from gristmill import Batch, TokenDataset, TokenLoader
 from gristmill.torch import selective_loss
 
 BATCH = 16  # sequences
+REFERENCE = "ref_loss.reference"  # the column of the reference model's losses
 HELD_OUT = 16  # batches at the end of the first epoch that are not trained on
 PEAK, WARM_UP = 1e-2, 20  # the learning rate, and the steps over which it rises to it
 
@@ -51,7 +52,7 @@ class Run:
         logits = self.model(batch.input_ids)
         if self.setting.keep is None:
             return cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
-        return selective_loss(logits, batch, keep=self.setting.keep, score="excess")
+        return selective_loss(logits, batch, keep=self.setting.keep, score="excess", reference=REFERENCE)
 
     def train(self, steps: range, *, verbose: bool = False) -> list[float]:
         """Take these steps and return their losses."""
@@ -89,7 +90,7 @@ class Run:
             batch = self.loader.batch(first_held_out(self.setting.dataset) + number * BATCH)
             logits, labels = self.model(batch.input_ids).flatten(0, 1), batch.labels.flatten()
             losses.append(cross_entropy(logits, labels, reduction="none"))
-            references.append(batch.columns["ref_loss"].flatten().float())
+            references.append(batch.columns[REFERENCE].flatten().float())
         loss, reference = torch.cat(losses), torch.cat(references)
         easy = reference < reference.nanmedian()
         return loss.mean().item(), loss[easy].mean().item()
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny model, for a few seconds")
     given = parser.parse_args(arguments)
 
-    dataset = TokenDataset.open(given.build, sequence_length=given.sequence_length, seed=1, columns=["ref_loss"])
+    dataset = TokenDataset.open(given.build, sequence_length=given.sequence_length, seed=1, columns=[REFERENCE])
     most = first_held_out(dataset) // BATCH
     if not 2 <= given.steps <= most:
         parser.error(

@@ -16,11 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from examples import read_batches
 from jobs import config
 from jobs.__main__ import _parser, main
 from jobs.build import plan_of
+from jobs.reference_recipe import read_recipe as read_model_recipe
 from jobs.train_tokenizer import read_recipe
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
@@ -125,8 +127,10 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
 def test_configs_load(block: Block, checkout: Path) -> None:
     path = checkout / "block.yaml"
     path.write_text(block.text)
-    if "scheme:" in block.text:
+    if re.search(r"^scheme:", block.text, re.MULTILINE):
         assert read_recipe(str(path)).settings.output
+    elif re.search(r"^model:", block.text, re.MULTILINE):
+        assert read_model_recipe(str(path)).output
     else:
         build = config.load(path)
         assert plan_of(build).steps
@@ -150,6 +154,9 @@ def test_commands_are_real(block: Block, checkout: Path, capsys: pytest.CaptureF
         words = shlex.split(line, comments=True)
         if words[:3] == ["python", "-m", "jobs"]:
             parsed = _parser().parse_args(words[3:])
+            if words[3] == "train-reference":  # of minutes; tests/jobs trains
+                assert read_model_recipe(words[4])
+                continue
             runs = ["plan", *words[4:]] if words[3] == "build" else words[3:]
             assert main(runs) == 0, (parsed, capsys.readouterr().err)
         else:
@@ -172,6 +179,7 @@ def python(page: str, heading: str) -> str:
 def test_every_python_block_is_run_below() -> None:
     run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
     run |= {("docs/reading.md", each) for each in ("Opening", "Batches", "In torch")}
+    run |= {("docs/reference_models.md", "Using it")}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
 
@@ -187,6 +195,19 @@ def test_reading_in_detail(checkout: Path) -> None:
         exec(compile(python("docs/reading.md", heading), "docs/reading.md", "exec"), names)
     assert len(names["sample"]["input_ids"]) == 1024 and names["loss"].isfinite()
     assert next(names["other"]).samples[0] == 64
+
+
+def test_a_reference_model_is_used_as_is_shown(checkout: Path, tmp_path: Path) -> None:
+    (text,) = (block.text for block in BLOCKS if (block.page, block.language) == ("docs/reference_models.md", "yaml"))
+    shown = yaml.safe_load(text)
+    small = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 32}
+    less = {"model": {"shape": small}, "steps": 1, "length": 32, "batch_tokens": 128, "rows": 4, "device": "cpu", "peak": 1e-3}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**shown, **less}))
+    assert main(["train-reference", str(tmp_path / "small.yaml")]) == 0
+    names: dict[str, Any] = {}
+    exec(compile(python("docs/reference_models.md", "Using it"), "docs/reference_models.md", "exec"), names)
+    assert names["loss"].isfinite() and names["first"] == {"policy": "eos", "id": 0}
+    assert names["record"]["data"]["conditions"] == ["language == 'en'", "500.0 <= text_bytes <= 200000.0"]
 
 
 def test_reading_without_us(small_build: Built, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def output(tmp_path_factory):
         evens = 2 * rng.integers(1, 20, size)
         ids.append(np.stack([evens, evens + 1], 1).ravel().tolist())
     losses = [[np.nan, *(0.1 if token % 2 else 3.0 for token in row[1:])] for row in ids]
-    publish([[documents(ids, scores={"ref_loss": losses}, schemes={"ref_loss": "rho1"}, vocab_size=50)]], folder)
+    publish([[documents(ids, scores={"ref_loss.reference": losses}, schemes={"ref_loss.reference": "reference"}, vocab_size=50)]], folder)
     return folder
 
 
@@ -39,7 +39,7 @@ def test_trains_and_resumes_to_the_same_losses(output, capsys):
 
 def test_the_same_weights_and_other_losses_are_noticed(output, tmp_path):
     """The assertion of the example can fail: a resumed run whose loader begins anew has other losses."""
-    dataset = train_gpt.TokenDataset.open(output, sequence_length=10, seed=1, columns=["ref_loss"])
+    dataset = train_gpt.TokenDataset.open(output, sequence_length=10, seed=1, columns=["ref_loss.reference"])
     setting = train_gpt.Setting(dataset, 6, 0.6, True)
     run = train_gpt.Run(setting)
     run.train(range(3))
