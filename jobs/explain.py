@@ -5,7 +5,6 @@ Reads a finished build (`jobs/trace.py`); prints to standard output.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gristmill.manifest import parse
 from jobs.report import Located, locate
+from jobs.token_scores import whole_manifest
 from jobs.trace import Decision, Found, Trace
 from pipeline.errors import InputError, UserError
 from stages.tokenizer.encode import Encode
@@ -74,7 +73,7 @@ def _start(text: str) -> str:
 def _token(trace: Trace, located: Located, address: str) -> list[str]:
     """Lead from a training token back to its WARC record."""
     name = located.record["manifest"]
-    manifest = parse(json.loads(located.store.read(name)), located.store.uri(name))
+    manifest = whole_manifest(located.store, name)
     numbers = address.split(":")
     if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
         raise UserError(f"--token {address!r}: give SHARD:ROW:POS as three numbers, such as 0:12:345")
@@ -95,7 +94,7 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
     for scheme, sidecar in shard.sidecars.items():
         with located.store.open(f"{folder}/{sidecar.file}") as file:
             scores = _row(file, row)
-        lines += [f"  {scheme} {column} = {_value(float(np.float32(scores[column][position])))}" for column in sidecar.columns]
+        lines += [f"  {_of(scheme, column)} = {_score(scores[column][position])}" for column in sidecar.columns]
     raw = trace.raw(found)
     markup = raw["text"][0].as_py()
     lines += [
@@ -111,6 +110,14 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
         f"every decision on it: python -m jobs explain {located.output} {found.id}",
     ]
     return lines
+
+
+def _of(scheme: str, column: str) -> str:
+    return column if scheme in column.split(".") else f"{scheme} {column}"
+
+
+def _score(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else _value(float(np.float32(value)))
 
 
 def _within(name: str, number: int, size: int) -> None:

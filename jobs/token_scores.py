@@ -95,7 +95,7 @@ def token_scores(store: Store, manifest_name: str, groups: Sequence[str] = ("lan
         InputError: the build cannot be read.
     """
     folder = manifest_name.rpartition("/")[0]
-    manifest = _manifest(store, folder, manifest_name)
+    manifest = whole_manifest(store, manifest_name)
     if manifest.kind != fmt.TOKENS or not manifest.shards or manifest.tokenizer is None or manifest.tokenizer.file is None:
         return None
     names = [name for name, side in sorted(manifest.shards[0].sidecars.items()) if _kept_column(name, side.columns)]
@@ -125,7 +125,9 @@ class _Batch:
     columns: pa.RecordBatch
 
 
-def _manifest(store: Store, folder: str, name: str) -> Manifest:
+def whole_manifest(store: Store, name: str) -> Manifest:
+    """Return a manifest with the columns that were added to its build. Raises InputError when it cannot be read."""
+    folder = name.rpartition("/")[0]
     try:
         manifest = mf.parse(json.loads(store.read(name)), store.uri(name))
         added = {}
