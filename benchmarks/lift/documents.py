@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class Source:
     main: Documents
     foreign: Documents
     tokenizer: Tokenizer
+
+    def first(self, tokens: int) -> Source:
+        """Return the source with so many tokens of the main language at most, in whole documents."""
+        count = int(np.searchsorted(self.main.bounds, tokens, side="right")) - 1
+        return replace(self, main=self.main.take(np.arange(count)))
 
 
 def from_crawl(vocab_size: int, folder: Path) -> Source:
