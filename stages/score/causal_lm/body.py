@@ -134,7 +134,7 @@ def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa:
     own = config._attn_implementation
     why = _try(module, device)
     if why:
-        module.set_attn_implementation(own)
+        module.set_attn_implementation("eager" if own == attention.NAME else own)
     return why
 
 

@@ -87,8 +87,8 @@ class OpenedLm:
     """A loaded model: a `Scorer`, and what it is.
 
     Attributes:
-        facts: for the columns' metadata, JSON: path, sha256 of the weights, parameters, id of the first token, versions, and how
-            the model is run.
+        facts: for the columns' metadata, JSON: path, sha256 of the weights, parameters, ids of the first token and of those that the
+            model names, versions, and how it is run.
         tokenizer: text of the model's tokenizer.json, or None where it has none.
         vocab_size: ids that the model knows.
     """
@@ -126,6 +126,8 @@ def open_loaded(model: CausalLm, loaded: Loaded) -> OpenedLm:
         "sha256": loaded.sha256,
         "parameters": parameters,
         "first_token_id": first,
+        "bos_id": loaded.bos_id,
+        "eos_id": loaded.eos_id,
         "device": engine.device.type,
         "attention": f"one window at a time: {engine.body.alone}" if engine.body.alone else "packed",
         "torch": torch.__version__,
