@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from stages.score.causal_lm.head import IGNORED, head_losses
+from stages.score.causal_lm.head import IGNORED, head_bytes, head_losses
+from tests.stages.score.causal_lm.allocated import Allocated
 
 Pair = tuple[Tensor, Tensor]
 
@@ -204,3 +205,26 @@ def test_what_does_not_go_together(change: dict[str, Any], words: str) -> None:
     hidden, weight, targets = drawn()
     with pytest.raises(ValueError, match=words):
         head_losses(**({"hidden": hidden, "weight": weight, "targets": targets} | change))
+
+
+@pytest.mark.parametrize("entropy", [True, False], ids=["entropy", "losses"])
+@pytest.mark.parametrize(
+    ("dtype", "rows", "width", "vocabulary", "chunk"),
+    [(torch.float32, 600, 32, 4100, None), (torch.bfloat16, 300, 256, 900, 300), (torch.float32, 500, 4, 1000, 25)],
+    ids=["sums", "products", "parts"],
+)
+def test_memory_is_what_the_formula_says(
+    dtype: torch.dtype, rows: int, width: int, vocabulary: int, chunk: int | None, entropy: bool
+) -> None:
+    inputs = drawn(rows, width, vocabulary, dtype=dtype)
+    with Allocated() as allocated:
+        head_losses(*inputs, entropy=entropy, chunk=chunk)
+    most = head_bytes(rows, vocabulary, width, dtype=dtype, device="cpu", chunk=chunk, entropy=entropy)
+    assert 0.5 * most < allocated.peak <= most
+
+
+def test_memory_at_the_largest_vocabularies() -> None:
+    largest = {"rows": 32_768, "vocabulary": 262_144, "width": 2048, "dtype": torch.bfloat16}
+    assert head_bytes(**largest, device="cuda") <= 2**30 // 32, "where the logits would take 32 GiB"
+    assert head_bytes(**largest, device="cuda", chunk=8192) <= 2**30
+    assert head_bytes(**largest, device="cpu") <= 2**30
