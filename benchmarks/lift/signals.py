@@ -43,7 +43,7 @@ class Columns:
 
 
 def scorer_of(model: Any, length: int) -> Scorer:  # noqa: ANN401 - transformers is not typed here
-    """Return what scores documents by a decoder in memory, which is not trained any more; products are in bfloat16 on CUDA.
+    """Return what scores documents by a decoder in memory, which then serves for nothing else; in bfloat16 on CUDA.
 
     Windows are as long as the sequences that the model was trained on, and overlap by a quarter. Nothing stands before a
     document's first token, so that it has no value.

@@ -109,16 +109,21 @@ def train(model: nn.Module, loader: TokenLoader, recipe: Recipe, steps: int, *, 
     return clock(device) - begin
 
 
-def train_arm(arm: Arm, folders: Folders, recipe: Recipe, seed: int) -> Trained:
-    """Train one arm from random weights: those of its seed, the same for all arms."""
+def open_arm(arm: Arm, folders: Folders, recipe: Recipe, seed: int) -> TokenLoader:
+    """Return what an arm reads: the train set, or that and the curated slice, each by its share of their sequences."""
     path: Path | Mapping[str, Source] = folders["train"]
     if arm.curated:
         names = ("train", "curated")
         sizes = [len(TokenDataset.open(folders[name], sequence_length=recipe.length)) for name in names]
         path = {name: Source(path=folders[name], weight=float(size)) for name, size in zip(names, sizes, strict=True)}
+    return open_loader(path, recipe, seed, arm=arm)
+
+
+def train_arm(arm: Arm, folders: Folders, recipe: Recipe, seed: int) -> Trained:
+    """Train one arm from random weights: those of its seed, the same for all arms."""
     model = make_model(recipe.size, recipe.vocab_size, length=recipe.length, seed=seed)
     counts = list[int]()
-    loader = open_loader(path, recipe, seed, arm=arm)
+    loader = open_arm(arm, folders, recipe, seed)
     seconds = train(model, loader, recipe, recipe.steps, peak=recipe.peak, loss=make_loss(arm, counts))
     return Trained(model, seconds, sum(counts))
 
