@@ -41,8 +41,13 @@ class Condition:
     def __str__(self) -> str:
         if self.equal is not None:
             return f"{self.column} == {self.equal!r}"
-        low = "" if self.at_least is None else f"{self.at_least} <= "
-        return f"{low}{self.column}" + ("" if self.at_most is None else f" <= {self.at_most}")
+        low = "" if self.at_least is None else f"{_plain(self.at_least)} <= "
+        return f"{low}{self.column}" + ("" if self.at_most is None else f" <= {_plain(self.at_most)}")
+
+
+def _plain(number: float) -> str:
+    """Return a number without the `.0` of a whole one."""
+    return str(int(number)) if float(number).is_integer() else str(number)
 
 
 @dataclass(frozen=True, kw_only=True)

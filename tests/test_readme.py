@@ -207,7 +207,7 @@ def test_a_reference_model_is_used_as_is_shown(checkout: Path, tmp_path: Path) -
     names: dict[str, Any] = {}
     exec(compile(python("docs/reference_models.md", "Using it"), "docs/reference_models.md", "exec"), names)
     assert names["loss"].isfinite() and names["first"] == {"policy": "eos", "id": 0}
-    assert names["record"]["data"]["conditions"] == ["language == 'en'", "500.0 <= text_bytes <= 200000.0"]
+    assert names["record"]["data"]["conditions"] == ["language == 'en'", "500 <= text_bytes <= 200000"]
 
 
 def test_reading_without_us(small_build: Built, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from jobs.__main__ import main
 from jobs.reference_model import first_token
 from jobs.reference_recipe import Recipe, read_recipe
 from pipeline.errors import ConfigError
+from stages.score.causal_lm.parameters import CausalLm
 from tests.conftest import ROOT
 from tests.jobs.byte_builds import VOCABULARY, byte_documents, publish_bytes, record_of, tokenizer_json, words
 
@@ -146,7 +148,7 @@ def test_the_model_opens_in_transformers_and_records_what_it_is(
     data = record["data"]
     assert record["training"]["steps"] == 3 * ((data["training"]["tokens"] + 15) // 16) // 8
     with torch.no_grad():
-        ids = torch.tensor([[1, *tokenizer("the mill grinds").input_ids]])
+        ids = torch.tensor([[1, *tokenizer("the mill").input_ids]])
         assert model(input_ids=ids, labels=ids).loss < 3.8
 
     manifest = json.loads(next((build / "builds").glob("*/manifest.json")).read_text())
@@ -157,6 +159,11 @@ def test_the_model_opens_in_transformers_and_records_what_it_is(
     assert record["first_token"] == {"policy": "eos", "id": 1} == model.config.gristmill["first_token"]
     assert model.config.gristmill["tokenizer_sha256"] in (folder / "README.md").read_text()
     assert (record["length"], record["start"]["shape"]["layers"], record["recipe"]["epochs"]) == (16, 2, 3.0)
+    opened = CausalLm(path=str(folder), window=16, overlap=4, first_token="eos", pack_tokens=64, device="cpu").open()
+    with torch.no_grad():
+        expected = -model(input_ids=ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
+    scored = opened.score(ids[0, 1:].numpy(), np.array([0, ids.shape[1] - 1]))
+    np.testing.assert_allclose(scored.nll, expected.numpy(), rtol=1e-4, atol=1e-5)
     lines = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, record["training"]["steps"] + 1))
 
