@@ -29,9 +29,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from pipeline.child import Child, Elsewhere, Failure, attempt, run_isolated
 from pipeline.drive import Result
 from pipeline.errors import UserError
-from pipeline.plan import Named
 from pipeline.pool import Answer, Call, Machine, PoolSize, Size, sizes
 from pipeline.segment import Task
+from pipeline.stage import Stage
 
 IN_FLIGHT = 2  # units a worker: one running, one waiting, so that no worker idles and no queue grows
 CONNECT_S = 10.0
@@ -108,6 +108,9 @@ class _Asks:
         def wait() -> Answer | Failure:
             nonlocal at, reference
             for lost in range(CALL_LOSSES):
+                if lost:
+                    time.sleep(_backoff(lost))
+                    at, reference = self._send(call)
                 try:
                     reply: Answer | Failure = ray.get(reference)
                     return reply
@@ -117,8 +120,6 @@ class _Asks:
                     message = f"{type(error).__name__}: {error}"
                 finally:
                     self._load[at] -= 1
-                time.sleep(_backoff(lost + 1))
-                at, reference = self._send(call)
             return Failure("failed", f"actors of {call.name} died {CALL_LOSSES} times under one table: {message}")
 
         return wait
@@ -136,8 +137,9 @@ def _backoff(times: int) -> float:
 class _Pool:
     """The actors of one stage, from the driver's side; they come again when they die, with what they hold."""
 
-    def __init__(self, named: Named, size: Size) -> None:
-        self.name, self.stage = named
+    def __init__(self, name: str, stage: Stage, size: Size) -> None:
+        self.name = name
+        self.stage = stage
         self.size = size
         self.actors: list[Any] = []
         bundle = {kind: share for kind, share in (("CPU", size.cpus), ("GPU", size.gpus)) if share}
@@ -221,7 +223,8 @@ class RayEngine:
         workers = min(self._most, cpus) if self._most else cpus
         segments = min(workers, len(tasks))
         hosts = {
-            pool.name: Hosts(tuple(pool.actors), max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments))) for pool in pools
+            name: Hosts(tuple(pool.actors), max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
+            for name, pool in pools.items()
         }
         yield from _Round(self, tasks, workers, hosts).results()
 
@@ -233,10 +236,18 @@ class RayEngine:
         if self._owns:
             ray.shutdown()
 
-    def _ready(self, task: Task) -> list[_Pool]:
-        """Return the pools of a step, opened; those that are there already stay, when they are all that it needs."""
-        needed = task.spec.pools()
-        there = [pool for named in needed for pool in self._pools if (pool.name, pool.stage) == named]
+    def _ready(self, task: Task) -> dict[str, _Pool]:
+        """Return the pools of a step by the names of its stages, opened.
+
+        Those that are there from a step before serve again, when they are all that this one needs; else they make room.
+        """
+        needed = dict(task.spec.pools())
+        there = {
+            name: pool
+            for name, stage in needed.items()
+            for pool in self._pools
+            if pool.stage == stage and self._sizes.get(pool.name) == self._sizes.get(name)
+        }
         if len(there) == len(needed):
             return there
         for pool in self._pools:
@@ -244,11 +255,11 @@ class RayEngine:
         self._pools = []
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         machines = [Machine(node.get("CPU", 0.0), int(node.get("GPU", 0))) for node in nodes]
-        for name, size in sizes({name: self._sizes.get(name, PoolSize()) for name, _ in needed}, machines).items():
-            self._pools.append(_Pool((name, dict(needed)[name]), size))
+        for name, size in sizes({name: self._sizes.get(name, PoolSize()) for name in needed}, machines).items():
+            self._pools.append(_Pool(name, needed[name], size))
         for pool in self._pools:
             pool.open(task.memory, os.getcwd())
-        return self._pools
+        return {pool.name: pool for pool in self._pools}
 
 
 class _Round:

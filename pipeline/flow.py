@@ -50,12 +50,12 @@ Numbered = Iterator[tuple[int, pa.Table]]
 class Done:
     """What a stage made of one table.
 
-    `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (as `LOST`) has
-    the others. `error` is the first message of those that raised. The seconds are those of the process that worked.
+    `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (tables as `LOST`)
+    has the others. `error` is the first message of those that raised. The seconds are those of the process that worked.
     """
 
     table: pa.Table
-    lost: pa.Table
+    lost: tuple[pa.Table, ...] = ()
     error: str | None = None
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -182,13 +182,13 @@ def work_through(
     """Return what an opened stage makes of a table; an empty one goes through the stage too, for its schema."""
     trial = _Trial(name, stage, work, poison, watch, careful)
     if table.num_rows == 0:
-        return Done(trial.decided(work(table), table), LOST.empty_table())
+        return Done(trial.decided(work(table), table))
     cpu, wall = time.process_time(), time.perf_counter()
     table = trial.without_poison(table)
     pieces = list(trial.pieces(table))
     out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
     seconds = (time.process_time() - cpu, time.perf_counter() - wall)
-    return Done(out, lost_table(trial.lost), trial.error, *seconds)
+    return Done(out, tuple(trial.lost), trial.error, *seconds)
 
 
 @dataclass
@@ -283,8 +283,8 @@ class Flow:
         room.tally.wall_s += done.wall_s
         if done.error is not None:
             self.first_error.setdefault(room.name, done.error)
-        if done.lost.num_rows:
-            self._quarantine(room.tally, number, done.lost)
+        for lost in done.lost:
+            self._quarantine(room.tally, number, lost)
         # Without rows it may lack the stage's columns.
         return self._settle(room, number, done.table) if done.table.num_rows else done.table
 

@@ -178,14 +178,14 @@ class Answer:
     """What became of a table, packed."""
 
     table: pa.Buffer
-    lost: pa.Buffer
+    lost: tuple[pa.Buffer, ...]
     error: str | None
     cpu_s: float
     wall_s: float
 
     def done(self) -> Done:
         """Unpack."""
-        return Done(unpack(self.table), unpack(self.lost), self.error, self.cpu_s, self.wall_s)
+        return Done(unpack(self.table), tuple(map(unpack, self.lost)), self.error, self.cpu_s, self.wall_s)
 
 
 def run_call(call: Call, function: Transform, report: Any = None) -> Answer | None:  # noqa: ANN401 - segment.Report
@@ -199,7 +199,7 @@ def run_call(call: Call, function: Transform, report: Any = None) -> Answer | No
             report(number, stage, document)
 
     done = work_through(call.name, call.stage, function, unpack(call.table), call.poison, watch, number in call.careful)
-    return Answer(pack(done.table), pack(done.lost), done.error, done.cpu_s, done.wall_s)
+    return Answer(pack(done.table), tuple(map(pack, done.lost)), done.error, done.cpu_s, done.wall_s)
 
 
 def open_once(stage: Stage) -> Transform:

@@ -57,22 +57,24 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def plan_of(texts: Path, log: Path | str = "", seconds: float = 0.0, poison: bool = True) -> Plan:
+def plan_of(texts: Path, log: Path | str = "", seconds: float = 0.0, poison: bool = True, again: bool = False) -> Plan:
     before = Upper(raise_on="", segfault_on="falls" * poison, grow_on="")
     words = dict(raise_on="RAISES", segfault_on="DIES" * poison, grow_on="GROWS" * poison)
+    pooled = Pooled(**words, log=str(log), seconds=seconds)
     stages = [
         ("lines", Lines(paths=f"{texts}/*.txt")),
         ("upper", before),
         ("short", Short(least=3)),
-        ("pooled", Pooled(**words, log=str(log), seconds=seconds)),
+        ("pooled", pooled),
         ("unique", Unique()),
+        *([("pooled-2", pooled)] if again else []),
         ("files", Files()),
     ]
     return make_plan("toy", stages, expand(f"{texts}/*.txt"))
 
 
 def on_ray(plan: Plan, root: Path, size: PoolSize = HALVES) -> Outcome:
-    return drive(plan, lambda: RayEngine(pools={"pooled": size}), Options(str(root), ROWS, MEMORY))
+    return drive(plan, lambda: RayEngine(pools={"pooled": size, "pooled-2": size}), Options(str(root), ROWS, MEMORY))
 
 
 def local(plan: Plan, root: Path, workers: int) -> Outcome:
@@ -123,7 +125,7 @@ def _line(process: psutil.Process) -> list[str]:
 def test_same_build_with_the_stage_opened_once_an_actor(cluster: None, texts: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.mkdir()
-    plan, pooled = plan_of(texts, poison=False), plan_of(texts, log, poison=False)
+    plan, pooled = plan_of(texts, poison=False, again=True), plan_of(texts, log, poison=False, again=True)
     expected = local(plan, tmp_path / "a", 0)
     found = on_ray(pooled, tmp_path / "b")
     assert found.build == expected.build is not None, found.failures
