@@ -4,8 +4,8 @@ Reads documents; writes nothing. Everything follows from the documents and the s
 
 - `unigram`: tokens drawn one by one by their frequency: no model can learn them, and each has a high loss for ever;
 - `boilerplate`: one of a few passages, word for word: learned at once, and worth nothing after that;
-- `foreign`: passages in other languages; where there are too few, passages of the clean text in a cipher (each token replaced by
-  another, always the same one): text with a structure that can be learned, and does not help.
+- `foreign`: passages in other languages, twice the same at most; where there are too few, passages of the clean text in a cipher
+  (each token replaced by another, always the same one): text with a structure that can be learned, and does not help.
 
 Spans are put between tokens of a document, never before its first or behind its last: what is not labelled is the clean text.
 """
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from benchmarks.lift.documents import Documents, Ids, Source
 
 CLEAN = 0
+REPEATED = 2  # passages in other languages, in the train set
 KINDS = ("unigram", "boilerplate", "foreign")  # labels 1, 2, 3
 
 Labels = npt.NDArray[np.uint8]
@@ -91,16 +92,16 @@ def make_corpus(source: Source, how: Planting) -> Corpus:
     train, curated, held = cut(source.main, (how.curated, how.held), rng)
     eos = source.tokenizer.eos_id
     own = train.ids[train.ids != eos] if eos is not None else train.ids
-    wanted = [quota(len(part.ids), how.noise, len(KINDS))[-1] for part in (train, held)]
+    train_count, held_count = (quota(len(part.ids), how.noise, len(KINDS))[-1] for part in (train, held))
     foreign = source.foreign.ids[source.foreign.ids != eos] if eos is not None else source.foreign.ids
-    if cipher := len(foreign) < sum(wanted):
-        foreign = in_cipher(own, sum(wanted), source.tokenizer.vocab_size, rng)
+    if cipher := len(foreign) < held_count + train_count / REPEATED:
+        foreign = in_cipher(own, train_count + held_count, source.tokenizer.vocab_size, rng)
+    streams = apart(foreign, train_count, held_count)
     cumulative = np.cumsum(np.bincount(own, minlength=source.tokenizer.vocab_size))
     passages = tuple(passage(own, how, rng) for _ in range(how.passages))
-    parts = np.split(foreign, [wanted[0]])
     noisy = [
         plant(part, Sources(cumulative, passages, stream), how, np.random.default_rng([how.seed, number]))
-        for number, part, stream in zip((1, 2), (train, held), parts, strict=True)
+        for number, part, stream in zip((1, 2), (train, held), streams, strict=True)
     ]
     return Corpus(noisy[0], curated, held, noisy[1], cipher)
 
@@ -122,6 +123,12 @@ def quota(clean: int, noise: float, kinds: int) -> list[int]:
     """Return how many tokens of each kind make `noise` the share of all, where `clean` are there already."""
     total = round(clean * noise / (1 - noise))
     return [total * (kind + 1) // kinds - total * kind // kinds for kind in range(kinds)]
+
+
+def apart(foreign: Ids, train: int, held: int) -> tuple[Ids, Ids]:
+    """Return two streams of so many tokens that share none; the first begins again where there are too few."""
+    first = min(train, len(foreign) - held)
+    return np.resize(foreign[:first], train), foreign[first : first + held]
 
 
 def in_cipher(own: Ids, count: int, vocab_size: int, rng: np.random.Generator) -> Ids:

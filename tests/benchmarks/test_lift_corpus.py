@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks._texts import Texts
 from benchmarks.lift import documents, store
-from benchmarks.lift.corpus import KINDS, Corpus, Planting, Sources, make_corpus, plant, quota
+from benchmarks.lift.corpus import KINDS, Corpus, Planting, Sources, apart, make_corpus, plant, quota
 from benchmarks.lift.documents import Documents, Source
 from gristmill import TokenDataset, TokenLoader
 from gristmill.format import Tokenizer
@@ -96,6 +96,15 @@ def test_a_cipher_stands_for_languages_that_are_too_few() -> None:
         tuple(list(dict.fromkeys(own[i : i + 5].tolist())).index(x) for x in own[i : i + 5].tolist()) for i in range(len(own))
     }
     assert {tuple(list(dict.fromkeys(s)).index(x) for x in s) for s in stretches} <= shapes
+
+
+def test_few_passages_are_repeated_and_those_held_out_are_others() -> None:
+    train, held = apart(np.arange(10, dtype=np.uint16), 13, 3)
+    assert train.tolist() == [*range(7), *range(6)] and held.tolist() == [7, 8, 9]
+    train, held = apart(np.arange(10, dtype=np.uint16), 4, 3)
+    assert (train.tolist(), held.tolist()) == ([0, 1, 2, 3], [4, 5, 6])
+    few = make_corpus(make_source(foreign=8), Planting(shortest=5, longest=5, seed=3))
+    assert not few.cipher and (few.train.labels == 3).sum() > 8 * 49, "there are 392 of them"
 
 
 def test_a_seed_gives_one_corpus() -> None:
