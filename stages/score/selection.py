@@ -64,14 +64,13 @@ def scores_of(gate: Gate | Policy, tokens: Tokens) -> Singles:
 
     The terms are added in float64, in their order, whatever type the signals have.
     """
-    size = int(tokens.bounds[-1])
-    total = np.zeros(size, np.float64)
-    for term in gate.score:
-        total += term.weight * tokens.signals[term.model, term.signal].astype(np.float64)
-    if gate.per == "byte":
-        assert tokens.lengths is not None, "a score per byte needs the lengths of the tokens"
-        total /= np.maximum(tokens.lengths, 1)
-    with np.errstate(over="ignore"):
+    total = np.zeros(int(tokens.bounds[-1]), np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite losses: their difference is missing
+        for term in gate.score:
+            total += term.weight * tokens.signals[term.model, term.signal].astype(np.float64)
+        if gate.per == "byte":
+            assert tokens.lengths is not None, "a score per byte needs the lengths of the tokens"
+            total /= np.maximum(tokens.lengths, 1)
         return total.astype(np.float32)
 
 
