@@ -27,7 +27,7 @@ from benchmarks.lift.training import Recipe
 
 QUICK = {"tokens": 120_000, "vocab": 1024, "steps": 30, "length": 64, "rows": 16, "peak": 1e-2, "judged": 8}
 FULL = {"tokens": 10**9, "vocab": 8192, "steps": 750, "length": 512, "rows": 16, "peak": 1e-3, "judged": 50}
-RATE = 5e13  # products and sums a second of a small model in small steps on one H100: a twentieth of what that can do
+RATE = 5e13  # products and sums a second, taken to be a small model's in small steps on one H100: a twentieth of its peak
 
 
 def run(given: argparse.Namespace, settings: Mapping[str, float], folder: Path) -> None:

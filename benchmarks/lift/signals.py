@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gristmill.sidecar_writer import SidecarWriter, write_sidecar
 from stages.score.causal_lm.engine import Engine
@@ -43,14 +42,12 @@ class Columns:
 
 
 def scorer_of(model: Any, length: int) -> Scorer:  # noqa: ANN401 - transformers is not typed here
-    """Return what scores documents by a decoder in memory, which then serves for nothing else; in bfloat16 on CUDA.
+    """Return what scores documents by a decoder in memory, in float32, which then serves for nothing else.
 
     Windows are as long as the sequences that the model was trained on, and overlap by a quarter. Nothing stands before a
     document's first token, so that it has no value.
     """
     model.eval().requires_grad_(False)
-    if model.device.type == "cuda":
-        model.to(torch.bfloat16)
     model.config.use_cache = False
     loaded = Loaded(
         body=model.model,
