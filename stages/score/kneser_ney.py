@@ -27,8 +27,10 @@ import numpy.typing as npt
 
 from pipeline.errors import InputError
 from stages.score import kneser_ney_kernels as kernels
+from stages.score.kneser_ney_tables import make_tables
 
 MOST_ORDER = 5
+MOST_IDS = 2**24  # a slot and an id make one key of 64 bits
 Integers = npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -92,15 +94,13 @@ class Model:
         Each document is read after a start, so its first token has a loss too, that of beginning a document. Raises InputError
         for ids outside the vocabulary. No entropies: they take a sum over the vocabulary at each context.
         """
-        starts, tables = _tables(self)
-        values = tables.view(np.float32)
+        levels = [(each.begins, each.words, each.losses, each.backoffs) for each in self.levels]
+        tables = make_tables(self.order, self.vocab_size, self.unigrams, levels)
 
         def score(ids: Integers, bounds: kernels.Ints) -> Singles:
             flat, ends = _flat(ids, bounds)
-            out = np.empty(len(flat), np.float32)
-            state = np.empty(self.order + 1, np.int64)
-            arguments = (self.order, self.vocab_size, self.unigrams, tables, values, starts, state, out)
-            if kernels.score(flat, ends, *arguments):
+            out = tables.score(flat, ends)
+            if out is None:
                 raise _outside(flat, self.vocab_size)
             return out
 
@@ -122,8 +122,8 @@ def count(ids: Integers, bounds: kernels.Ints, *, order: int, vocab_size: int) -
     """
     if not 2 <= order <= MOST_ORDER:
         raise ValueError(f"order must be from 2 to {MOST_ORDER}, found {order}")
-    if not 1 <= vocab_size <= 2**32 - 4:
-        raise ValueError(f"vocab_size must be from 1 to 2**32 - 4, found {vocab_size}")
+    if not 1 <= vocab_size <= MOST_IDS:
+        raise ValueError(f"vocab_size must be from 1 to {MOST_IDS}, found {vocab_size}")
     flat, ends = _flat(ids, bounds)
     bits = width_of(vocab_size)
     per = 64 // bits
@@ -263,20 +263,6 @@ def _gather(counts: Counts) -> list[_Grams]:
         kept = kernels.gather(counts.order, length, counts.counts, shared, reach, *arrays)
         found.append(_Grams(*(each[:kept].copy() for each in arrays)))
     return found
-
-
-def _tables(model: Model) -> tuple[kernels.Ints, kernels.Words]:
-    """Return where the table of each length begins [order + 2], and all tables [slots, 2], see `kneser_ney_kernels`."""
-    starts, tables = _empty([0, 0, *(len(level.words) for level in model.levels)])
-    values = tables.view(np.float32)
-    parents: kernels.Ints = np.arange(model.vocab_size + 3)
-    for length, level in enumerate(model.levels, 2):
-        slots = np.empty(len(level.words), np.int64)
-        kernels.fill(level.begins, level.words, parents, tables[starts[length] : starts[length + 1]], slots)
-        values[starts[length] + slots, 2] = level.losses
-        values[starts[length] + slots, 3] = level.backoffs if len(level.backoffs) else 0
-        parents = slots
-    return starts, tables
 
 
 def _empty(sizes: Sequence[int]) -> tuple[kernels.Ints, kernels.Words]:

@@ -1,11 +1,11 @@
-"""The compiled loops of the Kneser-Ney model: counting n-grams, joining lower orders to higher ones, finding n-grams, scoring.
+"""The compiled loops that estimate a Kneser-Ney model: counting n-grams, joining lower orders to higher ones, finding contexts.
 
 They read Arrow's buffers and numpy arrays and fill arrays that the caller made; all release the GIL.
 
 An n-gram key is a row of 64-bit words: its tokens, newest first, from the highest bits down, `64 // bits` tokens a word. So
 keys in order of size stand in order of their suffixes, and all n-grams that end alike lie together.
 
-A table of n-grams of one order is an array of slots [slots, 2] of 64 bits: key and payload (empty: `EMPTY`); a key is the slot
+A table of n-grams of one order is an array of slots [slots, 2] of 64 bits: key and number (empty: `EMPTY`); a key is the slot
 of the context in the table of the order below (of one token: the token), then the last token: exact at any order.
 """
 
@@ -200,75 +200,3 @@ def enter(keys: Words, rows: Ints, length: int, bits: int, tables: Words, starts
                 table[slot, 0] = key
                 table[slot, 1] = np.uint64(i)
             parent, context = np.uint64(slot), table[slot, 1]
-
-
-@outer
-def fill(begins: Ints, words: Ids, parents: Ints, table: Words, slots: Ints) -> None:
-    """Enter n-grams in order of context and token into their empty table.
-
-    Args:
-        begins: first n-gram of each context [contexts + 1].
-        words: last token of each n-gram [n].
-        parents: slot of each context [contexts].
-        table: [slots, 2], the payload is the number of the n-gram.
-        slots: filled with the slot of each n-gram [n].
-    """
-    for context in range(parents.size):
-        for i in range(begins[context], begins[context + 1]):
-            key = np.uint64(parents[context]) << SHIFT | np.uint64(words[i])
-            slot = _find(table, key)
-            table[slot, 0], table[slot, 1] = key, np.uint64(i)
-            slots[i] = slot
-
-
-@outer
-def score(
-    ids: Ids,
-    bounds: Ints,
-    order: int,
-    begin: int,
-    unigrams: Singles,
-    tables: Words,
-    values: Singles,
-    starts: Ints,
-    state: Ints,
-    out: Singles,
-) -> int:
-    """Fill the loss of each token after those before it in its document; return 0, or 1 for an id ≥ `begin`.
-
-    Args:
-        ids: uint32 [tokens].
-        bounds: int64 [documents + 1].
-        order: tokens of the longest n-gram.
-        begin: the id that stands for a document's start.
-        unigrams: loss and backoff of each id [ids, 2].
-        tables: all tables one after the other [slots, 2]; the payload is loss and backoff.
-        values: the same memory as float32 [slots, 4].
-        starts: where the table of each length begins [order + 2].
-        state: room for the slots of the n-grams of each length that end at the token before [order + 1].
-        out: float32 [tokens].
-    """
-    for document in range(bounds.size - 1):
-        state[:] = -1
-        state[1] = begin
-        for at in range(bounds[document], bounds[document + 1]):
-            token, loss, found = ids[at], 0.0, False
-            if token >= begin:
-                return 1
-            for length in range(order, 1, -1):
-                slot, context = np.int64(-1), state[length - 1]
-                if context >= 0:
-                    first = starts[length]
-                    key = np.uint64(context) << SHIFT | np.uint64(token)
-                    slot = _find(tables[first : starts[length + 1]], key)
-                    if tables[first + slot, 0] != key:
-                        slot = np.int64(-1)
-                        if not found:
-                            loss += unigrams[context, 1] if length == 2 else values[starts[length - 1] + context, 3]
-                    elif not found:
-                        loss += values[first + slot, 2]
-                        found = True
-                state[length] = slot
-            state[1] = token
-            out[at] = loss if found else loss + unigrams[token, 0]
-    return 0
