@@ -87,8 +87,8 @@ class OpenedLm:
     """A loaded model: a `Scorer`, and what it is.
 
     Attributes:
-        facts: for the columns' metadata, JSON: path, sha256 of the weights, parameters, ids of the first token and of those that the
-            model names, versions, and how it is run.
+        facts: for the columns' metadata, JSON: path, sha256 of the weights, parameters, ids of the first token and of those
+            that the model names, versions, and how it is run.
         tokenizer: text of the model's tokenizer.json, or None where it has none.
         vocab_size: ids that the model knows.
     """

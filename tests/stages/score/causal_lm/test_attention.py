@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
 from stages.score.causal_lm.attention import HARMLESS, Unpackable, attend, windows_forward
+from stages.score.causal_lm.body import call_packed, make_body
 from tests.stages.score.causal_lm.allocated import Allocated
+from tests.stages.score.causal_lm.random_models import CONFIGS, make
 
 HEADS, SHARED, WIDTH = 4, 2, 8
 CUTS = [0, 5, 6, 30, 30, 41]
@@ -119,3 +122,15 @@ def test_encoders_and_caches_are_refused() -> None:
         windows_forward(layer, *rows, None, window_cuts=cuts, window_longest=8)
     with pytest.raises(Unpackable, match="must be one row of equal length"):
         windows_forward(torch.nn.Module(), rows[0][:, :, :1], *rows[1:], None, window_cuts=cuts, window_longest=8)
+
+
+def test_attention_is_one_operation_to_torch_compile() -> None:
+    model = make(CONFIGS["gemma-3"]()).model
+    body = make_body(model, torch.device("cpu"), 24)
+    assert not body.alone
+    ids, positions = torch.arange(41) % 97, torch.cat([torch.arange(end - begin) for begin, end in pairwise(CUTS)])
+    cuts = torch.tensor(CUTS, dtype=torch.int32)
+    whole = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(call_packed(whole, ids, positions, cuts, 24), call_packed(model, ids, positions, cuts, 24))
+    operation = (*tensors(41), cuts, 24, 0.4, 7, 0.0, None)
+    torch.library.opcheck(attend, operation, test_utils=("test_schema", "test_faketensor"))
