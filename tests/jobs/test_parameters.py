@@ -25,7 +25,15 @@ def test_every_parameter_can_come_from_yaml(name: str, stage: type[Stage]) -> No
 
 @pytest.mark.parametrize(("name", "stage"), STAGES.items())
 def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[Stage]) -> None:
-    given = {"paths": "crawl/*.gz", "tokenizer": "a folder", "reference": {"ngram": {"order": 2}}}
+    given = {
+        "paths": "crawl/*.gz",
+        "tokenizer": "a folder",
+        "models": {"base": {"order": 2}},
+        "name": "small",
+        "model": {"path": "a folder"},
+        "policies": {"excess": {"scheme": "rho1_offline", "base": "base", "reference": "small"}},
+        "build": "a folder",
+    }
     needed = {key: given[key] for key in required(stage)}
     made = build(stage, from_data(needed, "record"), name)
     assert build(stage, from_data(as_data(made), "record"), name) == made
