@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,8 @@ from pipeline.errors import InputError, UserError
 if TYPE_CHECKING:
     from jobs.training_loop import Training
 
-RECORD, MODEL, DATA, CHECKPOINTS = "recipe.json", "model", "work/data", "work/checkpoints"
+RECORD, MODEL, WORK = "recipe.json", "model", "work"
+DATA, CHECKPOINTS = f"{WORK}/data", f"{WORK}/checkpoints"
 MEASURED = 1 << 20  # held-out tokens that the loss is measured on, at most
 NEEDED = ("torch", "transformers", "safetensors")
 
@@ -127,6 +129,9 @@ def _claim(output: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"another process is training into {str(output)!r}; wait for it") from None
         path = output / RECORD
+        if path.is_file() and json.loads(path.read_text()) != identity and not _begun(output):
+            shutil.rmtree(output / WORK, ignore_errors=True)  # a recipe that could not be carried out, mended since
+            path.unlink()
         if not path.is_file():
             if strangers := sorted(each.name for each in output.iterdir() if each.name != path.name + ".new"):
                 raise UserError(
@@ -143,6 +148,11 @@ def _claim(output: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _begun(output: Path) -> bool:
+    """Tell whether steps were taken for this output."""
+    return (output / MODEL).exists() or any((output / CHECKPOINTS).glob("step-*.pt"))
 
 
 # ---- training ----

@@ -13,8 +13,8 @@ EVERY_S = 5.0
 class TrainingLog:
     """Lines about the steps of a run, with tokens per second and the time left.
 
-    The rate is that of the steps since the line before: what happened before (compiling, another run) says nothing about the
-    steps to come.
+    The rate is that of the steps since the line before, and without the first: what happened before (compiling, another run) says
+    nothing about the steps to come.
 
     Args:
         steps: of the whole run.
@@ -23,20 +23,22 @@ class TrainingLog:
 
     def __init__(self, steps: int, tokens: int) -> None:
         self._steps, self._tokens = steps, tokens
-        self._since, self._counted = time.monotonic(), 0
+        self._since, self._counted = 0.0, -1  # the first step begins the measurement
 
     def step(self, step: int, loss: float, norm: float, rate: float) -> None:
         """Say how step number `step` (from 1 on) went, if it is time for a line or the run has ended."""
-        now = time.monotonic()
-        seconds, self._counted = now - self._since, self._counted + 1
+        if self._counted < 0:
+            self.resume()
+        else:
+            self._counted += 1
+        seconds = time.monotonic() - self._since
         if seconds < EVERY_S and step < self._steps:
             return
-        speed = self._counted * self._tokens / max(seconds, 1e-9)
-        left = _duration((self._steps - step) * self._tokens / speed)
-        say(
-            f"step {step:,} of {self._steps:,}: loss {loss:.4f}, gradient {norm:.3f}, rate {rate:.2e}, "
-            f"{short(speed)} tokens/s, {left} left"
-        )
+        line = f"step {step:,} of {self._steps:,}: loss {loss:.4f}, gradient {norm:.3f}, rate {rate:.2e}"
+        if self._counted:
+            speed = self._counted * self._tokens / max(seconds, 1e-9)
+            line += f", {short(speed)} tokens/s, {_duration((self._steps - step) * self._tokens / speed)} left"
+        say(line)
         self.resume()
 
     def resume(self) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -257,14 +258,15 @@ def repeatable() -> Iterator[None]:
     """Have torch use only what gives the same bits each time; on a GPU call it before the first product.
 
     On the CPU this changes nothing for decoders. On CUDA sums that are made in any order (of embeddings' gradients, in the
-    backward of attention) are made in one, which costs some per cent.
+    backward of attention) are made in one, and torch.compile chooses kernels without measuring them, which costs some per cent.
     """
     before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS takes what is free, and sums differ
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
     try:
-        yield
+        with inductor.patch(deterministic=True):
+            yield
     finally:
         torch.use_deterministic_algorithms(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill

@@ -219,6 +219,14 @@ def test_what_cannot_be_trained_is_refused(
     assert not (tmp_path / "out/model").exists()
 
 
+def test_a_recipe_that_could_not_be_carried_out_is_mended_in_place(recipe: Written, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is language == 'ja'" in refused(recipe(documents=[{"column": "language", "equal": "ja"}]), capsys)
+    assert "a step takes 64,000" in refused(recipe(batch_tokens=64_000), capsys)
+    french = recipe(documents=[{"column": "language", "equal": "fr"}], steps=1)
+    _, folder, _ = train(french, capsys)
+    assert json.loads((folder / "gristmill.json").read_text())["data"]["conditions"] == ["language == 'fr'"]
+
+
 def test_a_gpu_that_is_not_there_is_said(recipe: Written, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
