@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 from stages.score.causal_lm import weights
 from stages.score.causal_lm.head import head_losses
 from stages.score.causal_lm.loading import Loaded, load
+from tests import s3_servers
 from tests.stages.score import tiny_models
 
 CPU = torch.device("cpu")
@@ -428,3 +429,21 @@ def test_a_download_that_broke_off_goes_on_and_others_wait_for_it(tmp_path: Path
         thread.join()
     assert [file.folder / (file.gguf or "") for file in found] == [target / "tiny.gguf"] * 3
     assert (target / "tiny.gguf").read_bytes() == data and not part.exists()
+
+
+def test_a_model_in_s3_is_downloaded_and_seen_to_change(llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_servers.moto() as port:
+        for key, value in {**s3_servers.ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            monkeypatch.setenv(key, value)
+        s3 = fsspec.filesystem("s3")
+        s3.mkdir("models")
+        for file in llama.iterdir():
+            s3.pipe_file(f"models/tiny/{file.name}", file.read_bytes())
+        url = "s3://models/tiny"
+        found, before = weights.find(url), weights.stamps(url)
+        assert found.sha256() == weights.find(str(llama)).sha256()
+        config = (llama / weights.CONFIG).read_bytes()
+        s3.pipe_file(f"models/tiny/{weights.CONFIG}", config.replace(b"64", b"65"))  # as long as before
+        assert weights.stamps(url) != before and weights.find(url).folder != found.folder
+        with pytest.raises(InputError, match=r"'s3://models/nothing': (not there|has no config\.json)"):
+            weights.find("s3://models/nothing")
