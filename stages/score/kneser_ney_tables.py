@@ -25,6 +25,7 @@ import numpy as np
 from pipeline.errors import InputError
 from stages.score.kneser_ney_lookup import BLOCK, EMPTY, NARROW, WIDE, Ids, Ints, Singles, Words, fill_narrow, fill_wide, score
 
+MOST_SLOTS = 2**32  # of a table: a slot and an id make one key of 64 bits
 MOST_REST = 28  # bits of a hash in a tag; the others count buckets from where the n-gram belongs
 LINE = 64  # bytes of a line of the cache
 
@@ -114,9 +115,10 @@ def make_narrow(begins: Ints, words: Ids, parents: Ints, token_bits: int, bits: 
     top, slots = min(bits, 32), np.empty(len(words), np.int64)
     buckets = len(words) * 8 // 5 // int(NARROW) + 1  # three eighths of it stay free
     while True:
+        size = _checked(buckets * int(NARROW))
         rest = (-(-(2**top) // buckets) - 1).bit_length() + bits - top
         if rest <= MOST_REST:
-            table = _empty(_checked(buckets * int(NARROW)))
+            table = _empty(size)
             shape = np.array([token_bits, bits, rest, buckets], np.uint64)
             if fill_narrow(begins, words, parents, shape, table, slots):
                 return table, shape, slots
@@ -131,6 +133,6 @@ def _empty(words: int) -> Words:
 
 
 def _checked(size: int) -> int:
-    if size >= 2**32:
-        raise InputError(f"a table of {size} slots for n-grams of one length is more than 2**32; prune the model more")
+    if size > MOST_SLOTS:
+        raise InputError(f"a table of {size} slots for n-grams of one length is more than {MOST_SLOTS}; prune the model more")
     return size
