@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
@@ -129,6 +130,9 @@ def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa:
     chunk = getattr(config, "attention_chunk_size", None)
     if chunk and chunk < longest:
         return f"{name} attends in chunks of {chunk} tokens"
+    short = _short_positions(config)
+    if short < longest:
+        return f"{name} turns positions by other angles in a row with a window of more than {short} tokens (longrope)"
     if any(getattr(config, key, None) for key in EXPERTS):
         return f"{name} has experts: how many tokens of a row go to one decides how their products are added up"
     own = config._attn_implementation
@@ -136,6 +140,18 @@ def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa:
     if why:
         module.set_attn_implementation("eager" if own == attention.NAME else own)
     return why
+
+
+def _short_positions(config: Any) -> float:  # noqa: ANN401
+    """Return how many tokens the rotary angles are the same for: longrope has others for a row that holds a longer window.
+
+    (LongRoPE, Ding et al. 2024, arXiv 2402.13753. Dynamic scaling changes beyond the model's own limit only.)
+    """
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = ropes.values() if all(isinstance(each, dict) for each in ropes.values()) else [ropes]
+    return min(
+        (kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"), default=math.inf
+    )
 
 
 def _try(module: Any, device: torch.device) -> str:  # noqa: ANN401

@@ -107,6 +107,20 @@ def test_a_state_runs_on_from_one_document_into_the_next() -> None:
     assert worst(engine(model).score(*flat(docs)).nll, nll) < 1e-5
 
 
+def test_one_long_window_does_not_turn_the_others_by_its_angles() -> None:
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4}
+    config = transformers.Phi3Config(**SIZES, rope_parameters=rope, original_max_position_embeddings=16)
+    model, docs = make(config), documents(6)
+    assert config.rope_parameters["original_max_position_embeddings"] == 16 < max(map(len, docs))
+    nll, _ = one_by_one(model, docs)
+    assert worst(naive(model, docs, attention_mask=None, use_cache=False), nll) > 0.1, "the trap is open"
+    ours = engine(model)
+    assert "longrope" in ours.body.alone and worst(ours.score(*flat(docs)).nll, nll) < 1e-5
+    small = [doc[:16] for doc in docs]
+    packed = engine(model, shape=shape(window=16, overlap=4))
+    assert not packed.body.alone and worst(packed.score(*flat(small)).nll, one_by_one(model, small)[0]) < 1e-5
+
+
 class Leaky(transformers.LlamaModel):
     """A model that mixes a little of the token before into each, whatever document that is of."""
 
