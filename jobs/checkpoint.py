@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from jobs.durable import sync
+
 _NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{32})\.pt")
 _TEMPORARY = ".writing"
 
@@ -39,7 +41,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], *, keep: int = 2) ->
         digest = hashlib.file_digest(out, "sha256").hexdigest()
     path = folder / f"step-{step:08d}-{digest[:32]}.pt"
     os.rename(temporary, path)
-    _sync(folder)
+    sync(folder)
     _prune(folder, path, keep)
     return path
 
@@ -67,12 +69,3 @@ def _prune(folder: Path, written: Path, keep: int) -> None:
     others = [path for path, _ in _found(folder) if path != written]
     for path in [*others[: len(others) + 1 - keep], *folder.glob(f"step-*{_TEMPORARY}")]:
         path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Put the folder's entries on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

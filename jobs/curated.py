@@ -26,8 +26,10 @@ from gristmill.errors import FormatError
 from gristmill.manifest import File, Manifest, Shard
 from gristmill.place import Place, open_build
 from gristmill.tokens.stream import check
+from jobs.durable import sync
 from jobs.reference_recipe import Condition
 from pipeline.errors import InputError
+from pipeline.store import sha256_file
 
 TRAINING, HELD_OUT = "training", "held-out"
 SHOWN = 5  # values of a column in a message
@@ -201,8 +203,8 @@ class _Part:
             return
         self._writer.close()
         path = self._path
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sync(path)
+        sha256 = sha256_file(path)
         size = path.stat().st_size
         self.shards.append(Shard(path.name, self._documents, self._tokens, self._text_bytes, size, sha256, source))
         self._writer, self._documents, self._tokens, self._text_bytes = None, 0, 0, 0
@@ -219,4 +221,6 @@ class _Part:
             shards=tuple(self.shards),
             lineage=lineage,
         )
-        (self.folder / mf.NAME).write_bytes(manifest.to_json())
+        path = self.folder / mf.NAME
+        path.write_bytes(manifest.to_json())
+        sync(path, self.folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -20,9 +19,11 @@ import torch
 import transformers
 
 from gristmill.format import Tokenizer
+from jobs.durable import sync
 from jobs.llama import make_llama, shape_of
 from jobs.reference_recipe import Recipe
 from pipeline.errors import InputError, UserError
+from pipeline.store import sha256_file
 
 RECORD, WEIGHTS, CARD, STEPS = "gristmill.json", "model.safetensors", "README.md", "training.jsonl"
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -78,8 +79,7 @@ def base_sha256(folder: Path) -> str:
         )
     digest = hashlib.sha256()
     for path in [folder / CONFIG, *files]:
-        with path.open("rb") as stream:
-            digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -129,7 +129,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         raise UserError(f"{str(folder)!r} exists and is no model of this command; name another output, or delete it yourself")
     record: dict[str, Any] = json.loads(path.read_text())
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != record["weights"]["sha256"]:
+    if not (folder / WEIGHTS).is_file() or sha256_file(folder / WEIGHTS) != record["weights"]["sha256"]:
         raise UserError(f"{str(folder / WEIGHTS)!r} is not what was written; delete {str(folder)!r} to have it made again")
     return record
 
@@ -165,7 +165,7 @@ def write(
             "version": VERSION,
             "weights": {
                 "file": WEIGHTS,
-                "sha256": _sha256(temporary / WEIGHTS),
+                "sha256": sha256_file(temporary / WEIGHTS),
                 "parameters": sum(weight.numel() for weight in model.parameters()),
             },
             "tokenizer": dict(vars(tokenizer)),
@@ -176,10 +176,9 @@ def write(
         (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         (temporary / STEPS).write_text("".join(f"{json.dumps(step)}\n" for step in steps))
         (temporary / CARD).write_text(_card(record))
-        for path in [*temporary.iterdir(), temporary]:
-            _sync(path)
+        sync(*temporary.iterdir(), temporary)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return record
@@ -231,16 +230,3 @@ tokens.{held}
 
 `{RECORD}` says all of it, and the recipe, for machines.
 """
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
