@@ -8,6 +8,13 @@ fastest. Its `score` is printed too: it adds up a text in one call and gives no 
 that what else the machine does falls on all. Training is beside lmplz where `--lmplz` names its program; else that ratio is
 null.
 
+Measured on a core of an AMD EPYC 7003 (Zen 3) that other work kept busy, beside the fastest way of KenLM 0.3 in the same run:
+
+    order 3,   387,107 n-grams (--quick): 14.5 M tokens/s, 7.2x        order 3, 3,363,021 n-grams (another crawl): 17.2 M, 9.3x
+    order 3,   983,172 n-grams (examples): 13.8 M, 5.4x; training 2.2x lmplz       order 5, 2,450,279: 14.4 M, 6.2x; training 1.4x
+
+`score`, without scores of tokens, is 3.9 to 5.2 times slower than ours with them. Losses differ by 2e-6 nats at most.
+
     python -m benchmarks.scoring_ngram [--quick] [--order N] [--warc PATH ...] [--lmplz PROGRAM]
 """
 
