@@ -149,6 +149,14 @@ def test_equal_scores_are_taken_evenly_in_each_document():
     assert np.array_equal(again, chosen[:10].ravel()), "what stands behind has no influence"
 
 
+def test_of_equal_scores_long_tokens_are_taken_as_often_as_short_ones():
+    """Also where the two take turns, so that every second token would be all of a kind."""
+    scores, lengths = np.full(6000, 2.0, np.float32), np.tile(np.array([1, 9], np.int32), 3000)
+    cut = cut_of(count(scores, np.ones(len(scores), np.bool_), lengths), 0.5, "bytes", "high")
+    chosen = select(scores, cut, "high", 10, lengths).reshape(10, 600)
+    assert abs(chosen[:, 0::2].sum(axis=1) - 150).max() <= 1 and abs(chosen[:, 1::2].sum(axis=1) - 150).max() <= 1
+
+
 def test_ends_of_the_range():
     nothing = cut_of(Histogram(hist.EMPTY, np.zeros((0, 4), np.int64)), 0.5, "tokens", "high")
     assert (nothing.threshold, nothing.total, nothing.kept, nothing.error) == (None, (0, 0), (0.0, 0.0), 0.0)
