@@ -25,7 +25,7 @@ from benchmarks.lift.documents import from_build, from_crawl
 from benchmarks.lift.experiment import experiment, work
 from benchmarks.lift.training import Recipe
 
-QUICK = {"tokens": 120_000, "vocab": 1024, "steps": 30, "length": 64, "rows": 16, "peak": 1e-2, "judged": 8}
+QUICK = {"tokens": 80_000, "vocab": 1024, "steps": 25, "length": 64, "rows": 16, "peak": 1e-2, "judged": 4}
 FULL = {"tokens": 10**9, "vocab": 8192, "steps": 750, "length": 512, "rows": 16, "peak": 1e-3, "judged": 50}
 RATE = 5e13  # products and sums a second, taken to be a small model's in small steps on one H100: a twentieth of its peak
 
