@@ -31,6 +31,7 @@ from benchmarks.end_to_end import CRAWL, select
 from pipeline.schema import DROP, ERROR
 from pipeline.store import expand
 from stages import STAGES
+from stages.score.ngram import Ngram
 
 BATCH_ROWS = 256
 QUICK_PAGES, PAGES = 32, 210
@@ -172,12 +173,12 @@ def _token_jobs(folder: Path, docs: pa.Table) -> Iterator[Job]:
 
     yield Job("encode", docs, tables_through(encode), "HF encode_batch_fast", batch)
     tokens = left([encode(part) for part in split(docs)])
-    score: Any = STAGES["score"]()
+    score: Any = STAGES["score_ngram"](models={"base": Ngram()})  # type: ignore[call-arg]
     emit = score.open()
-    yield Job("score: count", tokens, tables_through(emit))
+    yield Job("score_ngram: count", tokens, tables_through(emit))
     rows = score.combine()(pa.concat_tables([emit(part) for part in split(tokens)]).sort_by("key").combine_chunks())
     apply = score.apply(score.settle()([score.reduce()(rows)]))
-    yield Job("score: apply", tokens, tables_through(apply))
+    yield Job("score_ngram: apply", tokens, tables_through(apply))
     scored = pa.concat_tables([apply(part) for part in split(tokens)]).combine_chunks()
     yield Job("shards", scored, sink_through(STAGES["shards"](), folder))
 

@@ -116,7 +116,7 @@ def _of(scheme: str, column: str) -> str:
     return column if scheme in column.split(".") else f"{scheme} {column}"
 
 
-def _score(value: object) -> str:
+def _score(value: float | bool) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else _value(float(np.float32(value)))
 
 

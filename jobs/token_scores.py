@@ -147,7 +147,7 @@ def _kept_column(name: str, columns: Mapping[str, str]) -> str | None:
 
 def _about(manifest: Manifest, name: str) -> Mapping[str, Any]:
     column = _kept_column(name, manifest.shards[0].sidecars[name].columns)
-    found: Mapping[str, Any] = manifest.about.get(name, {}).get(column, {})
+    found: Mapping[str, Any] = manifest.about.get(name, {}).get(column or "", {})
     return found
 
 

@@ -193,8 +193,24 @@ class ScoreLm(Map):
 
 def _direct(opened: OpenedLm | OpenedNgram, ids: Ids, bounds: Ints) -> tuple[Signals, Marks]:
     """Return the signals of documents in the model's own ids, and which are the model's own: all."""
-    signals = opened.score(ids, bounds)
-    return Signals(signals.nll, signals.entropy, _unscored(signals)), np.ones(len(ids), np.bool_)
+    first = opened.facts.get("first_token_id")
+    starts = bounds[:-1][np.diff(bounds) > 0]
+    led = starts[ids[starts] == first] if first is not None else starts[:0]
+    # A document that begins with the token that the model puts before each is given without: it would stand there twice.
+    given = np.ones(len(ids), np.bool_)
+    given[led] = False
+    signals = opened.score(ids[given], np.append(0, np.cumsum(given))[bounds])
+    nll, entropy = _spread(signals.nll, given), None if signals.entropy is None else _spread(signals.entropy, given)
+    return Signals(nll, entropy, _unscored(signals)), np.ones(len(ids), np.bool_)
+
+
+def _spread(values: npt.NDArray[np.float32], given: Marks) -> npt.NDArray[np.float32]:
+    """Return the values at the places of those that were given, NaN elsewhere."""
+    if given.all():
+        return values
+    out = np.full(len(given), np.nan, np.float32)
+    out[given] = values
+    return out
 
 
 def _aligned(opened: OpenedLm | OpenedNgram, route: Retokenizer, ids: Ids, bounds: Ints) -> tuple[Signals, Marks]:

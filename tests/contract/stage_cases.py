@@ -28,7 +28,7 @@ from stages.tokenizer.encode import Encode
 from tests.stages.score import tiny_models
 
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
-TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024)
+TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024, first_token="bos")
 
 
 ON_A_BUILD = ("tokens", "sidecars")

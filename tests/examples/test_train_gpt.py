@@ -23,7 +23,10 @@ def output(tmp_path_factory):
         evens = 2 * rng.integers(1, 20, size)
         ids.append(np.stack([evens, evens + 1], 1).ravel().tolist())
     losses = [[np.nan, *(0.1 if token % 2 else 3.0 for token in row[1:])] for row in ids]
-    publish([[documents(ids, scores={"ref_loss.reference": losses}, schemes={"ref_loss.reference": "reference"}, vocab_size=50)]], folder)
+    publish(
+        [[documents(ids, scores={"ref_loss.reference": losses}, schemes={"ref_loss.reference": "reference"}, vocab_size=50)]],
+        folder,
+    )
     return folder
 
 

@@ -109,12 +109,13 @@ def test_plan_tells_that_a_finished_build_is_done(small_build: Built) -> None:
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ("stages.shards.tokens_per_shard=1000", 9),
-        ("stages.score.reference.ngram.order=2", 6),
+        ("stages.shards.tokens_per_shard=1000", 12),
+        ("stages.select.scores=false", 9),
+        ("stages.score_ngram.models.base.order=2", 6),
         ("stages.dedup_minhash.threshold=0.9", 3),
         ("stages.gopher_quality.min_doc_words=10", 0),
-        ("run.batch_rows=3", 10),
-        ("name=other", 10),
+        ("run.batch_rows=3", 13),
+        ("name=other", 13),
     ],
 )
 def test_plan_tells_that_a_changed_parameter_changes_what_depends_on_it(small_build: Built, change: str, first: int) -> None:

@@ -24,7 +24,8 @@ stages:
   - language: {keep: [en, fr], min_score: 0.5}
   - dedup_minhash: {bands: 14}
   - encode: {tokenizer: tokenizer}
-  - score: {reference: {ngram: {order: 3}}}
+  - score_ngram: {models: {good: {curated: {column: language_score, at_least: 0.9}}}}
+  - select: {policies: {new: {scheme: shad, shuffled: good, original: good}}}
   - shards: {tokens_per_shard: 1_000}
 run: {on: local, workers: 1}
 """
@@ -76,13 +77,13 @@ def test_the_config_without_a_mistake_is_right(folder: Path, capsys: pytest.Capt
 MISTAKES = [
     # stages and parameters by name
     ("- extract_html", "- extract_htm", "6:5", ["unknown stage 'extract_htm'", "did you mean 'extract_html'?", "dedup_exact"]),
-    ("- extract_html", "- spellcheck", "6:5", ["unknown stage 'spellcheck'; the stages are extract_html"]),
+    ("- extract_html", "- dance", "6:5", ["unknown stage 'dance'; the stages are extract_html"]),
     ("warc:", "wrac:", "4:3", ["unknown source 'wrac'", "did you mean 'warc'?", "warc, jsonl, parquet, text"]),
     ("warc:", "extract_html:", "4:3", ["'extract_html' is a stage, not a source"]),
     ("- extract_html", "- jsonl: {paths: a}", "6:5", ["'jsonl' is a source, not a stage"]),
     ("min_score", "min_scor", "7:32", ["no parameter 'min_scor'", "did you mean 'min_score'?", "keep, min_score, model"]),
     ("bands: 14", "shingles: 5", "8:21", ["stage 'dedup_minhash'", "no parameter 'shingles'", "ngram, bands, rows"]),
-    ("order: 3", "oder: 3", "10:33", ["'reference.ngram' has no parameter 'oder'", "did you mean 'order'?"]),
+    ("{curated:", "{oder: 3, curated:", "10:35", ["'models.good' has no parameter 'oder'", "did you mean 'order'?"]),
     ("workers", "worker", "12:18", ["no parameter 'worker'", "did you mean 'workers'?"]),
     ("stages:", "stage:", "5:1", ["unknown key 'stage'", "did you mean 'stages'?"]),
     # types and ranges
@@ -97,7 +98,7 @@ MISTAKES = [
     ("[en, fr]", "[en, eng]", "7:22", ["keep: unknown language 'eng'; did you mean en"]),
     ("- extract_html", "- extract_html: {engine: trafilature}", "6:28", ["did you mean 'trafilatura'?"]),
     ("- extract_html", "- extract_html: {favor: recall}", "6:27", ["favor: recall needs engine: trafilatura"]),
-    ("{reference", "{scheme: rho2, reference", "10:21", ["scheme 'rho2' is unknown", "did you mean 'rho1'?"]),
+    ("scheme: shad", "scheme: rho2", "11:38", ["'rho2'", "did you mean 'rho1'?"]),
     ("run: {on: local", "run: {on: here", "12:11", ["'on' must be one of local, ray", "the text 'here'"]),
     ("workers: 1", "workers: 0", "12:27", ["workers must be at least 1, found 0"]),
     ("workers: 1", "memory_per_worker: lots", "12:37", ["memory_per_worker must be bytes or text such as 4GB", "'lots'"]),
@@ -120,11 +121,16 @@ MISTAKES = [
     ("[en, fr]", "[en], model: nowhere.bin", "7:5", ["model: 'nowhere.bin' is not a file"]),
     ("[en, fr]", "[en], model: file", "7:5", ["model: 'file' is not a fastText model"]),
     # the order of stages
-    ("  - shards: {tokens_per_shard: 1_000}\n", "", "10:5", ["the last stage must be one that writes (shards, documents)"]),
+    (
+        "  - shards: {tokens_per_shard: 1_000}\n",
+        "",
+        "11:5",
+        ["the last stage must be one that writes (shards, documents, sidecars)"],
+    ),
     ("- extract_html", "- documents", "6:5", ["'documents' writes the shards and must be the last"]),
-    ("  - encode: {tokenizer: tokenizer}\n", "", "9:5", ["stage 'score' needs column 'input_ids'"]),
+    ("  - encode: {tokenizer: tokenizer}\n", "", "9:5", ["stage 'score_ngram' needs column 'input_ids'"]),
     ("  - language: {keep: [en, fr], min_score: 0.5}\n", "", "9:5", ["needs column 'language_score'", "stage 'language'"]),
-    ("{reference: {ngram: {order: 3}}}", "{reference: {ngram: {curated: {column: topic}}}}", "10:5", ["needs column 'topic'"]),
+    ("column: language_score", "column: topic", "10:5", ["needs column 'topic'"]),
     ("1_000", "1_000, columns: [topic]", "11:5", ["stage 'shards' needs column 'topic'"]),
     # YAML
     ("name: mistakes\n", "", "1:1", ["key 'name' is missing"]),
@@ -251,14 +257,14 @@ def test_a_store_without_conditional_writes_is_refused(
 @pytest.mark.parametrize(
     ("curated", "says"),
     [
-        ("{column: url}", "reference.ngram.curated.column 'url' is string; it must be a number"),
-        ("{at_least: 2}", "no document has language_score of at least 2.0"),
+        ("{column: url, at_least: 1}", "models.good.curated.column 'url' is string; it must be a number"),
+        ("{column: language_score, at_least: 2}", "are with language_score of at least 2.0; lower models.good.curated.at_least"),
     ],
 )
 def test_a_mistake_that_only_the_documents_show(
     curated: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["build", "good.yaml", "--set", f"stages.score.reference.ngram.curated={curated}"]) == 2
+    assert main(["build", "good.yaml", "--set", f"stages.score_ngram.models.good.curated={curated}"]) == 2
     out, errors = capsys.readouterr()
     assert out == "" and "Traceback" not in errors
     last = errors.splitlines()[-1]

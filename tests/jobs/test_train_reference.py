@@ -159,7 +159,7 @@ def test_the_model_opens_in_transformers_and_records_what_it_is(
     assert record["first_token"] == {"policy": "eos", "id": 1} == model.config.gristmill["first_token"]
     assert model.config.gristmill["tokenizer_sha256"] in (folder / "README.md").read_text()
     assert (record["length"], record["start"]["shape"]["layers"], record["recipe"]["epochs"]) == (16, 2, 3.0)
-    opened = CausalLm(path=str(folder), window=16, overlap=4, first_token="eos", pack_tokens=64, device="cpu").open()
+    opened = CausalLm(path=str(folder), window=16, overlap=4, pack_tokens=64, device="cpu").open()
     with torch.no_grad():
         expected = -model(input_ids=ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
     scored = opened.score(ids[0, 1:].numpy(), np.array([0, ids.shape[1] - 1]))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stages.score.causal_lm.loading import Loaded
 
 FirstToken = Literal["bos", "eos", "none"] | int
+RECORD = "gristmill"  # the key of a config.json under which `jobs/reference_model.py` records how a model was trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class CausalLm:
         window: tokens that the model sees at once; at most what it was made for.
         overlap: tokens that a document's later windows see again as context. Each token is scored once.
         first_token: what stands before a document and predicts its first token: `bos` or `eos` as the model names them, an id, or
-            none (a document's first token has NaN then). What is right depends on how the model was trained.
+            none (a document's first token has NaN then). What is right depends on how the model was trained; null: what
+            the model's config records of that, as `train-reference` does.
         every_window: put it before a document's later windows too (for models that were never run without, such as Gemma).
         dtype: of the weights and the body; sums of the head are at least float32.
         pack_tokens: tokens of a pack, the one shape that the body runs in; the last pack of a call is filled up.
@@ -44,7 +46,7 @@ class CausalLm:
     path: str
     window: int = 2048
     overlap: int = 512
-    first_token: FirstToken = "bos"
+    first_token: FirstToken | None = None
     every_window: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     pack_tokens: int = 8192
@@ -138,16 +140,21 @@ def open_loaded(model: CausalLm, loaded: Loaded) -> OpenedLm:
 
 def _first_id(model: CausalLm, loaded: Loaded) -> int | None:
     """Return the id of the token before a document, or None for none."""
-    if model.first_token == "none":
+    advice = "set first_token to bos, eos, none or an id: what stood before documents in its training"
+    given = model.first_token
+    if given is None:
+        recorded = getattr(loaded.config, RECORD, None)
+        if recorded is None:
+            raise InputError(f"model {model.path!r}: does not record what stood before a document; {advice}")
+        given = recorded["first_token"]["id"]
+        given = "none" if given is None else given
+    if given == "none":
         return None
-    if isinstance(model.first_token, str):
-        found = loaded.bos_id if model.first_token == "bos" else loaded.eos_id
+    if isinstance(given, str):
+        found = loaded.bos_id if given == "bos" else loaded.eos_id
         if found is None:
-            raise InputError(
-                f"model {model.path!r}: names no {model.first_token} token; set first_token to bos, eos, none or an id: "
-                "what stood before documents in its training"
-            )
+            raise InputError(f"model {model.path!r}: names no {given} token; {advice}")
         return found
-    if model.first_token >= len(loaded.head):
-        raise InputError(f"model {model.path!r}: first_token is {model.first_token}; its ids end at {len(loaded.head) - 1}")
-    return model.first_token
+    if given >= len(loaded.head):
+        raise InputError(f"model {model.path!r}: first_token is {given}; its ids end at {len(loaded.head) - 1}")
+    return given

@@ -66,7 +66,7 @@ def encoded(folder: Path, texts: list[str]) -> pa.Table:
 
 
 def model(path: Path, **changes: Any) -> CausalLm:
-    return CausalLm(**{"path": str(path), "window": 256, "overlap": 64, "pack_tokens": 512} | changes)
+    return CausalLm(**{"path": str(path), "window": 256, "overlap": 64, "pack_tokens": 512, "first_token": "bos"} | changes)
 
 
 def stage(folder: Path, lm: str, **changes: Any) -> ScoreLm:
@@ -111,6 +111,17 @@ def test_a_model_of_the_builds_own_tokenizer_is_given_the_ids_as_they_are(folder
     facts = about(out)
     assert (facts["kind"], facts["unit"], facts["aligned"], len(facts["sha256"])) == ("causal_lm", "nats", False, 64)
     assert out.schema.field("exact.m").metadata[b"scheme"] == b"m"
+
+
+def test_a_document_that_begins_with_the_models_first_token_is_not_given_two(folder: Path, docs: pa.Table) -> None:
+    ids = docs["input_ids"].combine_chunks()
+    first = about(stage(folder, "own").open()(docs))["first_token_id"]
+    led = pa.array([[first, *row] for row in ids.to_pylist()], ids.type)
+    place = docs.column_names.index("input_ids")
+    out = stage(folder, "own").open()(docs.set_column(place, docs.schema.field(place), led))
+    for row, found in zip(ids.to_pylist(), rows(out, "ref_loss.m"), strict=True):
+        assert np.isnan(found[0])
+        assert np.allclose(found[1:], losses_alone(folder / "own", row)[0], rtol=1e-3, atol=1e-3)
 
 
 def test_losses_under_another_tokenizer_are_told_of_our_tokens_through_bytes(folder: Path, docs: pa.Table) -> None:

@@ -117,7 +117,7 @@ def check(output: str, *maps: Squares, lost: Callable[[list[int]], bool] = lambd
     for each in maps:
         added = find_sidecars(place)[each.name]
         for shard, side in zip(manifest.shards, added.files, strict=True):
-            assert added.about == dict.fromkeys(each.adds(), {"times": each.times})
+            assert added.about == {column: {"times": each.times} for column in each.adds()}
             with store.open(f"{folder}/{shard.file}") as tokens, store.open(f"{folder}/{side.file}") as columns:
                 ids, read = pa.ipc.open_file(tokens).read_all(), pa.ipc.open_file(columns).read_all()
                 assert read["doc_id"].equals(ids["doc_id"])

@@ -219,7 +219,8 @@ def test_ids_of_another_tokenizer_are_refused() -> None:
 
 
 def opened(**given: Any) -> Any:
-    parameters = CausalLm(**({"path": "here", "window": 48, "overlap": 12, "pack_tokens": 96, "device": "cpu"} | given))
+    defaults = {"path": "here", "window": 48, "overlap": 12, "pack_tokens": 96, "device": "cpu", "first_token": "bos"}
+    parameters = CausalLm(**(defaults | given))
     return open_loaded(parameters, in_memory(make(CONFIGS["llama"]())))
 
 
@@ -263,4 +264,14 @@ def test_a_first_token_that_the_model_does_not_name() -> None:
     loaded = in_memory(make(CONFIGS["llama"]()))
     nameless = type(loaded)(**{**vars(loaded), "bos_id": None})
     with pytest.raises(InputError, match="names no bos token; set first_token to bos, eos, none or an id"):
-        open_loaded(CausalLm(path="here", window=48, overlap=12, pack_tokens=96), nameless)
+        open_loaded(CausalLm(path="here", window=48, overlap=12, pack_tokens=96, first_token="bos"), nameless)
+
+
+def test_the_first_token_is_what_the_model_records_if_nothing_is_said() -> None:
+    silent = CausalLm(path="here", window=48, overlap=12, pack_tokens=96, device="cpu")
+    with pytest.raises(InputError, match="does not record what stood before a document; set first_token to bos, eos, none or an"):
+        open_loaded(silent, in_memory(make(CONFIGS["llama"]())))
+    for number in (2, None):
+        loaded = in_memory(make(CONFIGS["llama"]()))
+        loaded.config.gristmill = {"first_token": {"policy": "eos" if number else "none", "id": number}}
+        assert open_loaded(silent, loaded).facts["first_token_id"] == number
