@@ -1,7 +1,7 @@
 """Train a small GPT on a build, with the selective loss and without: `python -m examples.train_gpt build/demo`.
 
 Reads the newest build of an output folder; its reference losses (`ref_loss.reference`) decide what the selective loss trains on.
-Writes a checkpoint into a temporary folder half-way, and shows that training resumed from it gives the same losses, to the last bit.
+Writes a checkpoint into a temporary folder half-way, and shows that training resumed from it gives the same losses, to the bit.
 It takes a minute or two. Expect no gain from selection at this size: the smallest model of the paper has 1.1 billion parameters.
 """
 

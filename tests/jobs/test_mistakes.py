@@ -25,7 +25,6 @@ stages:
   - dedup_minhash: {bands: 14}
   - encode: {tokenizer: tokenizer}
   - score_ngram: {models: {good: {curated: {column: language_score, at_least: 0.9}}}}
-  - select: {policies: {new: {scheme: shad, shuffled: good, original: good}}}
   - shards: {tokens_per_shard: 1_000}
 run: {on: local, workers: 1}
 """
@@ -98,7 +97,7 @@ MISTAKES = [
     ("[en, fr]", "[en, eng]", "7:22", ["keep: unknown language 'eng'; did you mean en"]),
     ("- extract_html", "- extract_html: {engine: trafilature}", "6:28", ["did you mean 'trafilatura'?"]),
     ("- extract_html", "- extract_html: {favor: recall}", "6:27", ["favor: recall needs engine: trafilatura"]),
-    ("scheme: shad", "scheme: rho2", "11:38", ["'rho2'", "did you mean 'rho1'?"]),
+    ("  - shards: {", "  - select: {policies: {a: {scheme: rho2}}}\n  - shards: {", "11:37", ["'rho2'", "did you mean 'rho1'?"]),
     ("run: {on: local", "run: {on: here", "12:11", ["'on' must be one of local, ray", "the text 'here'"]),
     ("workers: 1", "workers: 0", "12:27", ["workers must be at least 1, found 0"]),
     ("workers: 1", "memory_per_worker: lots", "12:37", ["memory_per_worker must be bytes or text such as 4GB", "'lots'"]),
