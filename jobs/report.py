@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.report_page import faults, page
+from jobs.report_sections import adds
 from jobs.token_scores import token_scores
 from pipeline.errors import InputError
 from pipeline.store import Store, open_store
@@ -23,7 +24,6 @@ from pipeline.store_local import LocalStore
 from pipeline.summary import summarize
 
 DONE, BROKEN = 0, 1
-ADDING = "sidecars"  # the last stage of such runs
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Located:
     @property
     def added(self) -> bool:
         """Tell whether the run added columns to a build that was there."""
-        return bool([stage["stage"] for stage in self.record.get("stages", [])][-1:] == [ADDING])
+        return adds(self.record.get("stages", []))
 
 
 def locate(build: str, *, made: bool = False) -> Located:

@@ -14,7 +14,7 @@ from typing import Any
 from jobs import report_sections as sections
 from jobs.charts import lost, missing
 from jobs.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
-from jobs.report_sections import Summary, copy_button, losses, ratio, workers
+from jobs.report_sections import Summary, adds, arrived, copy_button, losses, ratio, workers
 from jobs.score_sections import tokens as tokens_section
 from jobs.token_scores import TokenScores
 
@@ -25,7 +25,7 @@ def faults(summary: Summary) -> list[str]:
     """Return what in the ledger does not add up, in sentences; empty for a sound build.
 
     Checked: each stage's in = kept + dropped + quarantined, each stage takes in what the one before kept, and the documents
-    of the build are what the last stage kept.
+    of the build are what the last stage kept; in a run that added columns to a build, what its source gave.
     """
     found = []
     before: Mapping[str, Any] | None = None
@@ -40,10 +40,11 @@ def faults(summary: Summary) -> list[str]:
             total = f"{stage['kept']:,} kept + {dropped:,} dropped + {quarantined:,} quarantined"
             found.append(f"{stage['stage']} took in {stage['in']:,}, but {total} = {stage['in'] - gone:,}: {fate}.")
         before = stage
-    if before is not None and summary["documents"] != before["kept"]:
-        found.append(
-            f"The build holds {summary['documents']:,} documents, but its last stage {before['stage']} kept {before['kept']:,}."
-        )
+    if before is not None:
+        place, told = ("source", summary["stages"][0]) if adds(summary["stages"]) else ("last stage", before)
+        if summary["documents"] != told["kept"]:
+            held = f"The build holds {summary['documents']:,} documents"
+            found.append(f"{held}, but its {place} {told['stage']} kept {told['kept']:,}.")
     return found
 
 
@@ -111,12 +112,12 @@ def _headline(summary: Summary) -> Html:
 def _tiles(summary: Summary) -> list[tuple[str, Html, str]]:
     """Return (label, figure, note) of each headline figure; a build of documents has no tokens."""
     run, stages, tokens, text = summary["run"], summary["stages"], summary["tokens"], summary["text_bytes"]
-    taken, out = stages[0]["in"] if stages else 0, summary["documents"]
+    taken, out = stages[0]["in"] if stages else 0, arrived(summary)
     way = join(data(taken, compact(taken, 100_000)), tag("i", " → ", class_="to"), data(out, compact(out, 100_000)))
     tiles = [("Documents", way, f"{percent(out, taken)} kept" if taken else "nothing came in")]
     if tokens:
         exact = data(tokens, compact(tokens, 10_000_000), title=f"{tokens:,}")
-        tiles.append(("Tokens", exact, f"{number(round(tokens / out, 1))} per document"))
+        tiles.append(("Tokens", exact, f"{number(round(tokens / summary['documents'], 1))} per document"))
         tiles.append(("Bytes per token", ratio(text, tokens), f"{size(text)} of text"))
     else:
         tiles.append(("Text", data(text, size(text)), "UTF-8, not encoded"))
@@ -146,7 +147,7 @@ def _verdict(summary: Summary) -> Html:
     return tag(
         "p",
         tag("strong", "✓ Every document is accounted for: "),
-        f"{summary['stages'][0]['in'] if summary['stages'] else 0:,} in = {summary['documents']:,} kept + {dropped:,} dropped + ",
+        f"{summary['stages'][0]['in'] if summary['stages'] else 0:,} in = {arrived(summary):,} kept + {dropped:,} dropped + ",
         f"{quarantined:,} quarantined, checked at every stage of every shard.",
         class_="verdict",
     )

@@ -19,6 +19,7 @@ Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; 
 
 ROWS_SHOWN = 200  # of any table; a crawl of a million shards still gives a page that opens
 SAMPLE_CHARACTERS = 600
+ADDING = "sidecars"  # the last stage of runs that add columns to a build that is there
 
 # Known measures: column → (group, title, what is counted). Others are shown under "Other measures".
 MEASURES = {
@@ -54,7 +55,7 @@ def flow(summary: Summary) -> Html:
     if not stages or not stages[0]["in"]:
         return _empty("No document came in. The inputs hold no records that the source reads.")
     worst = max(stages, key=lambda stage: sum(lost(stage)))
-    taken, out = stages[0]["in"], summary["documents"]
+    taken, out = stages[0]["in"], arrived(summary)
     lead: list[Html | str] = [f"Of {plural(taken, 'document')}, {out:,} ({percent(out, taken)}) are left. "]
     if gone := sum(lost(worst)):
         lead += ["Most are lost at ", tag("b", worst["stage"]), f": {gone:,} of the {worst['in']:,} that reached it"]
@@ -328,6 +329,17 @@ def losses(summary: Summary) -> tuple[int, int]:
     """Return (dropped, quarantined) documents of the whole run."""
     pairs = [lost(stage) for stage in summary["stages"]]
     return sum(d for d, _ in pairs), sum(q for _, q in pairs)
+
+
+def arrived(summary: Summary) -> int:
+    """Return how many documents came to the end of the run: those of the build, or of them what a run added columns to."""
+    stages = summary["stages"]
+    return int(stages[-1]["kept"] if adds(stages) else summary["documents"])
+
+
+def adds(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a run of these stages added columns to a build that was there."""
+    return bool(stages) and stages[-1]["stage"] == ADDING
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], *columns: Column) -> Html:

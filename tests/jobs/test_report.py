@@ -239,6 +239,14 @@ def test_a_ledger_that_does_not_add_up_is_shown_as_broken(summary, where, key, v
         assert ("li", "broken") in read.attributes("class") and "✗" in read.text
 
 
+def test_a_run_that_added_columns_counts_the_documents_that_it_lost_and_the_build_keeps_them(summary):
+    stages = [stage("tokens", 528), stage("score_lm", 528, {}, {"no_score": 3}), stage("sidecars", 525)]
+    read = Reader(page({**summary, "stages": stages}, "."))
+    assert faults({**summary, "stages": stages}) == [] and "528 in = 525 kept + 0 dropped + 3 quarantined" in read.text
+    said = faults({**summary, "stages": stages, "documents": 527})
+    assert said == ["The build holds 527 documents, but its source tokens kept 528."]
+
+
 COUNTS = st.integers(0, 10**9)
 
 
