@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
+from pyarrow import DataType
 
+from gristmill.format import column_type
 from jobs.parameters import as_data, build, required
 from jobs.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline import schema
@@ -144,6 +146,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     pooled = [name for name, each in zip(names, stages, strict=True) if each.stage.pool]
     _check_pools(run, entries.get("run", nothing(root)), pooled)
     _check_home(stages[-1], output, entries["output"])
+    _check_finished(source, stages[-1], known)
     text = {
         "name": name,
         "output": output,
@@ -276,9 +279,35 @@ def _check_home(last: _Named, output: str, node: Node) -> None:
         raise ConfigError(f"stage {last.name!r}: output is {output!r}, but {advice}", place(node))
 
 
+def _check_finished(source: _Named, last: _Named, known: Mapping[str, type[Stage]]) -> None:
+    """Check that what adds to a finished build is given the tokens of that, and what reads one adds to it."""
+    assert isinstance(source.stage, Source) and isinstance(last.stage, Sink)
+    read, added = source.stage.of_build(), last.stage.of_build()
+    if read == added:
+        return
+    if added is None:
+        sinks = ", ".join(name for name, cls in known.items() if issubclass(cls, Sink) and cls.of_build is not Sink.of_build)
+        raise ConfigError(
+            f"source {source.name!r} gives the tokens of a finished build, without their texts, for adding to it; the last stage "
+            f"must be one that does ({sinks}), found {last.name!r}",
+            last.place,
+        )
+    if read is None:
+        sources = [name for name, cls in known.items() if issubclass(cls, Source) and cls.of_build is not Source.of_build]
+        raise ConfigError(
+            f"stage {last.name!r} adds to the finished build {added}, whose documents source {source.name!r} does not give; the "
+            f"source must be one that does ({', '.join(sources)})",
+            source.place,
+        )
+    raise ConfigError(
+        f"stage {last.name!r} adds to build {added}, source {source.name!r} reads build {read}; name the same one in both",
+        last.place,
+    )
+
+
 def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
     adds = [_adds(each) for each in (source, *stages)]
-    there = set(schema.DOCUMENT.names) | adds[0]
+    there = set(schema.DOCUMENT.names) | set(adds[0])
     for i, each in enumerate(stages):
         for column in each.stage.needs():
             if column in there:
@@ -290,12 +319,21 @@ def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str,
                 which = "it" if len(givers) == 1 else "one"
                 advice = f"which is added by stage {' or '.join(map(repr, givers))}; put {which} before {each.name!r}"
             raise ConfigError(f"stage {each.name!r} needs column {column!r}, {advice}", each.place)
-        there |= adds[i + 1]
+        twice = [name for name, kind in adds[i + 1].items() if column_type(kind) and name in there]
+        if twice:
+            giver = next(other for other, added in zip((source, *stages), adds, strict=True) if twice[0] in added)
+            kind = "source" if giver is source else "stage"
+            raise ConfigError(
+                f"stage {each.name!r} adds column {twice[0]!r}, which {kind} {giver.name!r} gives already; give one of the two "
+                "another name, or leave it out",
+                each.place,
+            )
+        there |= set(adds[i + 1])
 
 
-def _adds(each: _Named) -> set[str]:
+def _adds(each: _Named) -> Mapping[str, DataType]:
     try:
-        return set(each.stage.adds())
+        return each.stage.adds()
     except UserError as error:
         raise _placed(error, each) from error
 

@@ -83,6 +83,10 @@ class Source(Stage):
         """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
         return self.paths
 
+    def of_build(self) -> str | None:
+        """Return the id of the finished build whose tokens it yields; None: it yields documents to make one of."""
+        return None
+
     def schema(self) -> pa.Schema:
         """Return the schema of its tables: the columns of `schema.DOCUMENT` and of `adds()`, fields with their metadata."""
         return pa.schema([*DOCUMENT, *(pa.field(name, kind) for name, kind in self.adds().items())])
@@ -229,6 +233,10 @@ class Sink(Stage):
 
     def home(self) -> str | None:
         """Return the output that its files belong to, where they are for a build that is there already; else None."""
+        return None
+
+    def of_build(self) -> str | None:
+        """Return the id of the finished build that it adds to; None: it makes one."""
         return None
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:

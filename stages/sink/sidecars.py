@@ -171,6 +171,10 @@ class Sidecars(Sink):
             )
         return output
 
+    def of_build(self) -> str:
+        """Return the id of the build."""
+        return _open(self.build)[0].build
+
     def files(self) -> tuple[str, ...]:
         """Return the build's manifest."""
         return (f"{_open(self.build)[1].uri}/{mf.NAME}",)

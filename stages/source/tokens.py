@@ -49,6 +49,10 @@ class TokensSource(Source):
         manifest, place = _open(self.paths)
         return tuple(f"{place.uri}/{shard.file}" for shard in manifest.shards)
 
+    def of_build(self) -> str:
+        """Return the id of the build."""
+        return _open(self.paths)[0].build
+
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return what the shards have beyond every document's columns, and the per-token columns asked for."""
         return {field.name: field.type for field in self.schema() if field.name not in DOCUMENT.names}

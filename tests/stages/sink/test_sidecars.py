@@ -16,8 +16,9 @@ from gristmill import TokenDataset
 from gristmill import format as fmt
 from gristmill.place import open_build
 from gristmill.sidecar import find_sidecars
+from jobs import config
 from pipeline.drive import Options, Outcome, drive
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from pipeline.stage import Map, Stage, Transform
@@ -181,3 +182,38 @@ def test_mistakes_are_told(tokenizer: Path, tmp_path: Path) -> None:
     folder.rename(copied)
     with pytest.raises(InputError, match="is not in the output that it was built in"):
         Sidecars(build=str(copied)).home()
+
+
+CONFIG = """\
+name: t
+output: {output}
+source:
+  {source}
+stages:
+  - {before}score_ngram: {{models: {{x: {{order: 2}}}}}}{more}
+  - {sink}
+"""
+
+
+def test_a_config_adds_to_the_build_that_it_reads_and_gives_each_column_once(tokenizer: Path, tmp_path: Path) -> None:
+    def load(source: str = "", sink: str = "", before: str = "", more: str = "") -> config.Build:
+        text = {"source": source or f"tokens: {{paths: {output}}}", "sink": sink or f"sidecars: {{build: {output}}}"}
+        path = tmp_path / "config.yaml"
+        path.write_text(CONFIG.format(output=output, before=before, more=more, **text))
+        return config.load(path)
+
+    output, other = str(tmp_path / "out"), str(tmp_path / "other")
+    first = build(tmp_path, output, tokenizer)
+    load()
+    for name in TEXTS:
+        (tmp_path / name).write_text("something else\n")
+    encode = Encode(tokenizer=str(tokenizer))
+    second = run(other, ("text", TextSource(paths=f"{tmp_path}/*.txt")), ("encode", encode), ("shards", Shards())).build
+    with pytest.raises(ConfigError, match=f"adds to build {first}, source 'tokens' reads build {second}; name the same"):
+        load(source=f"tokens: {{paths: {other}}}")
+    with pytest.raises(ConfigError, match=r"gives the tokens of a finished build.*one that does \(sidecars\), found 'shards'"):
+        load(sink="shards: {}")
+    with pytest.raises(ConfigError, match=rf"adds to the finished build {first}.*must be one that does \(tokens\)"):
+        load(source=f'text: {{paths: "{tmp_path}/*.txt"}}', before=f"encode: {{tokenizer: {tokenizer}}}\n  - ")
+    with pytest.raises(ConfigError, match=r"adds column 'ref_loss\.x', which stage 'score_ngram' gives already; give one"):
+        load(more="\n  - score_ngram: {models: {x: {order: 3}}}")
