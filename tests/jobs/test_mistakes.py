@@ -123,7 +123,7 @@ MISTAKES = [
     (
         "  - shards: {tokens_per_shard: 1_000}\n",
         "",
-        "11:5",
+        "10:5",
         ["the last stage must be one that writes (shards, documents, sidecars)"],
     ),
     ("- extract_html", "- documents", "6:5", ["'documents' writes the shards and must be the last"]),
