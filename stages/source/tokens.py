@@ -8,9 +8,11 @@ keeps of a document are as there; `text` is empty, since shards keep none. Colum
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -98,39 +100,57 @@ class TokensSource(Source):
         raise InputError(f"{file.uri}: has {first} documents, there is no document {offset}; was the build replaced?")
 
     def _tables(self, file: InputFile) -> Iterator[pa.Table]:
-        """Yield a table a record batch, after an empty one."""
+        """Yield an empty table, and when the files are found to be what the manifest says, a table a record batch."""
         folder, _, name = file.uri.rpartition("/")
+        named = self._files(folder, name)
         with ExitStack() as stack:
-            try:
-                shard = pa.ipc.open_file(stack.enter_context(file.open()))
-                sides = [
-                    (pa.ipc.open_file(stack.enter_context(open_read(f"{folder}/{side}"))), columns)
-                    for side, columns in self._files(folder, name)
+            streams = [stack.enter_context(_stream(uri)) for uri, *_ in named]
+            shard, *sides = [_reader(stream, uri) for stream, (uri, *_) in zip(streams, named, strict=True)]
+            more = [(side, column) for side, (*_, columns) in zip(sides, named[1:], strict=True) for column in columns]
+            none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in shard.schema], schema=shard.schema)
+            fields = [side.schema.field(column) for side, column in more]
+            yield _table(none, name, 0, [(field, pa.array([], field.type)) for field in fields], file.uri)
+            for stream, (uri, sha256, _) in zip(streams, named, strict=True):
+                _verify(stream, uri, sha256)
+            row = 0
+            for number in range(shard.num_record_batches):
+                batch = shard.get_batch(number)
+                columns = [
+                    (field, side.get_batch(number).column(column)) for field, (side, column) in zip(fields, more, strict=True)
                 ]
-                more = [(reader.schema.field(c), reader.schema.field(c).type) for reader, names in sides for c in names]
-                none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in shard.schema], schema=shard.schema)
-                yield _table(none, name, 0, [(field, pa.array([], kind)) for field, kind in more], f"{folder}/{name}")
-                row = 0
-                for number in range(shard.num_record_batches):
-                    batch = shard.get_batch(number)
-                    columns = [
-                        (reader.schema.field(c), reader.get_batch(number).column(c)) for reader, names in sides for c in names
-                    ]
-                    yield _table(batch, name, row, columns, f"{folder}/{name}")
-                    row += batch.num_rows
-            except pa.ArrowException as error:
-                raise InputError(f"{file.uri}: damaged ({str(error).splitlines()[0][:200]}); copy the build again") from error
+                yield _table(batch, name, row, columns, file.uri)
+                row += batch.num_rows
 
-    def _files(self, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
-        """Yield the sidecars of a shard that have columns asked for."""
-        if not self.columns:
-            return
-        manifest, _ = _open(folder)
-        shard = next(shard for shard in manifest.shards if shard.file == name)
+    def _files(self, folder: str, name: str) -> list[tuple[str, str, list[str]]]:
+        """Return (URI, sha256, columns asked for) of a shard and of its sidecars that have any."""
+        shard = next(shard for shard in _open(folder)[0].shards if shard.file == name)
+        found = [(f"{folder}/{name}", shard.sha256, list[str]())]
         for side in shard.sidecars.values():
             columns = [column for column in self.columns if column in side.columns]
             if columns:
-                yield side.file, columns
+                found.append((f"{folder}/{side.file}", side.sha256, columns))
+        return found
+
+
+def _stream(uri: str) -> BinaryIO:
+    try:
+        return open_read(uri)
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: missing, though the build names it; copy the build again") from error
+
+
+def _reader(stream: BinaryIO, uri: str) -> pa.ipc.RecordBatchFileReader:
+    try:
+        return pa.ipc.open_file(stream)
+    except pa.ArrowException as error:
+        raise InputError(f"{uri}: damaged ({str(error).splitlines()[0][:200]}); copy the build again") from error
+
+
+def _verify(stream: BinaryIO, uri: str, sha256: str) -> None:
+    stream.seek(0)
+    found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise InputError(f"{uri}: damaged, sha256 is {found}, the build says {sha256}; copy the build again")
 
 
 def _open(path: str) -> tuple[Manifest, Place]:

@@ -184,6 +184,28 @@ def test_mistakes_are_told(tokenizer: Path, tmp_path: Path) -> None:
         Sidecars(build=str(copied)).home()
 
 
+@pytest.mark.parametrize("of", ["tokens-00001.arrow", "scores-squares-00001-*.arrow"])
+def test_files_of_the_build_that_are_damaged_or_gone_are_named(of: str, tokenizer: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    build(tmp_path, output, tokenizer)
+    add(output, Squares())
+    path = next((tmp_path / "out/builds").glob(f"*/{of}"))
+    whole = path.read_bytes()
+    source = TokensSource(paths=output, columns=("ref_loss.squares",))
+    shard = expand(source.patterns())[1]
+    flipped = bytes([whole[len(whole) // 2] ^ 1])
+    for content, says in (
+        (whole[: len(whole) // 2] + flipped + whole[len(whole) // 2 + 1 :], "damaged, sha256 is"),
+        (whole[:-20], "damaged"),
+        (None, "missing, though the build names it"),
+    ):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{path.name}: {says}"):
+            list(source.open()(shard, 256))
+
+
 CONFIG = """\
 name: t
 output: {output}
