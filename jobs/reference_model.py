@@ -85,9 +85,16 @@ def base_sha256(folder: Path) -> str:
 
 def _base(folder: Path, length: int, tokenizer: Tokenizer, tokenizer_file: bytes | None) -> Any:  # noqa: ANN401
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"model: base {str(folder)!r} cannot be opened by transformers: {error}") from error
+    if missing := sorted(loaded["missing_keys"]):  # transformers would fill them with random numbers
+        raise InputError(
+            f"model: base {str(folder)!r} has no weights for {missing[0]} ({len(missing)} missing); give a decoder that was "
+            "saved with its head, such as LlamaForCausalLM"
+        )
     rows, limit = model.get_input_embeddings().weight.shape[0], getattr(model.config, "max_position_embeddings", None)
     if rows < tokenizer.vocab_size:
         raise InputError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -177,6 +178,12 @@ def test_a_base_model_is_gone_on_with(recipe: Written, tmp_path: Path, capsys: p
 
     long = recipe(model={"base": str(base)}, length=32, output=str(tmp_path / "long"))
     assert "takes 16 tokens at most, length is 32" in refused(long, capsys)
+    whole = (base / "model.safetensors").read_bytes()
+    weights = {name: weight for name, weight in safetensors.torch.load(whole).items() if name != "model.norm.weight"}
+    safetensors.torch.save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    headless = recipe(model={"base": str(base)}, output=str(tmp_path / "headless"))
+    assert "has no weights for model.norm.weight (1 missing); give a decoder" in refused(headless, capsys)
+    (base / "model.safetensors").write_bytes(whole)
     content = json.loads((base / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
