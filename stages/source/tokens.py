@@ -27,6 +27,7 @@ from pipeline.stage import Source
 from pipeline.store import InputFile, open_read
 
 STORED = "stored"
+PIECE = 1 << 20  # bytes read at once for a checksum
 _OWN = {fmt.DOC_ID: "id", "url": "url", "date": "date"}
 _REPLACED = ("file", "offset", "length")
 
@@ -148,9 +149,11 @@ def _reader(stream: BinaryIO, uri: str) -> pa.ipc.RecordBatchFileReader:
 
 def _verify(stream: BinaryIO, uri: str, sha256: str) -> None:
     stream.seek(0)
-    found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
-        raise InputError(f"{uri}: damaged, sha256 is {found}, the build says {sha256}; copy the build again")
+    digest = hashlib.sha256()
+    while piece := stream.read(PIECE):
+        digest.update(piece)
+    if digest.hexdigest() != sha256:
+        raise InputError(f"{uri}: damaged, sha256 is {digest.hexdigest()}, the build says {sha256}; copy the build again")
 
 
 def _open(path: str) -> tuple[Manifest, Place]:
