@@ -26,8 +26,9 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 	@echo "  $(PY) -m jobs plan jobs/recipes/demo.yaml --set stages.language.min_score=0.8    what one change recomputes"
 	@echo "  $(PY) -m jobs stages    every stage and its parameters, to write a config of your own"
 
+# Two workers on two cores: the threads of a matrix product in one would only wait for those of the other.
 test: $(VENV)/dev.stamp  ## run the tests
-	$(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may import which
 	$(VENV)/bin/ruff check .
@@ -39,6 +40,7 @@ bench: $(VENV)/dev.stamp build/peers.stamp build/peers-reader.stamp  ## every be
 	@for file in $(sort $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py))); do \
 	    name=$$(basename $$file .py); echo "== benchmarks.$$name"; $(PY) -m benchmarks.$$name --quick; \
 	done
+	@echo "== benchmarks.lift"; $(PY) -m benchmarks.lift --quick
 
 clean:  ## delete build/ and the caches, keep .venv
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/gristmill" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
