@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -63,6 +63,10 @@ class Cut:
     kept: tuple[float, float]
     passed: tuple[float, float]
     error: float
+
+
+NO_CUT = Cut(NOTHING, 0.0, None, (0, 0), (0.0, 0.0), (0.0, 0.0), 0.0)
+"""That of nothing: selects nothing."""
 
 
 def bins_of(scores: Singles) -> npt.NDArray[np.int32]:
@@ -127,7 +131,7 @@ def cut_of(histogram: Histogram, keep: float, unit: Unit, direction: Direction) 
     mass = counts[:, BYTES if unit == "bytes" else TOKENS]
     whole = int(mass.sum())
     if whole == 0:
-        return Cut(NOTHING, 0.0, None, total, (0.0, 0.0), (0.0, 0.0), 0.0)
+        return replace(NO_CUT, total=total)
     wanted = Fraction(repr(float(keep))) * whole
     ends = np.cumsum(mass)
     at = int(np.searchsorted(ends, float(wanted), side="left"))

@@ -180,7 +180,9 @@ def _cut(
         own = [cuts[ALL]] * documents
     else:
         assert tokens.shards is not None, "a share of a shard needs the shards of the documents"
-        own = [cuts[shard] for shard in tokens.shards.tolist()]
+        own = [cuts.get(shard, histogram.NO_CUT) for shard in tokens.shards.tolist()]  # one where no token has a score has none
+        counted = np.isin(tokens.shards, np.fromiter(cuts, np.uint64, len(cuts)))
+        assert not candidates[np.repeat(~counted, np.diff(tokens.bounds))].any(), "select: a shard that was not counted"
     out = np.empty(len(score), np.bool_)
     lengths = tokens.lengths if gate.unit == "bytes" else None
     kernels.above(

@@ -233,3 +233,16 @@ def test_the_tokenizer_must_be_there_and_the_one_that_made_the_ids(shards, token
     with pytest.raises(InputError, match=r"is neither a tokenizer.json nor a folder that holds one"):
         stage(tmp_path / "file").check()
     assert stage(tokenizer).files() == stage(tokenizer / "tokenizer.json").files() == (f"{tokenizer}/tokenizer.json",)
+
+
+def test_an_input_file_in_which_no_token_has_a_score_has_none_selected(shards, tokenizer):
+    sha256 = hashlib.sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest()
+    lone = documents(
+        [[3], [5], []], file="lone", scores={"ref_loss.a": [[np.nan], [np.nan], []]}, vocab_size=20, tokenizer=sha256
+    )
+    few = shards[0].select(lone.column_names)
+    stage = Select(policies={name: Policy(score=LOSS, direction="low", keep=0.3, scope="shard", soft=soft) for name, soft in
+                             (("hard", None), ("soft", 0.5))})  # fmt: skip
+    both = run(stage, [few, lone])
+    assert flat(both[:1], "selected.hard").any() and not flat(both[1:], "selected.hard").any()
+    np.testing.assert_array_equal(flat(both[1:], "weight.soft"), 0)
