@@ -33,11 +33,11 @@ LANGUAGES = ("de", "en", "fr")
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two inputs in five files, of several record batches each, with losses of `rho1` and a tokenizer."""
+    """Two inputs in five files, of several record batches each, with losses of `reference` and a tokenizer."""
     output = tmp_path_factory.mktemp("output")
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(100)}, "w0")).to_str().encode()
     sha256 = hashlib.sha256(words).hexdigest()
-    scores, schemes = {"ref_loss": LOSSES}, {"ref_loss": "rho1"}
+    scores, schemes = {"ref_loss.reference": LOSSES}, {"ref_loss.reference": "reference"}
     docs = documents(IDS, scores=scores, schemes=schemes, tokenizer=sha256, languages=LANGUAGES, vocab_size=100)
     attached = [Attachment("tokenizer.json", words)]
     shards = [[docs.slice(0, 50)], [docs.slice(50)]]
@@ -113,7 +113,7 @@ def test_polars(here: Path) -> None:
     hardest = names["hardest"]
     rows = pa.ipc.open_file("tokens-00000.arrow").read_all().num_rows
     means = [np.nanmean(row) if len(row) > 1 else None for row in LOSSES[:rows]]
-    assert hardest["ref_loss"].to_list() == pytest.approx(
+    assert hardest["loss"].to_list() == pytest.approx(
         sorted((m for m in means if m is not None), reverse=True) + [None] * means.count(None), abs=1e-2
     )
     read = pl.read_ipc("tokens-*.arrow")
@@ -140,7 +140,7 @@ def test_hugging_face_datasets(here: Path, tmp_path: Path, monkeypatch: pytest.M
     assert [rows[5]["language"], rows[5]["url"], rows[6]["offset"]] == ["fr", None, 6]
     sides = sorted(str(path) for path in here.glob("scores-*.arrow"))
     scores = datasets.load_dataset("arrow", data_files=sides, split="train", cache_dir=str(tmp_path))
-    assert [len(row) for row in scores["ref_loss"]] == [len(ids) for ids in IDS]
+    assert [len(row) for row in scores["ref_loss.reference"]] == [len(ids) for ids in IDS]
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from tests.conftest import PAGES, Built, Checkout, newest_record
 
 DEMO = "jobs/recipes/demo.yaml"
 LOCAL = ("--set", "run.on=local", "--set", "run.workers=1")
-STEPS = ["segment", "reduce", "settle"] * 3 + ["segment"]
-UNITS = [2, 1, 1] * 3 + [2]
+STEPS = ["segment", "reduce", "settle"] * 4 + ["segment"]
+UNITS = [2, 1, 1] * 4 + [2]
 
 SHORT = """
 name: short
@@ -68,7 +68,7 @@ def test_a_build_says_its_id_and_manifest_on_its_last_line_and_all_else_on_stand
     _, build, path = small_build.stdout.split()
     manifest = json.loads((small_build.checkout.folder / path).read_text())
     assert manifest["build"] == build == small_build.id
-    assert "6 dedup_minhash-score: 2/2" in small_build.stderr and "9 score-shards: 2/2" in small_build.stderr
+    assert "6 dedup_minhash-score_ngram: 2/2" in small_build.stderr and "12 select-shards: 2/2" in small_build.stderr
     assert "5 dedup_minhash-settle: all 1 done before" in small_build.stderr, "the build of texts did that"
     assert small_build.stderr.splitlines()[-1] == "next: python -m jobs report build/demo"
     assert "Traceback" not in small_build.stderr and "\x1b" not in small_build.stderr
@@ -121,7 +121,7 @@ def test_plan_tells_that_a_finished_build_is_done(small_build: Built) -> None:
 def test_plan_tells_that_a_changed_parameter_changes_what_depends_on_it(small_build: Built, change: str, first: int) -> None:
     plan = planned(small_build.checkout, "--set", change)
     missing = [len(step["missing"]) for step in plan["segments"]]
-    assert missing == [0] * first + UNITS[first:] and plan["finished"] == (first == 10)
+    assert missing == [0] * first + UNITS[first:] and plan["finished"] == (first == len(UNITS))
 
 
 def test_a_changed_late_parameter_computes_only_what_plan_said(copy: Checkout, small_build: Built) -> None:
@@ -130,7 +130,7 @@ def test_a_changed_late_parameter_computes_only_what_plan_said(copy: Checkout, s
     before = snapshot(output)
     done = copy.jobs("build", DEMO, *LOCAL, *change)
     assert done.stdout.split()[1] != small_build.id
-    assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 9 + [2]
+    assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 12 + [2]
     after = snapshot(output)
     for name, (inode, size, changed) in before.items():
         if not (output / name).is_dir():

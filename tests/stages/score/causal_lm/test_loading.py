@@ -433,8 +433,7 @@ def test_a_download_that_broke_off_goes_on_and_others_wait_for_it(tmp_path: Path
 
 def test_a_model_in_s3_is_downloaded_and_seen_to_change(llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_servers.moto() as port:
-        for key, value in {**s3_servers.ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-            monkeypatch.setenv(key, value)
+        s3_servers.use(monkeypatch, port)
         s3 = fsspec.filesystem("s3")
         s3.mkdir("models")
         for file in llama.iterdir():
