@@ -27,6 +27,7 @@ from gristmill.format import Tokenizer
 from pipeline.errors import InputError
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
+from stages.sink.said import agreed
 
 SCHEME = "rho1"  # of score columns whose field does not say
 ABOUT = b"about"
@@ -284,14 +285,13 @@ class Shards(Sink):
         return Assembly(manifest.build, {name: part.data for name, part in named}, files, mf.NAME)
 
 
-def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, dict[str, Any]]:
+def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Any]]:
     """Return what is said of the columns: sidecar → column → object; all parts of a build say the same."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for part in (part for group in groups for part in group.values() if "scheme" in part.stats):
-        scheme, said = part.stats["scheme"], part.stats["about"]
-        known = found.setdefault(scheme, said)
-        assert said == known, f"shards: parts of one build disagree on what is said of {scheme}: {said} and {known}"
-    return {scheme: said for scheme, said in sorted(found.items()) if said}
+        found.setdefault(part.stats["scheme"], []).append(part.stats["about"])
+    said = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}
+    return {scheme: about for scheme, about in said.items() if about}
 
 
 def _attached(attachments: Sequence[Attachment], sha256: str) -> Attachment | None:

@@ -30,6 +30,7 @@ from gristmill.sidecar_writer import columns_batch
 from pipeline.errors import InputError
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from pipeline.store import open_read
+from stages.sink.said import agreed
 
 STORED = b"stored"  # in the metadata of columns that the build has already
 SCHEME, ABOUT = b"scheme", b"about"  # the latter is for the description, no part of the file
@@ -211,7 +212,7 @@ class Sidecars(Sink):
                     files[side.file] = content
             sizes = tuple((shard.documents, shard.tokens) for shard in manifest.shards)
             columns = sides[0].columns
-            about = next(iter(stored.values())).stats["about"]
+            about = agreed(name, (part.stats["about"] for part in stored.values()))
             added = Added(name, manifest.order, columns, tuple(sides), sizes, f"{place.uri}/{json_name(name)}", about)
             _refuse(manifest, place, added)
             files[json_name(name)] = added.to_json()

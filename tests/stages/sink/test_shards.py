@@ -210,9 +210,11 @@ def test_what_is_said_of_columns_is_in_the_manifest_alone(tmp_path):
     assert one.schema.field("excess").metadata == {b"scheme": b"rho1"}
 
 
-def test_shards_that_say_different_things_are_a_bug(tmp_path):
-    halves = [[said(table(), excess={"threshold": t})] for t in (0.25, 0.5)]
-    with pytest.raises(AssertionError, match="shards: parts of one build disagree on what is said of rho1"):
+def test_shards_that_say_different_things_are_refused(tmp_path):
+    halves = [[said(table(), excess={"torch": version, "window": 9})] for version in ("2.12", "2.13")]
+    with pytest.raises(
+        InputError, match=r"'rho1' were not made in one way in all shards \(excess: torch \"2.12\" and \"2.13\"\)"
+    ):
         publish(halves, tmp_path / "two")
     with pytest.raises(AssertionError, match="about of column 'excess' is list, expected an object"):
         publish([[said(table(), excess=[1])]], tmp_path / "list")

@@ -21,7 +21,7 @@ from pipeline.drive import Options, Outcome, drive
 from pipeline.errors import ConfigError, InputError
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
-from pipeline.stage import Map, Stage, Transform
+from pipeline.stage import Map, Stage, Stored, Transform
 from pipeline.store import expand, open_store
 from stages.sink.shards import Shards
 from stages.sink.sidecars import Sidecars
@@ -182,6 +182,18 @@ def test_mistakes_are_told(tokenizer: Path, tmp_path: Path) -> None:
     folder.rename(copied)
     with pytest.raises(InputError, match="is not in the output that it was built in"):
         Sidecars(build=str(copied)).home()
+
+
+def test_shards_that_were_not_made_in_one_way_are_refused(tokenizer: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    build(tmp_path, output, tokenizer)
+    stats = {"name": "m", "columns": {"x": "bool"}, "metadata": {"x": {}}}
+    parts = [
+        Stored(number, shard.file, "scores-m", 0, "data", "0" * 64, 1, 1, {**stats, "about": {"x": {"torch": str(number)}}})
+        for number, shard in enumerate(open_build(output, fmt.TOKENS)[0].shards)
+    ]
+    with pytest.raises(InputError, match=r"columns of 'm' were not made in one way in all shards \(x: torch \"0\" and \"1\"\)"):
+        Sidecars(build=output).assemble(parts, {})
 
 
 @pytest.mark.parametrize("of", ["tokens-00001.arrow", "scores-squares-00001-*.arrow"])
