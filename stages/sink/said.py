@@ -25,7 +25,7 @@ def agreed(name: str, parts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         if other != first:
             raise InputError(
                 f"columns of {name!r} were not made in one way in all shards ({_difference(first, other)}): some are of an "
-                "earlier run, or of another machine; run with what those had, or give the model another name to have all made again"
+                "earlier run or another machine; run with what those had, or give the model another name, to have all made again"
             )
     return first
 
