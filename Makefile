@@ -26,9 +26,10 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 	@echo "  $(PY) -m jobs plan jobs/recipes/demo.yaml --set stages.language.min_score=0.8    what one change recomputes"
 	@echo "  $(PY) -m jobs stages    every stage and its parameters, to write a config of your own"
 
-# Two workers on two cores: the threads of a matrix product in one would only wait for those of the other.
+# Two workers on two cores: the threads of a matrix product in one would only wait for those of the other. Files in the order of
+# tests/conftest.py, the slowest first, not by their numbers of tests.
 test: $(VENV)/dev.stamp  ## run the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may import which
 	$(VENV)/bin/ruff check .

@@ -31,6 +31,27 @@ from stages.tokenizer.training.corpus import make_corpus
 
 ROOT = Path(__file__).parents[1]
 
+# The files that take longest, the longest first.
+SLOWEST = (
+    "jobs/test_survival.py",
+    "pipeline/test_ray.py",
+    "jobs/test_commands.py",
+    "stages/score/causal_lm/test_engine.py",
+    "pipeline/test_damaged_crawl.py",
+    "pipeline/test_pool.py",
+    "benchmarks/test_form.py",
+    "contract/test_stages.py",
+    "pipeline/test_s3_faults.py",
+    "stages/dedup/test_minhash.py",
+    "jobs/test_train_tokenizer.py",
+    "gristmill/test_tools.py",
+    "examples/test_train_gpt.py",
+    "pipeline/test_same_bytes.py",
+    "stages/score/causal_lm/test_head_triton.py",
+    "stages/filter/test_heuristics.py",
+    "jobs/test_mistakes.py",
+)
+
 # Where the pages begin that are taken, by what the demo does with them.
 PAGES = {
     "docs-00000.warc.gz": {
@@ -52,6 +73,16 @@ PAGES = {
         "no_text": [1759693],
     },
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first.
+
+    Workers take whole files in this order (`make test`). Were a long one among the last, its worker would end long after the
+    others. The order is the same in every worker, as it must be.
+    """
+    place = {ROOT / "tests" / name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @dataclass(frozen=True)
