@@ -1,13 +1,16 @@
 """The tokenizer that a build's ids were made with, as stages name it that need to know the bytes of tokens.
 
-Reads a `tokenizer.json`, or the folder that holds one: that of `encode`. Gives the table of its tokens' bytes, and checks by
-sha256 that ids are of it.
+Reads a `tokenizer.json` or a `gristmill-tokenizer.json`, or the folder that holds one: that of `encode`. Gives the table of its
+tokens' bytes, and checks by sha256 that ids are of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,12 +18,13 @@ from pipeline.errors import InputError
 from pipeline.store import open_read
 from stages.score.token_bytes import TokenBytes, parse_token_bytes
 
-NAME = "tokenizer.json"
+NAME, OWN = "tokenizer.json", "gristmill-tokenizer.json"
+_OURS = re.compile(r'\s*\{\s*"format"\s*:')  # how the latter begins, whatever it is called
 
 
 @dataclass(frozen=True)
 class BuildTokenizer:
-    """A tokenizer's file: where it lies, its sha256 (hex), its text, and the bytes of its tokens."""
+    """A tokenizer's file: where it lies, its sha256 (hex), its text as that of a tokenizer.json, and the bytes of its tokens."""
 
     path: str
     sha256: str
@@ -38,8 +42,11 @@ class BuildTokenizer:
 
 
 def file_of(tokenizer: str) -> str:
-    """Return the path of the file."""
-    return tokenizer if tokenizer.endswith(".json") else f"{tokenizer.rstrip('/')}/{NAME}"
+    """Return the path of the file: the one named, or the one that the folder holds."""
+    if tokenizer.endswith(".json"):
+        return tokenizer
+    standard, own = (f"{tokenizer.rstrip('/')}/{name}" for name in (NAME, OWN))
+    return own if Path(own).is_file() and not Path(standard).is_file() else standard
 
 
 def read(tokenizer: str) -> BuildTokenizer:
@@ -60,4 +67,15 @@ def read(tokenizer: str) -> BuildTokenizer:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"tokenizer {path!r} is not text: {error}") from error
+    text = _standard(text) if _OURS.match(text) else text
     return BuildTokenizer(path, hashlib.sha256(data).hexdigest(), text, parse_token_bytes(text, path))
+
+
+def _standard(text: str) -> str:
+    """Return a tokenizer.json with the tokens of a gristmill-tokenizer.json, for their bytes; it does not encode."""
+    data = json.loads(text)
+    special = [{"id": i, "content": name, "special": True} for name, i in data["special_tokens"].items()]
+    pieces = {piece: i for i, piece in enumerate(data["tokens"]) if piece is not None}
+    return json.dumps(
+        {"model": {"type": "BPE", "vocab": pieces}, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": special}
+    )

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from gristmill.format import INPUT_IDS, SCORES_NAME
 from pipeline.errors import InputError
 from pipeline.schema import ERROR
 from pipeline.stage import Map, Transform
+from stages.score import build_tokenizer
 from stages.score.causal_lm.parameters import CausalLm, OpenedLm
 from stages.score.ngram_file import NgramFile, OpenedNgram
 from stages.score.signals import Signals, entropy_column, exact_column, loss_column
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # numba behind them takes seconds to import
 
 VALUES, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())
 LARGEST = float(np.finfo(np.float16).max)
-STANDARD, OWN = "tokenizer.json", "gristmill-tokenizer.json"
 SECTIONS = ("model", "normalizer", "pre_tokenizer")  # of a tokenizer.json: what makes ids of a text
 
 Ids = npt.NDArray[np.integer[Any]]
@@ -82,12 +81,12 @@ class ScoreLm(Map):
 
     def files(self) -> tuple[str, ...]:
         """Return the model's files (for one that is elsewhere, what stands for them), and the tokenizer's."""
-        return (*self.model.files(), *([] if self.tokenizer is None else [str(_find(self.tokenizer))]))
+        return (*self.model.files(), *([] if self.tokenizer is None else [build_tokenizer.file_of(self.tokenizer)]))
 
     def check(self) -> None:
         """Raise InputError where the tokenizer's tokens do not say their bytes."""
         if self.tokenizer is not None:
-            _read(self.tokenizer)
+            build_tokenizer.read(self.tokenizer)
 
     def open(self) -> Transform:
         """Load the model and return f(docs) → docs with its columns, and `error` for documents that have no values.
@@ -124,7 +123,9 @@ class ScoreLm(Map):
                 )
             return None
         if opened.tokenizer is None:
-            raise self._wrong(f"the model has no tokenizer of its own; put the {STANDARD} that it was trained with beside it")
+            raise self._wrong(
+                f"the model has no tokenizer of its own; put the {build_tokenizer.NAME} that it was trained with beside it"
+            )
         same, table = self._compare(opened.tokenizer, ours["tokenizer_sha256"])
         if same:
             if size > opened.vocab_size:
@@ -154,14 +155,13 @@ class ScoreLm(Map):
                 f"the documents' tokenizer (sha256 {sha256[:12]}…) is not the model's; set tokenizer to what encode was given, "
                 "so that losses can be told of its tokens"
             )
-        found = hashlib.sha256(_find(self.tokenizer).read_bytes()).hexdigest()
-        if found != sha256:
+        found = build_tokenizer.read(self.tokenizer)
+        if found.sha256 != sha256:
             raise self._wrong(
-                f"tokenizer {self.tokenizer!r} (sha256 {found[:12]}…) is not the one that made the documents' ids (sha256 "
+                f"tokenizer {self.tokenizer!r} (sha256 {found.sha256[:12]}…) is not the one that made the documents' ids (sha256 "
                 f"{sha256[:12]}…); give what encode was given"
             )
-        text, table = _read(self.tokenizer)
-        return _equal(text, theirs), table
+        return _equal(found.text, theirs), found.table
 
     def _wrong(self, what: str) -> InputError:
         return InputError(f"score_lm {self.name!r}: {what}")
@@ -241,36 +241,6 @@ def _documents(docs: pa.Table) -> tuple[Ids, Ints]:
     column = docs[INPUT_IDS].combine_chunks()
     bounds = column.offsets.to_numpy().astype(np.int64)
     return column.values.to_numpy()[bounds[0] : bounds[-1]], bounds - bounds[0]
-
-
-# ---- encode's tokenizer ----
-
-
-def _find(tokenizer: str) -> Path:
-    """Return the file of a tokenizer: the path itself, or what the folder holds; raises InputError."""
-    place = Path(tokenizer)
-    found = [file for file in (place, place / STANDARD, place / OWN) if file.is_file()]
-    if not found:
-        raise InputError(
-            f"tokenizer {tokenizer!r}: no such file, nor a folder with {STANDARD} or {OWN}; name what encode was given"
-        )
-    return found[0]
-
-
-def _read(tokenizer: str) -> tuple[str, TokenBytes]:
-    """Return the text of a tokenizer's file, as a tokenizer.json, and the bytes of its tokens; raises InputError."""
-    from stages.score.token_bytes import parse_token_bytes
-
-    file = _find(tokenizer)
-    text = file.read_bytes().decode()
-    if file.name == OWN:
-        data = json.loads(text)
-        special = [{"id": i, "content": name, "special": True} for name, i in data["special_tokens"].items()]
-        pieces = {piece: i for i, piece in enumerate(data["tokens"]) if piece is not None}
-        text = json.dumps(
-            {"model": {"type": "BPE", "vocab": pieces}, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": special}
-        )
-    return text, parse_token_bytes(text, tokenizer)
 
 
 def _equal(one: str, other: str) -> bool:

@@ -238,7 +238,7 @@ def test_wrong_models_and_tokenizers_are_clear_errors(folder: Path, docs: pa.Tab
         stage(folder, "own", model=model(tmp_path / "bare")).open()(docs)
     with pytest.raises(InputError, match=r"'/nowhere/at/all': no such folder or file"):
         stage(folder, "own", model=CausalLm(path="/nowhere/at/all")).files()
-    with pytest.raises(InputError, match="no such file, nor a folder with"):
+    with pytest.raises(InputError, match=r"nothing/tokenizer\.json' does not exist; name the folder that `encode` has"):
         stage(folder, "own", tokenizer=str(tmp_path / "nothing")).check()
     with pytest.raises(ValueError, match="name 'a b' must be of"):
         stage(folder, "own", name="a b")

@@ -11,6 +11,7 @@ import pytest
 
 from gristmill import StoredMask, TokenDataset, TokenLoader
 from pipeline.errors import InputError
+from stages.score.build_tokenizer import read
 from stages.score.histogram import starts_of
 from stages.score.policy import Cap, Policy, Term
 from stages.score.schemes import Scheme
@@ -233,6 +234,16 @@ def test_the_tokenizer_must_be_there_and_the_one_that_made_the_ids(shards, token
     with pytest.raises(InputError, match=r"is neither a tokenizer.json nor a folder that holds one"):
         stage(tmp_path / "file").check()
     assert stage(tokenizer).files() == stage(tokenizer / "tokenizer.json").files() == (f"{tokenizer}/tokenizer.json",)
+
+
+def test_the_tokenizer_may_be_of_the_form_that_no_tokenizer_json_can_say(shards, tokenizer, tmp_path):
+    own = {"format": "gristmill-tokenizer", "version": 1, "special_tokens": {"<|end|>": 20}, "tokens": [*LETTERS, None]}
+    path = tmp_path / "gristmill-tokenizer.json"
+    path.write_text(json.dumps(own))
+    made, standard = read(str(tmp_path)), read(str(tokenizer))
+    assert (made.path, made.sha256) == (str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    assert made.table.lengths.tolist() == [*standard.table.lengths.tolist(), 0]
+    assert Select(policies={"x": POLICIES["byte"]}, tokenizer=str(tmp_path)).files() == (str(path),)
 
 
 def test_an_input_file_in_which_no_token_has_a_score_has_none_selected(shards, tokenizer):
