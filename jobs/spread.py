@@ -38,11 +38,13 @@ Run = Callable[[Callable[[], Callable[[Any], Any]], Sequence[Any]], Iterator[Any
 
 
 class Spread:
-    """Holds the cluster while work is done on it; as a context it gives `run(begin, batches)`, see `Corpus.run`."""
+    """Holds the cluster and the actors while work is done on them; as a context it gives `run(begin, batches)`: `Corpus.run`."""
 
     def __init__(self, where: Where) -> None:
         self._where = where
         self._owns = False
+        self._actors: list[Any] = []  # from the first work that needs so many, to the end: a process takes seconds to start
+        self._runs = 0
 
     def __enter__(self) -> Run:
         if self._where.on == "local":
@@ -57,9 +59,14 @@ class Spread:
         return self._on_ray
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if self._owns:
-            import ray
+        if self._where.on == "local":
+            return
+        import ray
 
+        for each in self._actors:
+            ray.kill(each)
+        self._actors = []
+        if self._owns:
             ray.shutdown()
 
     def _on_ray(self, begin: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[Any]:
@@ -68,24 +75,27 @@ class Spread:
 
         cpus = int(ray.cluster_resources().get("CPU", 1))
         workers = min(self._where.workers or cpus, cpus, len(batches))
-        actor = ray.remote(num_cpus=1, max_restarts=TRIES, max_task_retries=TRIES)(_Worker)
-        shared = ray.put(begin)
-        actors = [actor.remote(shared, os.getcwd()) for _ in range(workers)]
-        try:
-            yield from ActorPool(actors).map(lambda worker, batch: worker.work.remote(batch), batches)
-        finally:
-            for each in actors:
-                ray.kill(each)
+        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES)(_Worker)
+        self._actors += [actor.remote(os.getcwd()) for _ in range(workers - len(self._actors))]
+        self._runs += 1
+        number, shared = self._runs, [ray.put(begin)]  # in a list, or Ray would unpack it for each batch
+        yield from ActorPool(self._actors[:workers]).map(lambda each, batch: each.work.remote(number, shared, batch), batches)
 
 
 class _Worker:
-    """An actor that does the work on one batch after the other."""
+    """An actor that does the work of one run after the other, on one batch after the other."""
 
-    def __init__(self, begin: Callable[[], Callable[[Any], Any]], folder: str) -> None:
+    def __init__(self, folder: str) -> None:
         if os.path.isdir(folder):  # parameters may hold relative paths; a worker starts elsewhere
             os.chdir(folder)
-        self._work = begin()
+        self._run = 0
+        self._work: Callable[[Any], Any]
 
-    def work(self, batch: Any) -> Any:  # noqa: ANN401 - whatever the work gives
-        """Return work(batch)."""
+    def work(self, run: int, shared: Sequence[Any], batch: Any) -> Any:  # noqa: ANN401 - whatever the work gives
+        """Return work(batch), of the work that the run begins with here."""
+        if run != self._run:
+            import ray
+
+            self._work = ray.get(shared[0])()
+            self._run = run
         return self._work(batch)
