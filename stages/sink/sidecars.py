@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +39,14 @@ Values = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard of the build: its record batches without their values, and where its documents begin, int64 [documents + 1]."""
+    """A shard of the build: its record batches without their values, its documents' ids, and where they begin.
+
+    `bounds`: int64 [documents + 1].
+    """
 
     file: str
     batches: tuple[pa.RecordBatch, ...]
+    ids: pa.StringArray
     bounds: npt.NDArray[np.int64]
 
     @classmethod
@@ -51,7 +55,8 @@ class _Shard:
             reader = pa.ipc.open_file(stream)
             batches = tuple(reader.get_batch(n).select([fmt.DOC_ID, fmt.INPUT_IDS]) for n in range(reader.num_record_batches))
         lengths = [batch.column(fmt.INPUT_IDS).value_lengths().to_numpy() for batch in batches]
-        return cls(file, batches, np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64))
+        ids = pa.concat_arrays([batch.column(fmt.DOC_ID) for batch in batches])
+        return cls(file, batches, ids, np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64))
 
     def empty(self, schemas: Mapping[str, pa.Schema]) -> Values:
         """Return the columns of all files, with no value anywhere."""
@@ -63,6 +68,11 @@ class _Shard:
     def fill(self, values: Values, table: pa.Table) -> None:
         """Put the values of documents to their places; `offset` is a document's number in the shard."""
         rows = table.column("offset").to_numpy()
+        if len(self.ids) <= rows.max() or not self.ids.take(pa.array(rows)).equals(pa.concat_arrays(table.column("id").chunks)):
+            raise InputError(
+                f"sidecars: {self.file} has other documents than the source has read; was another build finished in this output? "
+                "Name the folder of one in both, builds/<id>"
+            )
         lengths = self.bounds[rows + 1] - self.bounds[rows]
         before = np.cumsum(lengths) - lengths
         places = np.arange(int(lengths.sum())) + np.repeat(self.bounds[rows] - before, lengths)
@@ -103,7 +113,7 @@ def _about(schema: pa.Schema, names: Iterable[str]) -> dict[str, Any]:
     return {name: json.loads(content) for name, content in said.items() if content is not None}
 
 
-def _write(tables: Iterator[pa.Table], folder: Path, place: Place) -> list[Part]:
+def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: Place) -> list[Part]:
     """Write the columns of one shard; nothing when none of its documents came this far."""
     first = next((table for table in tables if table.num_rows), None)
     if first is None:
@@ -113,6 +123,8 @@ def _write(tables: Iterator[pa.Table], folder: Path, place: Place) -> list[Part]
         raise InputError(
             "sidecars: no stage added a per-token column, so there is nothing to write; put `score_lm` or `select` before it"
         )
+    for name in schemas:
+        _refuse_own(manifest.shards[:1], place, name)  # here too, as the end may be days away
     shard = _Shard.read(place, first.column("file")[0].as_py())
     values = shard.empty(schemas)
     for stream in ((first,), tables):
@@ -130,7 +142,7 @@ def _write(tables: Iterator[pa.Table], folder: Path, place: Place) -> list[Part]
                 0,
                 path,
                 len(shard.bounds) - 1,
-                {"name": name, **_description(schema), "about": _about(first.schema, schema.names[1:])},
+                {"name": name, "build": manifest.build, **_description(schema), "about": _about(first.schema, schema.names[1:])},
             )
         )
     return parts
@@ -154,6 +166,8 @@ class Sidecars(Sink):
 
     `build`: that build: its manifest.json, its folder, or its output. The config's `output` must be the build's own.
     """
+
+    version: ClassVar[int] = 2
 
     build: str
 
@@ -182,8 +196,8 @@ class Sidecars(Sink):
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory: the ids and the columns of one shard."""
-        _, place = _open(self.build)
-        return lambda tables, folder: _write(iter(tables), folder, place)
+        manifest, place = _open(self.build)
+        return lambda tables, folder: _write(iter(tables), folder, manifest, place)
 
     def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
         """Name the files and describe them.
@@ -194,6 +208,11 @@ class Sidecars(Sink):
         manifest, place = _open(self.build)
         by_name: dict[str, dict[str, Stored]] = {}
         for part in parts:
+            if part.stats["build"] != manifest.build:
+                raise InputError(
+                    f"sidecars: the columns were made for build {part.stats['build']}, {self.build!r} is {manifest.build} now; "
+                    "name the folder of the build, builds/<id>, and run it again"
+                )
             by_name.setdefault(part.stats["name"], {})[part.input] = part
         if not by_name:
             raise InputError(
@@ -238,15 +257,23 @@ def _file(place: Place, file: str, number: int, name: str, stored: Mapping[str, 
 
 def _refuse(manifest: Manifest, place: Place, added: Added) -> None:
     """Raise InputError when the build has other columns of this name."""
-    for shard in manifest.shards:
-        if added.name in shard.sidecars:
-            raise InputError(f"sidecars: {place.uri} has columns of {added.name!r} already, in {shard.sidecars[added.name].file}")
+    _refuse_own(manifest.shards, place, added.name)
     found = find_sidecars(place).get(added.name)
     if found is not None and found.to_json() != added.to_json():
         raise InputError(
             f"sidecars: {found.where} is there already and names other columns; give the model or policy another name, or remove "
             "that file and those that it names"
         )
+
+
+def _refuse_own(shards: Sequence[mf.Shard], place: Place, name: str) -> None:
+    """Raise InputError when one of these shards was made with columns of this name."""
+    for shard in shards:
+        if name in shard.sidecars:
+            raise InputError(
+                f"sidecars: {place.uri} has columns of {name!r} already, in {shard.sidecars[name].file}; give another name to "
+                "the model or policy"
+            )
 
 
 def _open(path: str) -> tuple[Manifest, Place]:

@@ -72,7 +72,7 @@ class TokensSource(Source):
                 known = ", ".join(sorted(there)) or "none"
                 raise InputError(f"source 'tokens': {place.uri} has no per-token column {name!r}; it has {known}")
         uri = f"{place.uri}/{shard.file}"
-        return next(self._tables(InputFile(shard.file, uri, shard.bytes, ""))).schema
+        return next(self._tables(InputFile(shard.file, uri, shard.bytes, ""), manifest)).schema
 
     def files(self) -> tuple[str, ...]:
         """Return what says which build this is, and which files its columns are in."""
@@ -83,9 +83,13 @@ class TokensSource(Source):
 
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(shard, batch_rows) → tables."""
+        builds: dict[str, Manifest] = {}  # read once a process
 
         def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
-            for table in self._tables(file):
+            folder = _folder(file)
+            if folder not in builds:
+                builds[folder] = _open(folder)[0]
+            for table in self._tables(file, builds[folder]):
                 for start in range(0, table.num_rows, batch_rows):
                     yield table.slice(start, batch_rows)
 
@@ -94,16 +98,16 @@ class TokensSource(Source):
     def fetch(self, file: InputFile, offset: int, length: int) -> pa.Table:
         """Return row `offset` of the shard. Raises InputError when there is none."""
         first = 0
-        for table in self._tables(file):
+        for table in self._tables(file, _open(_folder(file))[0]):
             if offset < first + table.num_rows:
                 return table.slice(offset - first, 1)
             first += table.num_rows
         raise InputError(f"{file.uri}: has {first} documents, there is no document {offset}; was the build replaced?")
 
-    def _tables(self, file: InputFile) -> Iterator[pa.Table]:
+    def _tables(self, file: InputFile, manifest: Manifest) -> Iterator[pa.Table]:
         """Yield an empty table, and when the files are found to be what the manifest says, a table a record batch."""
         folder, _, name = file.uri.rpartition("/")
-        named = self._files(folder, name)
+        named = self._files(folder, name, manifest)
         with ExitStack() as stack:
             streams = [stack.enter_context(_stream(uri)) for uri, *_ in named]
             shard, *sides = [_reader(stream, uri) for stream, (uri, *_) in zip(streams, named, strict=True)]
@@ -122,15 +126,19 @@ class TokensSource(Source):
                 yield _table(batch, name, row, columns, file.uri)
                 row += batch.num_rows
 
-    def _files(self, folder: str, name: str) -> list[tuple[str, str, list[str]]]:
+    def _files(self, folder: str, name: str, manifest: Manifest) -> list[tuple[str, str, list[str]]]:
         """Return (URI, sha256, columns asked for) of a shard and of its sidecars that have any."""
-        shard = next(shard for shard in _open(folder)[0].shards if shard.file == name)
+        shard = next(shard for shard in manifest.shards if shard.file == name)
         found = [(f"{folder}/{name}", shard.sha256, list[str]())]
         for side in shard.sidecars.values():
             columns = [column for column in self.columns if column in side.columns]
             if columns:
                 found.append((f"{folder}/{side.file}", side.sha256, columns))
         return found
+
+
+def _folder(file: InputFile) -> str:
+    return file.uri.rpartition("/")[0]
 
 
 def _stream(uri: str) -> BinaryIO:

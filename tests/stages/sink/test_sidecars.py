@@ -81,6 +81,15 @@ def build(tmp_path: Path, output: str, tokenizer: Path) -> str:
     return outcome.build
 
 
+def with_squares(tmp_path: Path, tokenizer: Path) -> str:
+    """Make a build of the first text that has columns of its own, and return its output."""
+    output, encode = str(tmp_path / "squared"), Encode(tokenizer=str(tokenizer))
+    source = TextSource(paths=f"{tmp_path}/a.txt")
+    outcome = run(output, ("text", source), ("encode", encode), ("squares", Squares()), ("shards", Shards()))
+    assert outcome.build is not None, outcome.failures
+    return output
+
+
 def add(output: str, *maps: Map, columns: tuple[str, ...] = ()) -> Outcome:
     named = [(f"map-{i}", each) for i, each in enumerate(maps)]
     return run(output, ("tokens", TokensSource(paths=output, columns=columns)), *named, ("sidecars", Sidecars(build=output)))
@@ -184,16 +193,33 @@ def test_mistakes_are_told(tokenizer: Path, tmp_path: Path) -> None:
         Sidecars(build=str(copied)).home()
 
 
-def test_shards_that_were_not_made_in_one_way_are_refused(tokenizer: Path, tmp_path: Path) -> None:
+def test_shards_that_were_not_made_in_one_way_or_for_this_build_are_refused(tokenizer: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
-    build(tmp_path, output, tokenizer)
-    stats = {"name": "m", "columns": {"x": "bool"}, "metadata": {"x": {}}}
+    made = build(tmp_path, output, tokenizer)
+    stats = {"name": "m", "build": made, "columns": {"x": "bool"}, "metadata": {"x": {}}}
     parts = [
         Stored(number, shard.file, "scores-m", 0, "data", "0" * 64, 1, 1, {**stats, "about": {"x": {"torch": str(number)}}})
         for number, shard in enumerate(open_build(output, fmt.TOKENS)[0].shards)
     ]
     with pytest.raises(InputError, match=r"columns of 'm' were not made in one way in all shards \(x: torch \"0\" and \"1\"\)"):
         Sidecars(build=output).assemble(parts, {})
+    (tmp_path / "a.txt").write_text("a newer build\n")
+    newer = run(
+        output,
+        ("text", TextSource(paths=f"{tmp_path}/a.txt")),
+        ("encode", Encode(tokenizer=str(tokenizer))),
+        ("shards", Shards()),
+    )
+    with pytest.raises(InputError, match=rf"were made for build {made}, '.*/out' is {newer.build} now; name"):
+        Sidecars(build=output).assemble(parts, {})
+    source = TokensSource(paths=f"{output}/builds/{made}")
+    docs = (
+        Squares().open()(next(t for t in source.open()(expand(source.patterns())[0], 256) if t.num_rows)).drop_columns(["error"])
+    )
+    with pytest.raises(InputError, match=r"tokens-00000\.arrow has other documents than the source has read"):
+        Sidecars(build=output).open()(iter([docs]), tmp_path)
+    with pytest.raises(InputError, match=r"has columns of 'squares' already, in .*; give another name to the model"):
+        Sidecars(build=with_squares(tmp_path, tokenizer)).open()(iter([docs]), tmp_path)
 
 
 @pytest.mark.parametrize("of", ["tokens-00001.arrow", "scores-squares-00001-*.arrow"])
