@@ -16,6 +16,7 @@ from benchmarks.end_to_end import CRAWL, select
 from benchmarks.overhead import SHARDS, plan_of, shards, tasks_of
 from benchmarks.resume import Opened
 from benchmarks.stages import left, megabytes, split
+from tests.conftest import Checkout
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
@@ -30,9 +31,19 @@ def test_every_benchmark_has_quick(name: str, monkeypatch: pytest.MonkeyPatch, c
     assert f"python -m benchmarks.{name}" in (printed := capsys.readouterr().out) and "--quick" in printed
 
 
-@pytest.mark.parametrize(("name", "quicker"), [("reader", "QUICK = (2_000_000, 2)"), ("dedup_signatures", "QUICK = 100_000")])
-def test_last_line_is_for_machines(name: str, quicker: str) -> None:
-    code = f"from benchmarks import {name} as it; it.{quicker}; it.main()"
+# That the other readers work, test_reader.py shows.
+FEW_READERS = (
+    "it.QUICK = (400_000, 1); it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; it.READERS = it.OURS | it.OTHERS | it.FURTHER"
+)
+SMALL_CRAWL = "it.CRAWL = Path({crawl!r})"
+
+
+@pytest.mark.parametrize(
+    ("name", "quicker"), [("reader", FEW_READERS), ("dedup_signatures", SMALL_CRAWL)], ids=["reader", "dedup_signatures"]
+)
+def test_last_line_is_for_machines(name: str, quicker: str, small_crawl: Checkout) -> None:
+    smaller = quicker.format(crawl=str(small_crawl.folder / "examples/crawl"))
+    code = f"from pathlib import Path; from benchmarks import {name} as it; {smaller}; it.main()"
     done = subprocess.run([sys.executable, "-c", code, "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     *table, last = done.stdout.splitlines()

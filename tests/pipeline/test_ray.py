@@ -20,7 +20,7 @@ MEMORY = 300 << 20
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 << 20)
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 << 20)
     yield
     ray.shutdown()
 
@@ -39,18 +39,15 @@ def run_on_ray(plan: Plan, root: Path, workers: int, batch_rows: int = 7) -> Out
 
 def test_same_build_on_ray_for_any_number_of_workers(cluster: None, corpus: Path, tmp_path: Path) -> None:
     local = run(plan_of(corpus), tmp_path / "local")
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         place = tmp_path / str(workers)
         assert run_on_ray(plan_of(corpus), place, workers, batch_rows=5 * workers).build == local.build
         assert totals(plan_of(corpus), place) == totals(plan_of(corpus), tmp_path / "local")
 
 
-def test_killers_are_quarantined_on_ray_too(cluster: None, corpus: Path, poisoned: str | None, tmp_path: Path) -> None:
-    assert run_on_ray(plan_of(corpus, poison=True), tmp_path, 4).build == poisoned
-
-
 def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, poisoned: str | None, tmp_path: Path) -> None:
+    """Documents that kill are quarantined, and no other, though workers die under others too."""
     with Killer(seed=3, every=2.0) as killer:
-        built = run_on_ray(plan_of(corpus, poison=True), tmp_path, 4)
+        built = run_on_ray(plan_of(corpus, poison=True), tmp_path, 3)
     assert killer.kills > 0
     assert built.build == poisoned
