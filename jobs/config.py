@@ -315,7 +315,10 @@ def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str,
             later = [stages[j].name for j in range(i + 1, len(stages)) if column in adds[j + 1]]
             givers = later or [name for name, cls in known.items() if column in _adds_by_default(cls)]
             advice = "which no stage above it adds"
-            if givers:
+            assert isinstance(source.stage, Source)
+            if source.stage.of_build() is not None:
+                advice += f"; if the build has it, add it to the columns of source {source.name!r}"
+            elif givers:
                 which = "it" if len(givers) == 1 else "one"
                 advice = f"which is added by stage {' or '.join(map(repr, givers))}; put {which} before {each.name!r}"
             raise ConfigError(f"stage {each.name!r} needs column {column!r}, {advice}", each.place)

@@ -70,7 +70,7 @@ class TokensSource(Source):
         for name in self.columns:
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
-                raise InputError(f"source 'tokens': {place.uri} has no per-token column {name!r}; it has {known}")
+                raise InputError(f"{place.uri} has no per-token column {name!r}; it has {known}")
         uri = f"{place.uri}/{shard.file}"
         return next(self._tables(InputFile(shard.file, uri, shard.bytes, ""), manifest)).schema
 

@@ -275,5 +275,9 @@ def test_a_config_adds_to_the_build_that_it_reads_and_gives_each_column_once(tok
         load(sink="shards: {}")
     with pytest.raises(ConfigError, match=rf"adds to the finished build {first}.*must be one that does \(tokens\)"):
         load(source=f'text: {{paths: "{tmp_path}/*.txt"}}', before=f"encode: {{tokenizer: {tokenizer}}}\n  - ")
+    with pytest.raises(
+        ConfigError, match=r"needs column 'ref_loss\.y', .*; if the build has it, add it to the columns of source 'tokens'"
+    ):
+        load(more="\n  - select: {policies: {p: {scheme: eslm, model: y}}}")
     with pytest.raises(ConfigError, match=r"adds column 'ref_loss\.x', which stage 'score_ngram' gives already; give one"):
         load(more="\n  - score_ngram: {models: {x: {order: 3}}}")
