@@ -33,7 +33,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 << 20)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 << 20)
     yield
     ray.shutdown()
 
@@ -101,6 +101,6 @@ def test_same_build_in_small_tables(built: tuple[Plan, Path, str], tmp_path: Pat
 
 def test_same_build_on_ray_while_workers_are_killed(cluster: None, built: tuple[Plan, Path, str], tmp_path: Path) -> None:
     with Killer(seed=11, every=3.0) as killer:
-        outcome = drive(built[0], lambda: RayEngine(3), Options(str(tmp_path), 17, MEMORY))
+        outcome = drive(built[0], lambda: RayEngine(2), Options(str(tmp_path), 17, MEMORY))
     assert outcome.build == built[2], outcome.failures
     assert killer.kills > 0
