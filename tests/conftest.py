@@ -34,22 +34,24 @@ ROOT = Path(__file__).parents[1]
 # The files that take longest, the longest first.
 SLOWEST = (
     "jobs/test_survival.py",
-    "pipeline/test_ray.py",
     "jobs/test_commands.py",
-    "stages/score/causal_lm/test_engine.py",
     "pipeline/test_damaged_crawl.py",
-    "pipeline/test_pool.py",
-    "benchmarks/test_form.py",
+    "pipeline/test_ray.py",
     "contract/test_stages.py",
+    "pipeline/test_pool.py",
     "pipeline/test_s3_faults.py",
-    "stages/dedup/test_minhash.py",
+    "benchmarks/test_form.py",
     "jobs/test_train_tokenizer.py",
+    "stages/score/causal_lm/test_engine.py",
+    "stages/dedup/test_minhash.py",
+    "test_readme.py",
     "gristmill/test_tools.py",
-    "examples/test_train_gpt.py",
     "pipeline/test_same_bytes.py",
+    "jobs/test_explain.py",
+    "jobs/test_mistakes.py",
     "stages/score/causal_lm/test_head_triton.py",
     "stages/filter/test_heuristics.py",
-    "jobs/test_mistakes.py",
+    "benchmarks/test_reader.py",
 )
 
 # Where the pages begin that are taken, by what the demo does with them.
