@@ -71,6 +71,11 @@ def json_name(name: str) -> str:
     return f"{fmt.SCORES}-{name}.json"
 
 
+def file_name(name: str, shard: int, sha256: str) -> str:
+    """Return the name of a shard's file of added columns: by content, so that what a killed writer left is never in the way."""
+    return fmt.file_name(f"{fmt.SCORES}-{name}", shard).replace(".arrow", f"-{sha256[:12]}.arrow")
+
+
 # ---- reading ----
 
 

@@ -25,7 +25,7 @@ from gristmill import format as fmt
 from gristmill.errors import FormatError
 from gristmill.manifest import Shard, Sidecar
 from gristmill.place import LocalPlace, open_build
-from gristmill.sidecar import Added, find_sidecars, json_name
+from gristmill.sidecar import Added, file_name, find_sidecars, json_name
 from gristmill.tokens.column import open_mapped
 
 Values = npt.NDArray[Any] | Sequence[npt.ArrayLike]
@@ -140,9 +140,7 @@ class SidecarWriter:
             os.fsync(out.fileno())
         with temporary.open("rb") as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-        # Named by content: what a killed writer left, and what another writes under the same name, is never in the way.
-        file = fmt.file_name(f"{fmt.SCORES}-{self.name}", shard).replace(".arrow", f"-{sha256[:12]}.arrow")
-        self._written[shard] = Sidecar(file, sha256, temporary.stat().st_size, self._columns)
+        self._written[shard] = Sidecar(file_name(self.name, shard, sha256), sha256, temporary.stat().st_size, self._columns)
 
     def _batches(self, shard: Shard) -> list[pa.RecordBatch]:
         path = self._folder / shard.file

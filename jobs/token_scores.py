@@ -6,7 +6,6 @@ tokenizer beside them. Returns plain data; `score_sections.py` draws it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill import format as fmt
-from gristmill import manifest as mf
+from gristmill.errors import FormatError
 from gristmill.manifest import Manifest, Shard
-from gristmill.sidecar import json_name, parse, with_sidecars
+from gristmill.place import open_build
+from gristmill.sidecar import find_sidecars, with_sidecars
 from pipeline.errors import InputError
 from pipeline.store import Store
 from stages.score.signals import score_column, selected_column, weight_column
@@ -127,17 +127,10 @@ class _Batch:
 
 def whole_manifest(store: Store, name: str) -> Manifest:
     """Return a manifest with the columns that were added to its build. Raises InputError when it cannot be read."""
-    folder = name.rpartition("/")[0]
     try:
-        manifest = mf.parse(json.loads(store.read(name)), store.uri(name))
-        added = {}
-        for file in store.list(folder):
-            if file.startswith(f"{fmt.SCORES}-") and file.endswith(".json"):
-                key = file[len(fmt.SCORES) + 1 : -len(".json")]
-                if file == json_name(key):
-                    added[key] = parse(store.read(f"{folder}/{file}"), key, store.uri(f"{folder}/{file}"))
-        return with_sidecars(manifest, added)
-    except ValueError as error:
+        manifest, place = open_build(store.uri(name), None)
+        return with_sidecars(manifest, find_sidecars(place))
+    except FormatError as error:
         raise InputError(str(error)) from error
 
 

@@ -15,6 +15,8 @@ import pyarrow as pa
 DROP = "drop"
 ERROR = "error"
 
+STORED = b"stored"  # in the metadata of a per-token column that a finished build has already: it is read, not to be written again
+
 DOCUMENT = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # 32 hex digits: document_id(file, offset)

@@ -1,6 +1,7 @@
 """What the manifest says of the columns of a model or policy: it is said once, of all shards of a build.
 
-Reads what the parts of a build carry; returns the one object, or says in what they differ.
+Reads the `about` of columns' fields, and what the parts of a build carry of it; returns the one object, or says in what they
+differ. The files do not carry it: their bytes depend on the values, not on where a model lay.
 """
 
 from __future__ import annotations
@@ -9,9 +10,25 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.errors import InputError
 
+ABOUT = b"about"  # in the metadata of a column's field: a JSON object
 MOST = 200  # characters of an object in a message
+
+
+def bare(field: pa.Field) -> pa.Field:
+    """Return the field of a column as its file has it."""
+    return field.with_metadata({key: value for key, value in (field.metadata or {}).items() if key != ABOUT} or None)
+
+
+def said_of(fields: Iterable[pa.Field]) -> dict[str, Any]:
+    """Return what the makers of columns say of them: column → object, without those of which nothing is said."""
+    said = {field.name: json.loads(field.metadata[ABOUT]) for field in fields if ABOUT in (field.metadata or {})}
+    for name, content in said.items():
+        assert isinstance(content, dict), f"about of column {name!r} is {type(content).__name__}, expected an object"
+    return said
 
 
 def agreed(name: str, parts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -10,7 +10,6 @@ the files of a build, puts the tokenizer's file beside them and makes the manife
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,9 @@ from gristmill.format import Tokenizer
 from pipeline.errors import InputError
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
-from stages.sink.said import agreed
+from stages.sink.said import agreed, bare, said_of
 
 SCHEME = "rho1"  # of score columns whose field does not say
-ABOUT = b"about"
 
 
 @dataclass(frozen=True)
@@ -66,20 +64,9 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
             scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
             assert fmt.SCORES_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
             schemes.setdefault(scheme, []).append(field)
-    # The manifest alone says it: the bytes of the files depend on the values, not on where a model lay.
-    scores = {scheme: fmt.score_schema(scheme, [_bare(field) for field in fields]) for scheme, fields in schemes.items()}
-    about = {scheme: {f.name: _about(f) for f in fields if ABOUT in (f.metadata or {})} for scheme, fields in schemes.items()}
+    scores = {scheme: fmt.score_schema(scheme, [bare(field) for field in fields]) for scheme, fields in schemes.items()}
+    about = {scheme: said_of(fields) for scheme, fields in schemes.items()}
     return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about)
-
-
-def _bare(field: pa.Field) -> pa.Field:
-    return field.with_metadata({key: value for key, value in (field.metadata or {}).items() if key != ABOUT} or None)
-
-
-def _about(field: pa.Field) -> dict[str, Any]:
-    content = json.loads(field.metadata[ABOUT])
-    assert isinstance(content, dict), f"shards: about of column {field.name!r} is {type(content).__name__}, expected an object"
-    return content
 
 
 def _narrow(table: pa.Table, layout: _Layout) -> pa.Table:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,15 @@ from gristmill import manifest as mf
 from gristmill.errors import FormatError
 from gristmill.manifest import Manifest, Sidecar
 from gristmill.place import Place, open_build
-from gristmill.sidecar import Added, find_sidecars, json_name
+from gristmill.sidecar import Added, file_name, find_sidecars, json_name
 from gristmill.sidecar_writer import columns_batch
 from pipeline.errors import InputError
+from pipeline.schema import STORED
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from pipeline.store import open_read
-from stages.sink.said import agreed
+from stages.sink.said import agreed, bare, said_of
 
-STORED = b"stored"  # in the metadata of columns that the build has already
-SCHEME, ABOUT = b"scheme", b"about"  # the latter is for the description, no part of the file
+SCHEME = b"scheme"
 Values = dict[str, npt.NDArray[Any]]
 
 
@@ -100,17 +99,7 @@ def _schemas(schema: pa.Schema) -> dict[str, pa.Schema]:
         if fmt.column_type(field.type) and STORED not in metadata:
             assert SCHEME in metadata, f"sidecars: column {field.name!r} does not say which model or policy it is of"
             found.setdefault(metadata[SCHEME].decode(), []).append(field)
-    return {name: fmt.score_schema(name, [_without_about(f) for f in found[name]]) for name in sorted(found)}
-
-
-def _without_about(field: pa.Field) -> pa.Field:
-    return field.with_metadata({key: value for key, value in field.metadata.items() if key != ABOUT})
-
-
-def _about(schema: pa.Schema, names: Iterable[str]) -> dict[str, Any]:
-    """Return what the makers of columns say of them."""
-    said = {name: (schema.field(name).metadata or {}).get(ABOUT) for name in names}
-    return {name: json.loads(content) for name, content in said.items() if content is not None}
+    return {name: fmt.score_schema(name, [bare(f) for f in found[name]]) for name in sorted(found)}
 
 
 def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: Place) -> list[Part]:
@@ -136,15 +125,9 @@ def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: 
         kind = f"{fmt.SCORES}-{name}"
         path = folder / f"{kind}.arrow"
         shard.write(path, schema, values)
-        parts.append(
-            Part(
-                kind,
-                0,
-                path,
-                len(shard.bounds) - 1,
-                {"name": name, "build": manifest.build, **_description(schema), "about": _about(first.schema, schema.names[1:])},
-            )
-        )
+        about = said_of(first.schema.field(column) for column in schema.names[1:])
+        stats = {"name": name, "build": manifest.build, **_description(schema), "about": about}
+        parts.append(Part(kind, 0, path, len(shard.bounds) - 1, stats))
     return parts
 
 
@@ -251,8 +234,7 @@ def _file(place: Place, file: str, number: int, name: str, stored: Mapping[str, 
         sha256, size = hashlib.sha256(content).hexdigest(), len(content)
     else:
         sha256, size = part.sha256, part.bytes
-    written = fmt.file_name(f"{fmt.SCORES}-{name}", number).replace(".arrow", f"-{sha256[:12]}.arrow")
-    return Sidecar(written, sha256, size, stats["columns"]), content
+    return Sidecar(file_name(name, number, sha256), sha256, size, stats["columns"]), content
 
 
 def _refuse(manifest: Manifest, place: Place, added: Added) -> None:

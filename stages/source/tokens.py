@@ -22,11 +22,10 @@ from gristmill.manifest import Manifest
 from gristmill.place import Place, open_build
 from gristmill.sidecar import find_sidecars, json_name, with_sidecars
 from pipeline.errors import InputError
-from pipeline.schema import DOCUMENT
+from pipeline.schema import DOCUMENT, STORED
 from pipeline.stage import Source
 from pipeline.store import InputFile, open_read
 
-STORED = "stored"
 PIECE = 1 << 20  # bytes read at once for a checksum
 _OWN = {fmt.DOC_ID: "id", "url": "url", "date": "date"}
 _REPLACED = ("file", "offset", "length")
@@ -212,7 +211,7 @@ def _table(batch: pa.RecordBatch, file: str, row: int, more: list[tuple[pa.Field
     for field, column in more:
         if not column.offsets.equals(batch.column(fmt.INPUT_IDS).offsets):
             raise InputError(f"{where}: its column {field.name!r} is for documents of other lengths; make the column again")
-        plain = pa.field(field.name, pa.list_(field.type.value_type), metadata={**(field.metadata or {}), STORED: "true"})
+        plain = pa.field(field.name, pa.list_(field.type.value_type), metadata={**(field.metadata or {}), STORED: b"true"})
         fields.append((plain, _plain(column, plain.type)))
     return pa.table([column for _, column in fields], schema=pa.schema([field for field, _ in fields]))
 
