@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from jobs import llama
 from stages.score.causal_lm.engine import Engine
 from stages.score.causal_lm.loading import Loaded
 from stages.score.causal_lm.packs import Shape
@@ -59,22 +60,16 @@ class Documents:
 
 
 def make_model(size: Size, device: str, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers is not typed here
-    """Return a `transformers.LlamaForCausalLM` with random weights, made on the device."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.hidden,
-        intermediate_size=size.intermediate,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.kv_heads,
-        max_position_embeddings=WINDOW,
-        tie_word_embeddings=size.tied,
+    """Return a `transformers.LlamaForCausalLM` with random weights, on the device."""
+    shape = llama.Shape(
+        hidden=size.hidden,
+        layers=size.layers,
+        heads=size.heads,
+        kv_heads=size.kv_heads,
+        intermediate=size.intermediate,
+        tied=size.tied,
     )
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = LlamaForCausalLM(config).to(dtype).eval()
+    model = llama.make_llama(shape, size.vocabulary, length=WINDOW, seed=0).to(device, dtype).eval()
     for each in (model.config, model.model.config):
         each.use_cache = False
     return model
