@@ -213,11 +213,17 @@ def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:
         if f.name in hidden:
             continue
         value = docs[f.name][0].as_py()
-        if pa.types.is_nested(f.type):
-            value = f"{len(value)} values" if value is not None else None
-        if before is None or f.name not in before.column_names or before[f.name][0].as_py() != docs[f.name][0].as_py():
-            row[f.name] = value
+        # As text, since a document's first token has NaN for a score, which equals nothing.
+        if before is None or f.name not in before.column_names or repr(before[f.name][0].as_py()) != repr(value):
+            row[f.name] = _short(value) if pa.types.is_nested(f.type) else value
     return row
+
+
+def _short(values: Any) -> str | None:  # noqa: ANN401 - a list or struct
+    """Return how many values there are; of marks how many are set."""
+    if isinstance(values, list) and values and isinstance(values[0], bool):
+        return f"{sum(values)} of {len(values)} set"
+    return f"{len(values)} values" if values is not None else None
 
 
 def _text(docs: pa.Table) -> str:

@@ -81,6 +81,16 @@ def test_explain_agrees_with_the_build_on_every_page(small_build: Built, pages: 
     assert seen == expected
 
 
+def test_a_stage_is_said_to_change_what_it_changed(small_build: Built) -> None:
+    row = (
+        pa.ipc.open_file(next((small_build.output / "builds" / small_build.id).glob("tokens-00000.arrow"))).read_all().slice(0, 1)
+    )
+    out = small_build.checkout.jobs("explain", "build/demo", row["doc_id"][0].as_py()).stdout
+    told = out.split("\nselect: kept\n")[1].split("\n\n")[0]
+    tokens = len(row["input_ids"][0])
+    assert re.fullmatch(rf"  selected\.excess = \d+ of {tokens} set\n  score\.excess = {tokens} values", told)
+
+
 def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> None:
     folder = small_build.output / "builds" / small_build.id
     out = small_build.checkout.jobs("explain", "build/demo", "--token", "1:0:5").stdout
