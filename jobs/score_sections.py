@@ -41,7 +41,16 @@ def _policy(policy: Policy) -> Html:
         " of their bytes.",
     )
     tables = [_by(GROUPS.get(column, column), shares) for column, shares in policy.shares.items() if len(shares) > 1]
-    documents = tag("div", [_document(document) for document in policy.documents], class_="heat")
+    legend = tag(
+        "p",
+        "Sample documents, token by token: ",
+        tag("span", "kept", class_="kept h3"),
+        ", ",
+        tag("span", "dropped", class_="gone h3"),
+        ", each the stronger the higher its score, which shows on hover.",
+        class_="more",
+    )
+    documents = tag("div", legend, [_document(document) for document in policy.documents], class_="heat")
     facts = tag("details", tag("summary", "How it decides"), tag("pre", json.dumps(policy.about, indent=1, sort_keys=True)))
     return tag("div", tag("h3", policy.name), kept, facts if policy.about else None, tables, documents, class_="policy")
 
