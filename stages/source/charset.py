@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 PRESCAN = 1024  # bytes, as browsers do
 META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.+-]+)", re.IGNORECASE)
@@ -26,17 +27,27 @@ WIDER = {
 }
 
 
-def decode(body: bytes, declared: str | None, markup: bool) -> str | None:
-    """Return the text of `body` without its byte order mark, or None when no candidate decodes all of it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """What bytes say: their text and the encoding that it was read in, or no text and the reason (`undecodable`)."""
 
-    `declared` is the charset of the HTTP header; with `markup` the body is asked too.
+    text: str | None
+    encoding: str | None = None
+    drop: str | None = None
+
+
+def decode(body: bytes, declared: str | None, markup: bool, *, truncated: bool = False) -> Decoded:
+    """Return the text of `body` without its byte order mark, or why there is none.
+
+    `declared` is the charset of the HTTP header; with `markup` the body is asked too. `truncated` says that the body is known
+    to end too early.
     """
     for codec in _candidates(body, declared, markup):
         try:
-            return body.decode(codec).removeprefix("\ufeff")
+            return Decoded(text=body.decode(codec).removeprefix("\ufeff"), encoding=codec)
         except UnicodeDecodeError:
             continue
-    return None
+    return Decoded(text=None, drop="undecodable")
 
 
 def _candidates(body: bytes, declared: str | None, markup: bool) -> Iterator[str]:

@@ -5,8 +5,8 @@ metadata, warcinfo, revisits and resources are not documents and are not counted
 `records`. WARC-Identified-Payload-Type is not asked: many crawlers do not write it.
 
 Dropped: `http_status` (not 200), `not_text` (media type is neither HTML, XHTML nor plain text), `too_long` (more than
-`max_record_bytes`, as stored or decoded), `empty` (nothing but white space). Quarantined: damaged records, malformed HTTP
-heads, content or transfer encodings that cannot be undone, text that no candidate charset decodes whole (see `charset`).
+`max_record_bytes`, as stored or decoded), `empty` (nothing but white space), `undecodable` (no charset decodes it, see
+`charset`). Quarantined: damaged records, malformed HTTP heads, content or transfer encodings that cannot be undone.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ def _http(block: bytes, decode: Literal["none", "all"]) -> Any:  # noqa: ANN401 
 
 
 def _fill(row: Row, body: bytes, declared: str | None) -> None:
-    text = decode(body, declared, markup=row.media == HTML)
-    if text is None:
-        row.error = "no charset decodes the text" + (f" (declared: {declared[:40]})" if declared else "")
-    elif not text or text.isspace():
+    decoded = decode(body, declared, markup=row.media == HTML)
+    if decoded.text is None:
+        row.drop = decoded.drop
+    elif not decoded.text or decoded.text.isspace():
         row.drop = "empty"
     else:
-        row.text = text
+        row.text = decoded.text
