@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -151,13 +152,23 @@ def read_all(store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
     return [manifest for manifest in found if manifest is not None]
 
 
-def stored_parts(units: Sequence[Mapping[str, Any]]) -> list[Stored]:
-    """Return the parts that the units of the last step committed, in order."""
-    return [
-        Stored(u["index"], u["unit"], p["kind"], p["number"], p["data"], p["sha256"], p["bytes"], p["rows"], p["stats"])
-        for u in units
-        for p in u["parts"]
+def stored_parts(step: Step, found: Sequence[Mapping[str, Any]]) -> list[Stored]:
+    """Return the parts that the units of the last step committed, in the order of the plan.
+
+    Where a part stands is what the plan says now: its unit may have been computed when the inputs were others, in another place.
+
+    Args:
+        step: the last.
+        found: the manifests of its units, in order.
+    """
+    parts = [
+        Stored(place, unit.label, p["kind"], p["number"], p["data"], p["sha256"], p["bytes"], p["rows"], p["stats"])
+        for place, (unit, manifest) in enumerate(zip(step.units, found, strict=True))
+        for p in manifest["parts"]
     ]
+    addresses = [(part.shard, part.number, part.kind) for part in parts]
+    assert len(set(addresses)) == len(addresses), f"two parts of one place: {Counter(addresses).most_common(1)}"
+    return parts
 
 
 def attachments(plan: Plan) -> list[Attachment]:
@@ -171,8 +182,8 @@ def attachments(plan: Plan) -> list[Attachment]:
 
 
 def _finish(plan: Plan, store: Store, options: Options, run: dict[str, Any], done: Mapping[str, int]) -> Outcome:
-    units = manifests(store, plan.steps[-1])
-    assembly = plan.sink().assemble(stored_parts(units), plan.lineage(), attachments(plan))
+    parts = stored_parts(plan.steps[-1], manifests(store, plan.steps[-1]))
+    assembly = plan.sink().assemble(parts, plan.lineage(), attachments(plan))
     folder = f"builds/{assembly.id}"
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(lambda link: store.link_new(link[1], f"{folder}/{link[0]}"), assembly.links.items()))

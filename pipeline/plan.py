@@ -22,6 +22,7 @@ from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
 from pipeline.store import InputFile, Store
 
 SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
+FINISHED = 2  # raised when what was finished under the name of a plan may not be what the plan says: 1 took places from records
 
 Named = tuple[str, Stage]
 
@@ -62,6 +63,9 @@ class Spec:
 @dataclass(frozen=True)
 class Unit:
     """One piece of work: its place in the step, its fingerprint, and where its inputs come from.
+
+    `index` is the place that the unit has in this plan. The same unit has another one in a plan over other inputs, so it is in no
+    record: what is committed is in the order of the plan that reads it.
 
     `inputs` are the names of unit manifests: of the shard's previous segment and the settle (a segment), of all segments (a
     reduce), of all reduces (a settle).
@@ -150,7 +154,7 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
             final = _settle(len(steps) + 1, spec.after, reduce)
             steps += [reduce, final]
             settle = final.units[0]
-    fingerprint = digest("plan", [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
+    fingerprint = digest("plan", FINISHED, [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
     return Plan(name, tuple(inputs), tuple(stages), tuple(steps), fingerprint)
 
 

@@ -74,7 +74,7 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
             manifest = _segment(task, store, folder, report, pools or {})
         else:
             manifest = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder)
-    manifest |= {"unit": task.unit.label, "index": task.unit.index, "fingerprint": task.unit.fingerprint}
+    manifest |= {"unit": task.unit.label, "fingerprint": task.unit.fingerprint}
     elsewhere = manifest.pop("elsewhere", 0.0)
     manifest["seconds"] = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + elsewhere}
     store.put_new(task.unit.manifest, json.dumps(manifest, indent=1, ensure_ascii=False).encode())

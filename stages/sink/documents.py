@@ -85,6 +85,7 @@ class Documents(Sink):
     def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
         """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone."""
         stored = sorted(parts, key=lambda part: (part.shard, part.number))
+        assert len({(part.shard, part.number) for part in stored}) == len(stored), "documents: two parts of one place"
         shards = tuple(_shard(part, number) for number, part in enumerate(stored))
         manifest = mf.Manifest(
             kind=fmt.DOCUMENTS,

@@ -251,7 +251,9 @@ class Shards(Sink):
         """
         groups: dict[tuple[int, int], dict[str, Stored]] = {}
         for part in sorted(parts, key=lambda part: (part.shard, part.number, part.kind)):
-            groups.setdefault((part.shard, part.number), {})[part.kind] = part
+            group = groups.setdefault((part.shard, part.number), {})
+            assert part.kind not in group, f"shards: two parts {part.kind} with number {part.number} of shard {part.shard}"
+            group[part.kind] = part
         named = [(fmt.file_name(kind, n), part) for n, group in enumerate(groups.values()) for kind, part in group.items()]
         shards = tuple(_shard(group, number) for number, group in enumerate(groups.values()))
         tokens = [group[fmt.TOKENS] for group in groups.values()]

@@ -196,7 +196,9 @@ class Sidecars(Sink):
                     f"sidecars: the columns were made for build {part.stats['build']}, {self.build!r} is {manifest.build} now; "
                     "name the folder of the build, builds/<id>, and run it again"
                 )
-            by_name.setdefault(part.stats["name"], {})[part.input] = part
+            named = by_name.setdefault(part.stats["name"], {})
+            assert part.input not in named, f"sidecars: two parts {part.stats['name']} of shard {part.input}"
+            named[part.input] = part
         if not by_name:
             raise InputError(
                 f"sidecars: none of the {manifest.documents} documents of {place.uri} has got this far; see the report"

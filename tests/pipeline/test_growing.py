@@ -1,0 +1,139 @@
+"""Inputs that come, go and change names between two runs on one output: always the build that one run on a fresh output gives."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.drive import Options, drive, manifests, stored_parts
+from pipeline.local import LocalEngine
+from pipeline.plan import Named, Plan, make_plan
+from pipeline.store import expand, open_store
+from stages.sink.documents import Documents
+from tests.toy import Files, Lines, Share, Short, Unique, Upper
+
+# Texts repeat within and between files, so that verdicts on one file depend on which files come before it.
+TEXTS = {
+    name: [f"{word} of {letter}" for word in words for letter in ("the mill", "water", f"file {name}")]
+    for name, words in {"a": "one two", "b": "two three four", "c": "one four", "d": "five one"}.items()
+    for words in [words.split()]
+}
+PLAIN = [("upper", Upper()), ("short", Short())]
+SHAPES: dict[str, list[Named]] = {
+    "no_barrier": [*PLAIN, ("files", Files())],
+    "several_parts_a_shard": [*PLAIN, ("documents", Documents(bytes_per_shard=40))],
+    "verdicts": [*PLAIN, ("unique", Unique()), ("documents", Documents(bytes_per_shard=40))],
+    "model": [*PLAIN, ("share", Share()), ("files", Files())],
+    "verdicts_then_model": [("unique", Unique()), *PLAIN, ("share", Share()), ("documents", Documents())],
+}
+CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "in_front": (("b", "c"), ("a", "b", "c")),
+    "in_the_middle": (("a", "c"), ("a", "b", "c")),
+    "at_the_end": (("a", "b"), ("a", "b", "c")),
+    "everywhere": (("b",), ("a", "b", "c", "d")),
+    "the_first_goes": (("a", "b", "c"), ("b", "c")),
+    "the_middle_goes": (("a", "b", "c"), ("a", "c")),
+    "the_last_goes": (("a", "b", "c"), ("a", "b")),
+    "one_comes_as_another_goes": (("a", "b", "c"), ("b", "c", "d")),
+}
+
+
+def lay(folder: Path, content: Mapping[str, str]) -> None:
+    """Make the folder hold these files, name → whose texts, without touching those that stay."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.stem not in content:
+            path.unlink()
+    for name, texts in content.items():
+        path = folder / f"{name}.txt"
+        if not path.exists() or path.read_text() != "\n".join(TEXTS[texts]):
+            path.write_text("\n".join(TEXTS[texts]))
+
+
+def plan_of(folder: Path, shape: str) -> Plan:
+    stages: list[Named] = [("lines", Lines(paths=f"{folder}/*.txt")), *SHAPES[shape]]
+    return make_plan("growing", stages, expand(f"{folder}/*.txt"))
+
+
+def build(plan: Plan, root: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the build's id and all its files."""
+    outcome = drive(plan, lambda: LocalEngine(0), Options(str(root), 4))
+    assert outcome.build is not None, outcome.failures
+    files = {path.name: path.read_bytes() for path in (root / "builds" / outcome.build).iterdir()}
+    return outcome.build, {name: content for name, content in files.items() if name != "manifest.json"}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_change_of_inputs_gives_the_build_of_one_shot(shape: str, change: str, tmp_path: Path) -> None:
+    crawl = tmp_path / "crawl"
+    built = {}
+    for names in CHANGES[change]:
+        lay(crawl, {name: name for name in names})
+        built = dict([build(plan_of(crawl, shape), tmp_path / "output")])
+        assert built == dict([build(plan_of(crawl, shape), tmp_path / f"fresh-{'-'.join(names)}")])
+    assert len(list((tmp_path / "output" / "builds").iterdir())) == 2, "the change shows in the build"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_names_and_contents_that_move(shape: str, tmp_path: Path) -> None:
+    """A file gets another's name, two swap theirs, one takes the content of another: each as in one shot."""
+    crawl, output = tmp_path / "crawl", tmp_path / "output"
+    moves = [{"a": "a", "b": "b", "c": "c"}, {"b": "b", "c": "c", "z": "a"}, {"b": "c", "c": "b", "z": "a"}, {"b": "b", "c": "b"}]
+    for number, content in enumerate(moves):
+        lay(crawl, content)
+        assert build(plan_of(crawl, shape), output) == build(plan_of(crawl, shape), tmp_path / f"fresh-{number}")
+
+
+@pytest.mark.parametrize("shape", ["several_parts_a_shard", "verdicts_then_model"])
+def test_every_order_of_arrival_leads_to_one_build(shape: str, tmp_path: Path) -> None:
+    found = {}
+    for number, order in enumerate(itertools.permutations(("a", "b", "c"))):
+        crawl, output = tmp_path / f"crawl-{number}", tmp_path / f"output-{number}"
+        for count in (1, 2, 3):
+            lay(crawl, {name: name for name in order[:count]})
+            found[order] = build(plan_of(crawl, shape), output)
+    assert len({name for name, _ in found.values()}) == 1
+
+
+def test_a_record_of_a_unit_says_nothing_of_its_place(tmp_path: Path) -> None:
+    """Whatever an older record says of its place (or now says, by hand) does not move it."""
+    crawl = tmp_path / "crawl"
+    lay(crawl, {"b": "b", "c": "c"})
+    plan = plan_of(crawl, "no_barrier")
+    build(plan, tmp_path / "output")
+    found = manifests(open_store(str(tmp_path / "output")), plan.steps[-1])
+    assert not any("index" in manifest for manifest in found)
+    claims = [{**manifest, "index": 7, "unit": "a.txt"} for manifest in found]
+    parts = stored_parts(plan.steps[-1], claims)
+    assert [(part.shard, part.input) for part in parts] == [(0, "b.txt"), (1, "c.txt")]
+
+
+def test_two_parts_of_one_place_are_no_build(tmp_path: Path) -> None:
+    crawl = tmp_path / "crawl"
+    lay(crawl, {"b": "b", "c": "c"})
+    plan = plan_of(crawl, "no_barrier")
+    build(plan, tmp_path / "output")
+    found = manifests(open_store(str(tmp_path / "output")), plan.steps[-1])
+    twice = [{**manifest, "parts": [*manifest["parts"], *manifest["parts"]]} for manifest in found]
+    with pytest.raises(AssertionError, match="two parts of one place"):
+        stored_parts(plan.steps[-1], twice)
+
+
+def test_a_plan_finished_by_a_machine_that_misplaced_files_is_assembled_anew(tmp_path: Path) -> None:
+    """What was recorded as finished under the plan's former name leads nowhere; the units it computed serve again."""
+    crawl, output = tmp_path / "crawl", tmp_path / "output"
+    lay(crawl, {"a": "a", "b": "b"})
+    plan = plan_of(crawl, "no_barrier")
+    right = build(plan, output)
+    finished = output / plan.finished()
+    wrong = json.dumps({**json.loads(finished.read_text()), "build": "of an older machine"})
+    finished.unlink()
+    (output / "finished" / f"{'0' * 32}.json").write_text(wrong)
+    units = sorted((output / "steps").rglob("*.json"))
+    assert build(plan, output) == right
+    assert sorted((output / "steps").rglob("*.json")) == units
