@@ -29,12 +29,14 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import PipelineError, StoreError, StoreFull, UserError
+from pipeline.errors import ENDINGS, PipelineError, StoreError, StoreFull, UserError
 from pipeline.flow import Done, Pool
+from pipeline.panics import pass_on
 from pipeline.pool import Answer, Call, open_once, pack, run_call
 from pipeline.segment import Report, Task, run_unit
 
 STRIKES = 3
+LAST_WORDS_S = 1.0
 DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
 
 
@@ -103,8 +105,12 @@ def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str,
     except OSError as error:
         # A disk or a network that failed under us: on a document it would have been caught before.
         return Failure("full" if error.errno == errno.ENOSPC else "store", f"{type(error).__name__}: {error}")
-    except Exception as error:  # noqa: BLE001 - what a stage raises outside of documents ends its unit, not the build
-        return Failure("failed", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}")
+    except ENDINGS:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what a stage raises outside of documents ends its unit, not the build
+        said = f"{type(error).__name__}: {error}"
+        # The frames of a panic in Rust are not to be seen from here.
+        return Failure("failed", f"{said}\n{traceback.format_exc(limit=-4)}" if isinstance(error, Exception) else said)
 
 
 def limit_memory(memory: int | None) -> None:
@@ -139,6 +145,7 @@ class Child:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
+        self._errors: threading.Thread | None = None
         self.at: tuple[int, str, str | None] = (-1, "", None)
 
     def _start(self) -> Connection:
@@ -149,8 +156,15 @@ class Child:
         command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()})"]
         # A group of its own: Ctrl-C on a terminal is for the driver, which ends its children itself.
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, process_group=0
+            command,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            process_group=0,
         )
+        assert self._process.stderr is not None
+        self._errors = pass_on(self._process.stderr)
         theirs.close()
         self._channel = Connection(ours.detach())
         return self._channel
@@ -181,6 +195,12 @@ class Child:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Wait for the last words of a process that ended; not for what processes of its own have kept open."""
+        if self._errors is not None:
+            self._errors.join(LAST_WORDS_S)
 
     def stop(self) -> int:
         """Kill the process if it is there; return its exit status (negative: the signal)."""
@@ -195,6 +215,7 @@ class Child:
                 self._process.wait(0.5)
             self._process.kill()
         status = self._process.wait()
+        self._hear_out()
         self._process = None
         return status
 
@@ -224,7 +245,7 @@ def run_isolated(child: Child, work: Work) -> Any | Failure:  # noqa: ANN401 - a
 
 
 def _kind(status: int) -> str:
-    return f"killed_by_{signal.Signals(-status).name}" if status < 0 else f"exit_{status}"
+    return f"killed_by_{signal.Signals(-status).name}" if status < 0 else "exited"
 
 
 def serve(descriptor: int) -> None:

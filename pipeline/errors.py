@@ -10,8 +10,11 @@
     └── UnitFailed                    one unit of work could not be done; exit code 3 when others are finished
 
 Whatever else a stage raises on a document is quarantined by the segment; whatever else it raises in `open()` fails
-the unit.
+the unit. That holds for what does not derive from Exception, too (a panic in Rust), but for `ENDINGS`.
 """
+
+# What ends a process or a generator is no error of a document, a stage or a node.
+ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class PipelineError(Exception):

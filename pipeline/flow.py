@@ -21,12 +21,12 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import PipelineError, StoreFull, UnitFailed
+from pipeline.errors import ENDINGS, PipelineError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
+from pipeline.quarantine import reason_of, reason_of_exception
 from pipeline.schema import DROP, ERROR, undecided
 from pipeline.stage import Filter, Stage, Transform
 
-MESSAGE_CHARS = 500
 SYSTEMATIC = 10  # a stage that raises on all of at least so many documents is broken, not the documents
 
 LOST = pa.schema(
@@ -38,7 +38,7 @@ LOST = pa.schema(
         pa.field("length", pa.int64(), nullable=False),
         pa.field("stage", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),  # of the drop, or the kind of error
-        pa.field("detail", pa.string(), nullable=False),  # JSON of the row's other columns, or the error's message
+        pa.field("detail", pa.string(), nullable=False),  # JSON of the row's other columns, or `kind: detail`
     ]
 )
 
@@ -132,9 +132,9 @@ class _Trial:
             self.watch(self.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
         try:
             result = self.work(table)
-        except PipelineError:
+        except (PipelineError, *ENDINGS):
             raise
-        except Exception as error:  # the boundary: a document must not stop a build
+        except BaseException as error:  # the boundary: a document must not stop a build, nor what panics in Rust
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise StoreFull(error.errno, f"no space left while {self.name} ran") from error
             if table.num_rows > 1:
@@ -142,9 +142,9 @@ class _Trial:
                 yield from self.pieces(table.slice(0, half))
                 yield from self.pieces(table.slice(half))
                 return
-            message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
+            kind, message = reason_of_exception(error)
             self.error = self.error or message
-            self.lost.append(_lost(table, self.name, [type(error).__name__], [message]))
+            self.lost.append(_lost(table, self.name, [kind], [message]))
             return
         yield self.decided(result, table)
 
@@ -166,7 +166,7 @@ class _Trial:
             return table
         mask = pa.array([kind is not None for kind in bad])
         found = [kind for kind in bad if kind is not None]
-        self.lost.append(_lost(table.filter(mask), self.name, found, [f"the process ended: {kind}" for kind in found]))
+        self.lost.append(_lost(table.filter(mask), self.name, found, [f"{kind}: the process ended on it" for kind in found]))
         return table.filter(pc.invert(mask))
 
 
@@ -295,8 +295,7 @@ class Flow:
             errors = table.column(ERROR)
             if errors.null_count < len(errors):
                 bad = table.filter(pc.is_valid(errors)).drop_columns([n for n in (DROP, ERROR) if n in table.column_names])
-                messages = errors.drop_null().to_pylist()
-                kinds = [message.split(":", 1)[0] for message in messages]
+                kinds, messages = zip(*map(reason_of, errors.drop_null().to_pylist()), strict=True)
                 self._quarantine(tally, number, _lost(bad, tally.stage, kinds, messages))
                 table = table.filter(pc.is_null(errors))
             table = table.drop_columns([ERROR])

@@ -136,12 +136,18 @@ class Encode(Map):
         """Return the encoder, and what finds names of special tokens where it does not do so itself."""
         from stages.tokenizer.encoding.choose import choose_encoder
         from stages.tokenizer.encoding.names import Names
+        from stages.tokenizer.encoding.probe import LibraryFails
 
         if isinstance(held, LibraryEncoder):
             warn_slow(held.reason)
         wanted = ("refuse",) if isinstance(held, LibraryEncoder) else ("refuse", "token")
         names = Names(held.special_tokens) if self.special_tokens_in_text in wanted and held.special_tokens else None
-        return held if isinstance(held, LibraryEncoder) else choose_encoder(held), names
+        if isinstance(held, LibraryEncoder):
+            return held, names
+        try:
+            return choose_encoder(held), names
+        except LibraryFails as error:
+            raise InputError(f"tokenizer {self.tokenizer!r}: {error}") from error
 
     def _held(self) -> Vocabulary | LibraryEncoder:
         """Return the tokenizer as it is to be used; read once a process."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import ENDINGS, InputError
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class LibraryEncoder:
 
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises nothing narrower
+        except ENDINGS:
+            raise
+        except BaseException as error:  # the library raises nothing narrower, and panics
             about = f"{reason}; and the library" if reason else f"tokenizer {str(file)!r}: the library"
             raise InputError(f"{about} says that it cannot be read: {error}") from error
         if getattr(self._tokenizer.model, "dropout", None):

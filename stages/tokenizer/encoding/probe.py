@@ -6,11 +6,16 @@ characters, odd spaces, digits), a line in each of several scripts, and the toke
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import ENDINGS, InputError, UserError
 from stages.tokenizer.encoding.windows import FlatEncoder
 from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 OWN_TOKENS = 4000  # of the vocabulary, evenly spread, as two texts
 CONTEXT = 24  # bytes shown on both sides of a difference
@@ -56,6 +61,10 @@ class EncoderMismatch(UserError):
     """An encoder gives other ids than the Hugging Face library."""
 
 
+class LibraryFails(InputError):
+    """The Hugging Face library itself cannot encode an ordinary text with this tokenizer."""
+
+
 def own_texts(vocabulary: Vocabulary) -> list[str]:
     """Return texts made of the vocabulary's own tokens: one after the other, and with spaces between them."""
     special = set(vocabulary.special_tokens.values())
@@ -65,18 +74,37 @@ def own_texts(vocabulary: Vocabulary) -> list[str]:
 
 
 def check_encoder(encoder: FlatEncoder, vocabulary: Vocabulary) -> None:
-    """Raise EncoderMismatch if any text gets other ids from the library; says which, and where they first differ."""
+    """Compare an encoder with the library.
+
+    Raises:
+        EncoderMismatch: a text gets other ids from the library; says which, and where they first differ.
+        LibraryFails: the library raises or panics on a text; says on which, and what.
+    """
     tokenizer = to_tokenizer(vocabulary)
     texts = [*TEXTS, *own_texts(vocabulary)]
     data = [text.encode() for text in texts]
     offsets = np.zeros(len(data) + 1, np.int64)
     np.cumsum([len(each) for each in data], out=offsets[1:])
+    right = [_library_ids(tokenizer, i, text) for i, text in enumerate(texts)]
     ids, ends = encoder.encode(np.frombuffer(b"".join(data), np.uint8), offsets)
-    for i, text in enumerate(texts):
+    for i, expected in enumerate(right):
         found = ids[ends[i] : ends[i + 1]].tolist()
-        expected = tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         if found != expected:
             raise EncoderMismatch(_difference(i, data[i], found, expected, vocabulary))
+
+
+def _library_ids(tokenizer: Tokenizer, number: int, text: str) -> list[int]:
+    try:
+        return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    except ENDINGS:
+        raise
+    except BaseException as error:  # a panic in Rust is no Exception
+        shown = repr(text if len(text) <= CONTEXT else text[:CONTEXT] + "…")
+        raise LibraryFails(
+            f"the Hugging Face library cannot encode text {number} of the check made before it is used ({shown}, {len(text)} "
+            f"characters): {type(error).__name__}: {error}; most likely the pattern of its pre_tokenizer goes back too often: "
+            "mend the pattern"
+        ) from error
 
 
 def _difference(number: int, data: bytes, found: list[int], expected: list[int], vocabulary: Vocabulary) -> str:
