@@ -221,8 +221,8 @@ def open_build(
     """Return a build's manifest and where its files lie.
 
     Args:
-        path: manifest.json, a build's folder, or an output folder (its newest run that made such a build), on a local disk or as
-            any URL that fsspec opens: `s3://`, `http://`, `memory://`, …
+        path: manifest.json, a build's folder, or an output folder (its newest run that made such a build), on a local disk
+            (`~/` is the home folder) or as any URL that fsspec opens: `s3://`, `http://`, `memory://`, …
         kind: `tokens` or `documents`; None takes either.
         cache: where remote files are kept on this machine; `Cache()` by default.
         storage_options: of the file system behind a URL, before fsspec's configuration and the environment (AWS_*).
@@ -235,6 +235,8 @@ def open_build(
     scheme = next((scheme for scheme in LOCAL if text.startswith(scheme)), None)
     if scheme is not None or "://" not in text:
         where = Path(text.removeprefix(scheme or "")) if scheme or isinstance(path, str) else path
+        if text.startswith("~/"):
+            where = where.expanduser()
         if not where.exists():
             raise FormatError(f"{path}: no such file or folder; give a manifest.json, a build's folder, or an output folder")
         if where.is_file():

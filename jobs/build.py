@@ -22,11 +22,16 @@ from pipeline.store import expand, open_store
 BUILT, FAILED = 0, 3
 
 
+def tell(message: str) -> None:
+    """Print a warning."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def plan_of(build: config.Build) -> Plan:
     """Return the plan of a build over the files that its source names now."""
     stages = [(build.source_name, build.source), *build.stages]
     try:
-        inputs = expand(build.source.patterns())
+        inputs = expand(build.source.patterns(), tell)
     except InputError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[config.SOURCE]) from error
     if not inputs:

@@ -205,7 +205,7 @@ def _text(node: Node, key: str) -> str:
     value = resolve(node) if isinstance(node, yaml.ScalarNode) else None
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{key!r} must be text, found {found(node)}", place(node))
-    return value
+    return os.path.expanduser(value) if value.startswith("~/") else value
 
 
 def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:

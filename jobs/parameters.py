@@ -1,13 +1,15 @@
 """A frozen dataclass from a YAML node, by its type hints.
 
 Reads the hints that stages use: str, int, float (takes integers), bool, None, `X | Y`, `tuple[X, ...]`, `tuple[X, Y]`,
-Literal, `dict[str, X]` and other dataclasses. Nothing is converted silently: text for a number is a mistake. Every mistake
-raises one ConfigError with the place, what was found, what is allowed and, where a name is nearly right, the right one.
+Literal, `dict[str, X]` and other dataclasses. Nothing is converted silently: text for a number is a mistake; only text
+that begins with `~/` is taken for a path in the home folder. Every mistake raises one ConfigError with the place, what was found,
+what is allowed and, where a name is nearly right, the right one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -137,6 +139,8 @@ def _convert(hint: Any, node: Node, where: str, path: str) -> Any:  # noqa: ANN4
     value = resolve(node)
     if origin is Literal and not _is_option(value, arguments):
         raise _wrong(hint, node, where, path)
+    if isinstance(value, str) and value.startswith("~/"):
+        return os.path.expanduser(value)
     return float(value) if hint is float and isinstance(value, int) else value
 
 

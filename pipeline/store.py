@@ -8,19 +8,23 @@ that does not hold (some S3 servers ignore the condition silently).
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from pipeline import matching
+from pipeline.disk import Disk
 from pipeline.errors import InputError, StoreError, StoreRefused
 
-GLOB = "*?["
+
+def _untold(message: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Store(Protocol):
 
 def open_store(root: str) -> Store:
     """Open the folder or `s3://bucket/prefix` at `root`."""
+    root = _home(root)
     # s3fs takes half a second to import; local builds do without.
     if root.startswith("s3://"):
         from pipeline.store_s3 import S3Store
@@ -122,47 +127,83 @@ def open_read(uri: str) -> BinaryIO:
         from pipeline import store_s3
 
         return store_s3.open_read(uri)
-    return open(uri, "rb")
+    return open(_home(uri), "rb")
 
 
-def expand(patterns: str | Sequence[str]) -> list[InputFile]:
+def expand(patterns: str | Sequence[str], tell: Callable[[str], None] = _untold) -> list[InputFile]:
     """Return the files that the patterns match, sorted by name.
 
-    A file's name is its path below the fixed part of its pattern (the folders before the first of `* ? [`), so that
-    documents keep their ids when a crawl moves to another disk or bucket.
+    What a pattern is, see `matching`; `~/` is the home folder. A file's name is its path below the fixed part of its pattern (the
+    folders before the first part that stands for others), so that documents keep their ids when a crawl moves to another disk or
+    bucket. Folders that a pattern matches are left out, and `tell` is told.
 
     Raises:
-        InputError: a pattern that matches nothing, or two files that would have one name.
+        InputError: a pattern that matches nothing; a path that is no file, such as a folder, a FIFO or a link that leads nowhere;
+            a name that is not UTF-8; two files that would have one name.
     """
     found: dict[str, InputFile] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = _match(pattern)
-        if not matches:
-            kind = "pattern matches no file" if any(c in pattern for c in GLOB) else "file does not exist"
-            raise InputError(f"{pattern!r}: {kind} (looked in {_fixed(pattern) or os.getcwd()!r})")
-        for uri, size, stamp in matches:
-            name = uri[len(_fixed(pattern)) :].lstrip("/")
+        if not pattern:
+            raise InputError("'' names no file; give a path or a pattern")
+        matched = matching.match(_home(pattern), _folders(pattern))
+        _check_others(pattern, matched, tell)
+        for entry in matched.files:
+            name = entry.path[len(matched.fixed) :].lstrip("/")
+            _check_name(entry.path)
             twin = found.get(name)
-            if twin is not None and twin.uri != uri:
-                raise InputError(f"{uri!r} and {twin.uri!r} would both be named {name!r}; use one pattern that starts above both")
-            found[name] = InputFile(name, uri, size, stamp)
+            if twin is not None and twin.uri != entry.path:
+                raise InputError(
+                    f"{entry.path!r} and {twin.uri!r} would both be named {name!r}; use one pattern that starts above both"
+                )
+            found[name] = InputFile(name, entry.path, entry.size, entry.stamp)
     return [found[name] for name in sorted(found)]
 
 
-def _fixed(pattern: str) -> str:
-    first = min((pattern.index(c) for c in GLOB if c in pattern), default=len(pattern))
-    return pattern[: pattern.rfind("/", 0, first) + 1]
+def _folders(pattern: str) -> matching.Folders:
+    if pattern.startswith("s3://"):
+        from pipeline.store_s3 import S3Folders
+
+        return S3Folders()
+    if "://" in pattern:
+        raise InputError(f"{pattern!r}: inputs are local paths or s3:// URIs; copy the files to one of these first")
+    return Disk()
 
 
-def _match(pattern: str) -> list[tuple[str, int, str]]:
-    """Return (uri, size, stamp) of each file the pattern matches."""
-    if not pattern.startswith("s3://"):
-        paths = glob.glob(pattern, recursive=True) if any(c in pattern for c in GLOB) else [pattern]
-        stats = [(p, os.stat(p)) for p in sorted(paths) if os.path.isfile(p)]
-        return [(p, s.st_size, f"{s.st_size}-{s.st_mtime_ns}") for p, s in stats]
-    from pipeline import store_s3
+def _home(path: str) -> str:
+    """Return the path with the home folder for `~/`."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
 
-    return store_s3.match(pattern, any(c in pattern for c in GLOB))
+
+def _check_others(pattern: str, matched: matching.Match, tell: Callable[[str], None]) -> None:
+    """Refuse what is neither file nor folder, and nothing at all; tell of folders that are left out."""
+    for entry in matched.others:
+        if entry.kind != matching.FOLDER:
+            raise InputError(f"{entry.path!r}: is {entry.kind}; only files are read: remove it, or give a pattern without it")
+    folders = sorted(entry.path.rstrip("/") for entry in matched.others)
+    if folders and matched.one:
+        raise InputError(f"{pattern!r}: is a folder; give its files, such as {f'{folders[0]}/{_example(folders[0])}'!r}")
+    if not matched.files:
+        kind = "file does not exist" if matched.one else "pattern matches no file"
+        only = f", only folders such as {folders[0]!r}; add '/*'" if folders else ""
+        raise InputError(f"{pattern!r}: {kind}{only} (looked in {matched.fixed or os.getcwd()!r})")
+    if folders:
+        more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+        tell(f"{pattern!r} also matches the folder {folders[0]!r}{more}, whose files are not read; '**' goes into folders")
+
+
+def _example(folder: str) -> str:
+    """Return a pattern that fits most files of a folder."""
+    names = [name for name, entry in _folders(folder).entries(f"{folder}/").items() if entry.kind == matching.FILE]
+    endings = Counter("*" + name[name.index(".", 1) :] for name in sorted(names) if "." in name[1:])
+    return endings.most_common(1)[0][0] if endings else "*"
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise InputError(f"'{shown}': its name is not UTF-8, so that documents could not name it; rename the file") from error
 
 
 def sha256_file(path: Path) -> str:

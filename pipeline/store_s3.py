@@ -10,7 +10,7 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import s3fs
 
 from pipeline.errors import StoreError, StoreRefused
+from pipeline.matching import FILE, FOLDER, Entry
 
 T = TypeVar("T")
 
@@ -96,9 +97,12 @@ class S3Store:
         """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
 
     def link_new(self, source: str, name: str) -> None:
-        """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless."""
+        """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless.
+
+        `cp_file`, since `copy` would take `* ? [` in the names for patterns, match nothing and say nothing.
+        """
         if not self.exists(name):
-            _retried(lambda: self._fs.copy(self.uri(source), self.uri(name)), self.uri(name))
+            _retried(lambda: self._fs.cp_file(self.uri(source), self.uri(name)), self.uri(name))
 
     def uri(self, name: str) -> str:
         """See `Store.uri`."""
@@ -191,12 +195,34 @@ def open_read(uri: str) -> BinaryIO:
     return _Reader(file_system(), uri, 8 << 20)  # type: ignore[return-value]
 
 
-def match(pattern: str, is_glob: bool) -> list[tuple[str, int, str]]:
-    """Return (uri, size, etag) of each object that the pattern matches."""
-    fs = file_system()
-    entries = _retried(lambda: fs.glob(pattern, detail=True), pattern)
-    if not is_glob and not entries:
-        with contextlib.suppress(FileNotFoundError):
-            entries = {pattern: _retried(lambda: fs.info(pattern), pattern)}
-    files = [(f"s3://{path.removeprefix('s3://')}", entry) for path, entry in sorted(entries.items()) if entry["type"] == "file"]
-    return [(uri, entry["size"], str(entry.get("ETag", "")).strip('"')) for uri, entry in files]
+class S3Folders:
+    """The folders of S3 as `matching` asks for them: common prefixes up to a `/`, and objects."""
+
+    def __init__(self) -> None:
+        self._fs = file_system()
+
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """See `Folders.entries`."""
+        path = folder.removeprefix("s3://")
+        try:
+            listed = _retried(lambda: self._fs.ls(path.rstrip("/"), detail=True, refresh=True), folder)
+        except FileNotFoundError:
+            return {}
+        names = ((entry["name"].removesuffix("/"), entry) for entry in listed)
+        inside = [(name[len(path) :], entry) for name, entry in names if name.startswith(path) and len(name) > len(path)]
+        # An object and a folder may have one name; as a file it is what a pattern means.
+        ordered = sorted(inside, key=lambda item: item[1]["type"] == "file")
+        return {name: _entry(f"{folder}{name}", entry) for name, entry in ordered}
+
+    def entry(self, path: str) -> Entry | None:
+        """See `Folders.entry`."""
+        try:
+            return _entry(path, _retried(lambda: self._fs.info(path.rstrip("/")), path))
+        except FileNotFoundError:
+            return None
+
+
+def _entry(path: str, found: Mapping[str, Any]) -> Entry:
+    if found["type"] != "file":
+        return Entry(path, FOLDER)
+    return Entry(path, FILE, found["size"], str(found.get("ETag", "")).strip('"'))

@@ -22,6 +22,7 @@ from gristmill.manifest import Manifest
 from gristmill.place import Place, open_build
 from gristmill.sidecar import find_sidecars, json_name, with_sidecars
 from pipeline.errors import InputError
+from pipeline.matching import literal
 from pipeline.schema import DOCUMENT, STORED
 from pipeline.stage import Source
 from pipeline.store import InputFile, open_read
@@ -49,7 +50,7 @@ class TokensSource(Source):
     def patterns(self) -> tuple[str, ...]:
         """Return the shards of the build. Raises InputError when there is none."""
         manifest, place = _open(self.paths)
-        return tuple(f"{place.uri}/{shard.file}" for shard in manifest.shards)
+        return tuple(literal(f"{place.uri}/{shard.file}") for shard in manifest.shards)
 
     def of_build(self) -> str:
         """Return the id of the build."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import StoreRefused
+from pipeline.errors import InputError, StoreRefused
+from pipeline.matching import literal
 from pipeline.store import Store, expand, open_store, probe
 from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
 
@@ -99,6 +100,41 @@ def test_inputs_are_found_and_read(store: Store) -> None:
     with found[1].open() as stream:
         assert stream.read() == b"in/a/2.txt"
     assert [file.name for file in expand(f"{store.root}/in/b/3.txt")] == ["3.txt"]
+
+
+ODD = ["q?x", "br[1]", "a*b", "sp ace", "ha#sh", "50%25", "ünï", "a+b&c=d", "semi;colon"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_with_characters_that_mean_something_elsewhere(name: str, store: Store, tmp_path: Path) -> None:
+    odd = open_store(f"{store.root}/{name}")
+    probe(odd)
+    assert odd.put_new(f"{name}/1", b"content") and not odd.put_new(f"{name}/1", b"other")
+    path = tmp_path / "file"
+    path.write_bytes(b"of a file")
+    assert odd.put_new(f"{name}/2", path)
+    odd.link_new(f"{name}/1", f"links/{name}")
+    assert odd.read(f"links/{name}") == b"content" and odd.exists(f"links/{name}")
+    assert odd.list(name) == ["1", "2"] and odd.list("links") == [name]
+    with odd.open(f"{name}/2") as file:
+        assert file.read() == b"of a file"
+    assert [file.name for file in expand(f"{store.root}/{literal(name)}/{literal(name)}/1")] == ["1"]
+    found = expand(f"{store.root}/{literal(name)}/**")
+    assert [file.name for file in found] == sorted([f"{name}/1", f"{name}/2", f"links/{name}", "probe"])
+    with found[0].open() as stream:
+        assert stream.read() in (b"content", b"of a file")
+    if "*" not in name:
+        assert [file.name for file in expand(f"{store.root}/{name}/{name}/1")] == ["1"]
+
+
+def test_a_folder_where_a_file_is_meant_is_said(store: Store) -> None:
+    store.put_new("in/a/1.txt", b"x")
+    with pytest.raises(InputError, match=r"is a folder; give its files, such as '.*/in/a/\*.txt'"):
+        expand(f"{store.root}/in/a")
+    with pytest.raises(InputError, match="pattern matches no file"):
+        expand(f"{store.root}/in/b*/1.txt")
+    with pytest.raises(InputError, match="file does not exist"):
+        expand(f"{store.root}/in/a/2.txt")
 
 
 def test_a_server_that_ignores_the_condition_is_refused(servers: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ MISTAKES = [
     ('"crawl/*.warc.gz"', "crawl/none.warc.gz", "4:3", ["'crawl/none.warc.gz': file does not exist"]),
     ('"crawl/*.warc.gz"', '"crawl/*.wet.gz"', "4:3", ["'crawl/*.wet.gz': pattern matches no file (looked in 'crawl/')"]),
     ('"crawl/*.warc.gz"', '["crawl/*.gz", "nowhere/*.gz"]', "4:3", ["'nowhere/*.gz': pattern matches no file"]),
-    ('"crawl/*.warc.gz"', '"empty"', "4:3", ["'empty': file does not exist"]),
+    ('"crawl/*.warc.gz"', '"empty"', "4:3", ["'empty': is a folder; give its files, such as 'empty/*'"]),
     ('"crawl/*.warc.gz"', "[]", "4:3", ["source 'warc': paths is an empty list"]),
     ("tokenizer: tokenizer", "tokenizer: nowhere", "9:5", ["tokenizer 'nowhere'", "does not exist", "train-tokenizer"]),
     ("tokenizer: tokenizer", "tokenizer: empty", "9:5", ["tokenizer 'empty'", "empty/tokenizer.json does not exist"]),
