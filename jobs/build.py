@@ -16,7 +16,7 @@ from jobs import config
 from jobs.progress import BuildProgress
 from pipeline.drive import Engine, Options, Outcome, drive
 from pipeline.errors import ConfigError, InputError, UserError
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, given_twice, make_plan
 from pipeline.store import expand, open_store
 
 BUILT, FAILED = 0, 3
@@ -30,6 +30,13 @@ def tell(message: str) -> None:
 def plan_of(build: config.Build) -> Plan:
     """Return the plan of a build over the files that its source names now."""
     stages = [(build.source_name, build.source), *build.stages]
+    for at, column, first in given_twice(stages):
+        giver = f"{'stage' if first else 'source'} {stages[first][0]!r}"
+        raise ConfigError(
+            f"stage {stages[at][0]!r} adds column {column!r}, which {giver} gives already; leave one of the two out, or let the "
+            "later one say that it replaces it (replaces())",
+            build.places[at - 1],
+        )
     try:
         inputs = expand(build.source.patterns(), tell)
     except InputError as error:

@@ -24,10 +24,11 @@ import pyarrow.compute as pc
 from pipeline.errors import ENDINGS, PipelineError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
 from pipeline.quarantine import reason_of, reason_of_exception
-from pipeline.schema import DROP, ERROR, undecided
+from pipeline.schema import DROP, ERROR, undecided, undeclared
 from pipeline.stage import Filter, Stage, Transform
 
 SYSTEMATIC = 10  # a stage that raises on all of at least so many documents is broken, not the documents
+ADVICE = "a stage returns the columns that it is given and those of its adds(), always"
 
 LOST = pa.schema(
     [
@@ -90,9 +91,30 @@ class Room:
     pool: Pool | None = None
     tally: Tally = field(init=False)
     measures: dict[str, Measure] = field(default_factory=dict)
+    columns: list[str] | None = None  # behind it, once they are known
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.name)
+
+    def declared(self, given: pa.Table, made: pa.Table) -> pa.Table:
+        """Return what was made of an empty table, without decisions; all later ones must have its columns.
+
+        Raises:
+            UnitFailed: the stage has lost, added or retyped a column without declaring it.
+        """
+        made = undecided(made)
+        if self.phase != "before":
+            odd = undeclared(given.schema, made.schema, self.stage.adds())
+            if odd:
+                raise UnitFailed(f"stage {self.name!r} breaks its word: {'; '.join(odd)}; {ADVICE}")
+        self.columns = made.column_names
+        return made
+
+    def check(self, table: pa.Table) -> None:
+        """Raise UnitFailed unless a table that the stage made has the columns that it made of an empty one."""
+        names = undecided(table).column_names
+        if self.columns is not None and names != self.columns:
+            raise UnitFailed(f"stage {self.name!r} gives columns {names} for some documents, {self.columns} for none; {ADVICE}")
 
     def measure(self, table: pa.Table) -> None:
         """Add the kept rows to the histograms of the stage's columns."""
@@ -222,7 +244,7 @@ class Flow:
         """Take an empty table through all rooms, uncounted, to learn the schema behind the last."""
         for room in self.rooms:
             done = room.pool.submit(table)() if room.pool is not None else self._work(room, table)
-            table = undecided(done.table)
+            table = room.declared(table, done.table)
         return table
 
     def enter(self, room: Room, number: int, table: pa.Table) -> pa.Table:
@@ -285,6 +307,8 @@ class Flow:
             self.first_error.setdefault(room.name, done.error)
         for lost in done.lost:
             self._quarantine(room.tally, number, lost)
+        if done.table.num_rows:
+            room.check(done.table)
         # Without rows it may lack the stage's columns.
         return self._settle(room, number, done.table) if done.table.num_rows else done.table
 

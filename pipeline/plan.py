@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
+from pipeline.schema import DOCUMENT
 from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
 from pipeline.store import InputFile, Store
 
@@ -142,6 +143,8 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
         partitions = min(SLICES, 1 << max(0, (len(inputs) - 1).bit_length() - 2))
     if partitions not in {1 << k for k in range(SLICES.bit_length())}:
         raise ConfigError(f"partitions: {partitions} is not a power of two from 1 to {SLICES}")
+    for at, column, giver in given_twice(stages):
+        raise ConfigError(f"stage {stages[at][0]!r} adds column {column!r}, which {stages[giver][0]!r} gives already")
     steps: list[Step] = []
     previous: Sequence[Unit] = ()
     settle: Unit | None = None
@@ -156,6 +159,20 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
             settle = final.units[0]
     fingerprint = digest("plan", FINISHED, [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
     return Plan(name, tuple(inputs), tuple(stages), tuple(steps), fingerprint)
+
+
+def given_twice(stages: Sequence[Named]) -> Iterator[tuple[int, str, int]]:
+    """Yield (stage, column, who gives it already) where a stage adds a column that is there and that it does not replace.
+
+    Stages are told by their position; that of the source, 0, stands for the columns of every document, too.
+    """
+    givers = dict.fromkeys((*DOCUMENT.names, *stages[0][1].adds()), 0)
+    for at, (_, stage) in enumerate(stages[1:], 1):
+        own = stage.adds()
+        for column in own:
+            if column in givers and column not in stage.replaces():
+                yield at, column, givers[column]
+        givers |= dict.fromkeys(own, at)
 
 
 def _segments(stages: Sequence[Named]) -> Iterator[Spec]:

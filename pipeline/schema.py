@@ -41,6 +41,28 @@ def undecided(table: pa.Table) -> pa.Table:
     return table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
 
 
+def undeclared(before: pa.Schema, after: pa.Schema, adds: Mapping[str, pa.DataType]) -> list[str]:
+    """Return in words how the schema that a stage made of another breaks its word, `adds()`; nothing when it keeps it.
+
+    A stage keeps the columns that it is given, of their types, and adds those that it declares, of the types declared there;
+    `drop` and `error` are no matter of schemas.
+    """
+    given = {field.name: field.type for field in before}
+    found = {field.name: field.type for field in after if field.name not in (DROP, ERROR)}
+    expected = {**given, **adds}
+    names = [field.name for field in after]
+    odd = [f"it has column {name!r} twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    odd += [f"it lost column {name!r}" for name in given if name not in found]
+    odd += [f"it did not add column {name!r}, which it declares" for name in adds if name not in found and name not in given]
+    odd += [f"it added column {name!r}, which it does not declare" for name in found if name not in expected]
+    odd += [
+        f"its column {name!r} is {kind}, expected {expected[name]}"
+        for name, kind in found.items()
+        if name in expected and kind != expected[name]
+    ]
+    return odd
+
+
 def check(table: pa.Table, required: pa.Schema | Mapping[str, pa.DataType], where: str) -> None:
     """Assert that `table` has every required column with its type, and no null where the schema forbids it.
 

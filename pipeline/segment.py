@@ -21,11 +21,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import exchange
+from pipeline.errors import UnitFailed
 from pipeline.fingerprint import describe, digest
 from pipeline.flow import Flow, Pool, Room, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
-from pipeline.schema import check, undecided
+from pipeline.schema import check, undecided, undeclared
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
 from pipeline.store import Store, open_store, sha256_file
 
@@ -205,13 +206,16 @@ def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
 
 def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
     assert task.spec.source is not None and task.unit.file is not None
-    _, source = task.spec.source
+    name, source = task.spec.source
     assert isinstance(source, Source)
     at("source", None)
     expected = source.schema()
     yield expected.empty_table()
     for table in opened(source)(task.unit.file, task.batch_rows):
-        check(table, expected, f"source {type(source).__name__}")
+        odd = undeclared(expected, table.schema, {})
+        if odd:
+            raise UnitFailed(f"source {name!r} breaks its word: {'; '.join(odd)}; its tables have the columns of its schema()")
+        check(table, expected, f"source {name!r}")
         yield table
         at("source", None)
 

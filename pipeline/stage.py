@@ -49,8 +49,18 @@ class Stage:
         return ()
 
     def adds(self) -> Mapping[str, pa.DataType]:
-        """Return the columns that this stage adds (or whose type it changes)."""
+        """Return the columns that this stage adds (or whose type it changes).
+
+        The machine holds it to that before any document is worked on: a column lost, added or of another type ends the unit.
+        """
         return {}
+
+    def replaces(self) -> tuple[str, ...]:
+        """Return those of `adds()` that another stage above it may give too: its own take their place.
+
+        A column of any other stage that is given already is refused when planning.
+        """
+        return ()
 
     def measures(self) -> tuple[str, ...]:
         """Return which of its columns are worth a histogram in the report (numbers, short strings, lists of numbers)."""

@@ -80,6 +80,10 @@ class DedupExact(Exchange):
         """See `Stage.adds`: how many documents have this text, and for dropped ones which of them is kept."""
         return COLUMNS
 
+    def replaces(self) -> tuple[str, ...]:
+        """Return all of them: of two stages that remove duplicates the later tells."""
+        return tuple(self.adds())
+
     def defaults(self) -> Mapping[str, Any]:
         """See `Exchange.defaults`."""
         return {"exact_copies": 1, "duplicate_of": None}

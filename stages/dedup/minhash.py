@@ -140,6 +140,10 @@ class DedupMinhash(Exchange):
         """See `Stage.adds`: the cluster's size, and for dropped ones which document is kept and how similar the nearest is."""
         return clusters.COLUMNS
 
+    def replaces(self) -> tuple[str, ...]:
+        """Return all of them: of two stages that remove duplicates the later tells."""
+        return tuple(self.adds())
+
     def defaults(self) -> Mapping[str, Any]:
         """See `Exchange.defaults`."""
         return {"minhash_cluster_size": 1, "duplicate_of": None, "duplicate_jaccard": None}

@@ -63,6 +63,10 @@ class Language(Map):
         """See `Stage.adds`."""
         return {"language": pa.string(), "language_score": pa.float32()}
 
+    def replaces(self) -> tuple[str, ...]:
+        """Return both: of two in a build the later tells."""
+        return tuple(self.adds())
+
     def measures(self) -> tuple[str, ...]:
         """See `Stage.measures`."""
         return ("language", "language_score")
