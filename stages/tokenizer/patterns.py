@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A split regex, or an empty one for no split; `digits` puts each run of digits apart before it is applied."""
+    """A split regex, or none if empty; `digits` puts runs of digits apart before it is applied (`each`: each digit)."""
 
     regex: str
-    digits: bool = False
+    digits: bool | Literal["each"] = False
 
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -76,7 +76,7 @@ def steps(cuts: Sequence[Pattern]) -> list[PreTokenizer]:
     found: list[PreTokenizer] = []
     for cut in cuts:
         if cut.digits:
-            found.append(pre_tokenizers.Digits(individual_digits=False))
+            found.append(pre_tokenizers.Digits(individual_digits=cut.digits == "each"))
         if cut.regex:
             found.append(pre_tokenizers.Split(Regex(cut.regex), "isolated"))
     return found

@@ -40,9 +40,9 @@ class SuperBpe(Scheme):
     `transition`: tokens in the vocabulary when stage 1 ends, or their share of `vocab_size` when it is below 1, or `auto`:
         the share of some that gives the most bytes per token on texts that it was not tried on.
     `patterns`: how each stage cuts text: as in the `paper`, or as in the authors' `repo` since November 2025.
-    `max_words`: no token of stage 2 has more words, counted between spaces (a line end separates none); null for no limit,
-        which turns whole sentences of boilerplate into tokens. `forbid_colon`: none has a colon before a space. Both as in
-        the paper's tokenizers.
+    `max_words`: no token of stage 2 has more words, counted between white space of any kind (spaces, tabs, line ends); null for
+        no limit, which turns whole sentences of boilerplate into tokens. `forbid_colon`: none has a colon before white space.
+        Both as in the paper's tokenizers, but for tabs and line ends, which these do not look at.
     `max_loss`: no group of documents (such as a language) may end with more than this share of tokens above what plain BPE
         of the same size gives it, below 0: each must gain so much; null lets the groups with the most text take what the
         others have. After parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796): merges serve the group that is worst off

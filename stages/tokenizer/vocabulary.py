@@ -188,7 +188,7 @@ def _steps(cuts: Sequence[Pattern]) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     for cut in cuts:
         if cut.digits:
-            steps.append({"type": "Digits", "individual_digits": False})
+            steps.append({"type": "Digits", "individual_digits": cut.digits == "each"})
         if cut.regex:
             steps.append({"type": "Split", "pattern": {"Regex": cut.regex}, "behavior": "Isolated", "invert": False})
     return [*steps, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]

@@ -33,6 +33,7 @@ HIT = 1  # there has been a match
 DONE = 2  # the text ends between two attempts
 
 CHARACTER, AHEAD, THOUSANDS, SPLIT, ACCEPT = range(5)
+_INSIDE = 2  # the side of a border that State.side has for members of the class
 
 
 @dataclass
@@ -229,13 +230,16 @@ class Machine:
     """A program together with symbols: the states that can be reached, and the table made of them.
 
     `runs`: a class or None; where characters inside and outside of it meet a text ends for the program, and another begins.
+    `alone`: also where two characters inside of it meet.
 
     Raises:
-        UnsupportedPattern: it needs too many states.
+        UnsupportedPattern: it needs too many states, or looks at digits beyond the one that is a text of its own.
     """
 
-    def __init__(self, program: Program, symbols: Symbols, runs: Members | None) -> None:
-        self.program, self.end = program, symbols.end
+    def __init__(self, program: Program, symbols: Symbols, runs: Members | None, alone: bool = False) -> None:
+        if alone and program.counts_digits():
+            raise UnsupportedPattern("groups of thousands among digits that each stand alone")
+        self.program, self.end, self.alone = program, symbols.end, alone
         thousands = symbols.thousands()
         self.allows = [
             symbols.has[id(program.classes[of].members)] ^ (place in program.negative)
@@ -290,7 +294,9 @@ class Machine:
 
     def crosses(self, state: State, symbol: int) -> bool:
         """Return whether there is a border between what the state has read and the symbol."""
-        return state.side != 0 and symbol != self.end and self.sides[symbol] != state.side
+        if state.side == 0 or symbol == self.end:
+            return False
+        return self.sides[symbol] != state.side or (self.alone and state.side == _INSIDE)
 
     def table(self, base: int) -> npt.NDArray[np.uint32]:
         """Return the table, uint32 [states, width], whose rows begin at `base` in the cutter's table.

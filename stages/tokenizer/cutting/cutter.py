@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from pipeline.compiling import compiled
 from stages.tokenizer.cutting import automaton
-from stages.tokenizer.cutting.classes import numerics
-from stages.tokenizer.cutting.regex import parse
+from stages.tokenizer.cutting.classes import CODE_POINTS, numerics
+from stages.tokenizer.cutting.regex import One, parse
 from stages.tokenizer.encoding.words import lower_run
 from stages.tokenizer.patterns import Pattern
 
@@ -184,18 +184,20 @@ def make_cutter(cuts: Sequence[Pattern]) -> Cutter:
     Raises:
         UnsupportedPattern: a pattern has something that tables cannot do; it says what.
     """
-    programs = [automaton.compile_program(parse(each.regex)) for each in cuts]
+    # Without an expression nothing is a match: the parts between digits are pieces.
+    trees = [parse(each.regex) if each.regex else One(np.zeros(CODE_POINTS, np.bool_)) for each in cuts]
+    programs = [automaton.compile_program(tree) for tree in trees]
     runs = [numerics() if each.digits else None for each in cuts]
     symbols = automaton.tell_apart(programs, [each for each in runs if each is not None])
     tables: list[npt.NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
     levels = np.zeros((len(programs), 3), np.uint64)
-    for level, program, each in zip(levels, programs, runs, strict=True):
+    for level, program, each, cut in zip(levels, programs, runs, cuts, strict=True):
         level[:] = (
             sum(table.size for table in tables),
             symbols.first_digit if program.counts_digits() else _NO_SYMBOL,
             symbols.end,
         )
-        table = automaton.Machine(program, symbols, each).table(int(level[_BEGIN]))
+        table = automaton.Machine(program, symbols, each, alone=cut.digits == "each").table(int(level[_BEGIN]))
         _mark_calm(table, int(level[_BEGIN]), np.unique(symbols.of[ord("a") : ord("z") + 1]), symbols.end)
         tables.append(table.reshape(-1))
     return Cutter(symbols.of, np.concatenate(tables), levels)

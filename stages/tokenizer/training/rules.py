@@ -17,10 +17,11 @@ NO_LIMIT = np.iinfo(np.int64).max
 class Rules:
     """Limits on the token that a merge makes. A pair that breaks one is passed over, the next best is merged.
 
-    `max_words`: at most so many words, where words are the non-empty parts of the token between spaces (0x20): " of the",
-    "of  the " and "of the" have two, "  " has none, "a\\nb" has one. So in the fork of `tokenizers` behind SuperBPE (Liu et
-    al. 2025, arXiv 2503.13423; alisawuffles/tokenizers-superbpe, commit a27d8bf: 4 words).
-    `forbid_colon`: no token holds a colon that a space follows, wherever in it (same place).
+    `max_words`: at most so many words, where words are what white space of any kind parts (`str.split`): " of the", "of  the ",
+    "of\\nthe" and "of the" have two, "  " has none. The fork of `tokenizers` behind SuperBPE (Liu et al. 2025, arXiv
+    2503.13423; alisawuffles/tokenizers-superbpe, commit a27d8bf: 4 words) counts between spaces (0x20) only, so that its
+    tokens may go on over any number of lines.
+    `forbid_colon`: no token holds a colon that white space follows, wherever in it (in the fork: a space).
     `max_units`: at most so many ids of the initial stream in one token; initial ids are one unit each.
     `max_bytes`: at most so many bytes.
     `no_leading`: code points; no token begins with one of them and goes on after it. This is CBPE (MorphTok, Brahma et al. 2025,

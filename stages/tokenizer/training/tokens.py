@@ -14,15 +14,18 @@ from pipeline.compiling import Int, inner, outer
 
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 SHIFT = np.uint64(32)
-SPACE, COLON = 0x20, 0x3A
+COLON = 0x3A
 WORDS, UNITS, BYTES, NO_COLON = range(4)  # places in Rules.limits()
+HAS_COLON, BLANK_FIRST, BLANK_LAST, COLON_LAST = 1, 2, 4, 8  # bits of Tokens.marks
+MARKS = 4  # so many bits
 
 
 class Tokens(NamedTuple):
     """Tables by id. `ids` is the room: initial tokens and those to come.
 
     `text`: uint8 [bytes], the tokens one after the other; token i is text[starts[i]:starts[i + 1]].
-    `starts`: int64 [ids + 1]. `words`, `units`: int32 [ids], see `Rules`. `colons`: uint8 [ids], 1 if it holds ": ".
+    `starts`: int64 [ids + 1]. `words`, `units`: int32 [ids], see `Rules`. `marks`: uint8 [ids], bits: it has a colon before white
+    space, its first and its last character is white space, its last is a colon.
     `seats`: int32 [a power of two], token ids by the hash of their bytes, -1 where free (open addressing).
     """
 
@@ -30,7 +33,7 @@ class Tokens(NamedTuple):
     starts: Any
     words: Any
     units: Any
-    colons: Any
+    marks: Any
     seats: Any
 
 
@@ -81,17 +84,77 @@ def _seat(tokens: Tokens, start: Int, end: Int) -> Int:
     return at
 
 
+@inner
+def _byte(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:  # noqa: ANN401 - numba has no types
+    """Return byte i of text[start:middle] + text[rest:end], -1 behind its end."""
+    if start + i < middle:
+        return np.int64(text[start + i])
+    at = rest + i - (middle - start)
+    return np.int64(text[at]) if at < end else np.int64(-1)
+
+
+@inner
+def _blank(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:  # noqa: ANN401 - numba has no types
+    """Return how many bytes the white space character has that begins at byte i, 0 if none does: as `str.isspace` has it."""
+    first = _byte(text, start, middle, rest, end, i)
+    if first < 0x80:
+        return np.int64(0x09 <= first <= 0x0D or 0x1C <= first <= 0x20)
+    if first not in (0xC2, 0xE1, 0xE2, 0xE3):
+        return np.int64(0)
+    second = _byte(text, start, middle, rest, end, i + 1)
+    if first == 0xC2:
+        return np.int64(2 if second in (0x85, 0xA0) else 0)
+    third = _byte(text, start, middle, rest, end, i + 2)
+    found = (
+        (first == 0xE1 and second == 0x9A and third == 0x80)
+        or (first == 0xE2 and second == 0x80 and (0x80 <= third <= 0x8A or third in (0xA8, 0xA9, 0xAF)))
+        or (first == 0xE2 and second == 0x81 and third == 0x9F)
+        or (first == 0xE3 and second == 0x80 and third == 0x80)
+    )
+    return np.int64(3 if found else 0)
+
+
+@inner
+def _read(text: Any, start: Int, middle: Int, rest: Int, end: Int) -> Int:  # noqa: ANN401 - numba has no types
+    """Return the words of text[start:middle] + text[rest:end] << MARKS, and its marks."""
+    words, marks, inside, colon = np.int64(0), np.int64(0), False, False
+    i, size = np.int64(0), middle - start + end - rest
+    while i < size:
+        blank = _blank(text, start, middle, rest, end, i)
+        if blank:
+            marks |= (HAS_COLON if colon else 0) | (BLANK_FIRST if i == 0 else 0)
+            inside = colon = False
+            i += blank
+        else:
+            words += not inside
+            inside, colon = True, _byte(text, start, middle, rest, end, i) == COLON
+            i += 1
+    if size and not inside:
+        marks |= BLANK_LAST
+    return words << MARKS | marks | (COLON_LAST if colon else 0)
+
+
+@inner
+def _read_joined(tokens: Tokens, left: Int, right: Int) -> Int:
+    """Return the words of the joined token << MARKS, and its marks."""
+    if tokens.text[tokens.starts[right]] & 0xC0 == 0x80:  # a character that goes over the border may be white space
+        return _read(tokens.text, tokens.starts[left], tokens.starts[left + 1], tokens.starts[right], tokens.starts[right + 1])
+    one, other = np.int64(tokens.marks[left]), np.int64(tokens.marks[right])
+    together = not (one & BLANK_LAST or other & BLANK_FIRST)
+    words = np.int64(tokens.words[left]) + tokens.words[right] - together
+    marks = (one | other) & HAS_COLON | one & BLANK_FIRST | other & (BLANK_LAST | COLON_LAST)
+    if one & COLON_LAST and other & BLANK_FIRST:
+        marks |= HAS_COLON
+    return np.int64(words << MARKS | marks)
+
+
 @outer
 def describe(tokens: Tokens, count: Int) -> None:
-    """Fill `words`, `colons` and `seats` for the first `count` tokens; of equal tokens the first keeps the seat."""
+    """Fill `words`, `marks` and `seats` for the first `count` tokens; of equal tokens the first keeps the seat."""
     for token in range(count):
         start, end = tokens.starts[token], tokens.starts[token + 1]
-        for i in range(start, end):
-            if tokens.text[i] == SPACE:
-                if i > start and tokens.text[i - 1] == COLON:
-                    tokens.colons[token] = 1
-            elif i == start or tokens.text[i - 1] == SPACE:
-                tokens.words[token] += 1
+        found = _read(tokens.text, start, end, end, end)
+        tokens.words[token], tokens.marks[token] = found >> MARKS, found & ((1 << MARKS) - 1)
         if end > start:
             seat = _seat(tokens, start, end)
             if tokens.seats[seat] < 0:
@@ -147,10 +210,8 @@ def allowed(tokens: Tokens, rules: Any, left: Int, right: Int) -> bool:  # noqa:
         return False
     if np.int64(tokens.units[left]) + tokens.units[right] > limits[UNITS]:
         return False
-    last, first = tokens.text[middle - 1], tokens.text[rest]
-    if tokens.words[left] + tokens.words[right] - (last != SPACE and first != SPACE) > limits[WORDS]:
-        return False
-    if limits[NO_COLON] and (tokens.colons[left] or tokens.colons[right] or (last == COLON and first == SPACE)):
+    found = _read_joined(tokens, left, right)
+    if found >> MARKS > limits[WORDS] or (limits[NO_COLON] and found & HAS_COLON):
         return False
     if leading.size and _leads(tokens, leading, left, right):
         return False
@@ -165,7 +226,6 @@ def join(tokens: Tokens, count: Int, left: Int, right: Int) -> Int:
     """
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, end = tokens.starts[right], tokens.starts[right + 1]
-    last, first = tokens.text[middle - 1], tokens.text[rest]
     at = tokens.starts[count]
     for i in range(start, middle):
         tokens.text[at] = tokens.text[i]
@@ -178,7 +238,7 @@ def join(tokens: Tokens, count: Int, left: Int, right: Int) -> Int:
         return np.int64(tokens.seats[seat])
     tokens.seats[seat] = count
     tokens.starts[count + 1] = at
-    tokens.words[count] = tokens.words[left] + tokens.words[right] - (last != SPACE and first != SPACE)
+    found = _read_joined(tokens, left, right)
+    tokens.words[count], tokens.marks[count] = found >> MARKS, found & ((1 << MARKS) - 1)
     tokens.units[count] = tokens.units[left] + tokens.units[right]
-    tokens.colons[count] = tokens.colons[left] | tokens.colons[right] | (last == COLON and first == SPACE)
     return np.int64(count)

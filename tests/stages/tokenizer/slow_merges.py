@@ -1,5 +1,6 @@
 """A trainer that recounts everything at every step: what the compiled one is compared with."""
 
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -32,7 +33,8 @@ def replaced(piece, pair, new):
 
 
 def words_of(token):
-    return sum(1 for part in token.split(b" ") if part)
+    """Words between white space of any kind; bytes that are no character are part of a word."""
+    return len(token.decode("utf-8", "surrogateescape").split())
 
 
 def obeys(token, units, rules):
@@ -40,7 +42,7 @@ def obeys(token, units, rules):
     text = token.decode("utf-8", "replace")
     return (
         words_of(token) <= (rules.max_words or 999)
-        and not (rules.forbid_colon and b": " in token)
+        and not (rules.forbid_colon and re.search(r":\s", token.decode("utf-8", "surrogateescape")))
         and units <= (rules.max_units or 999)
         and len(token) <= (rules.max_bytes or 999)
         and not (len(text) > 1 and ord(text[0]) in rules.no_leading)

@@ -39,6 +39,17 @@ CUTS = {
         Pattern(r"[!-/]\p{L}+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|\s+(?!\S)|\s+"),
     ),
     "digits and then": (Pattern(r"\s", digits=True), Pattern(r"\p{Lu}?\p{Ll}+")),
+    "each digit, then words": (Pattern(PATTERNS["gpt2"].regex, digits="each"),),
+    "each digit at last": (
+        Pattern("[\r\n]"),
+        Pattern(r"\s?\p{L}+"),
+        Pattern(r"\s?\p{P}+"),
+        Pattern("[一-龥ࠀ-一가-퟿]+"),
+        Pattern("", digits="each"),
+    ),
+    "each digit, and what looks at digits": (Pattern(r"\d+|\p{L}+(?=\d)|\p{L}(?!\p{N})|\s*\n", digits="each"),),
+    "digits alone": (Pattern("", digits=True),),
+    "digits, then each": (Pattern(r"\p{L}+", digits=True), Pattern(r"\s+|", digits="each")),
     "digits twice": (Pattern(r"\p{L}+\s*", digits=True), Pattern(THOUSANDS, digits=True)),
 }
 
@@ -72,8 +83,8 @@ def cutters():
 def peer(cuts):
     steps = []
     for each in cuts:
-        steps += [pre_tokenizers.Digits(individual_digits=False)] if each.digits else []
-        steps.append(pre_tokenizers.Split(Regex(each.regex), "isolated"))
+        steps += [pre_tokenizers.Digits(individual_digits=each.digits == "each")] if each.digits else []
+        steps += [pre_tokenizers.Split(Regex(each.regex), "isolated")] if each.regex else []
     return pre_tokenizers.Sequence(steps)
 
 
@@ -151,7 +162,16 @@ def test_random_texts(cutters, text):
 
 
 @pytest.mark.parametrize(
-    "name", ["superbpe_paper", "superbpe_paper_stage2", "thousands first", "thousands last", "thousands inside", "digits twice"]
+    "name",
+    [
+        "superbpe_paper",
+        "superbpe_paper_stage2",
+        "thousands first",
+        "thousands last",
+        "thousands inside",
+        "digits twice",
+        *(name for name in CUTS if "each" in name),
+    ],
 )
 def test_all_short_texts_of_digits(cutters, name):
     pre_tokenizer = peer(CUTS[name])
@@ -229,3 +249,8 @@ def test_what_tables_cannot_do_is_named(regex, construct):
     Regex(regex)  # a pattern of the library, all the same
     with pytest.raises(UnsupportedPattern, match=construct):
         make_cutter((Pattern(regex),))
+
+
+def test_groups_of_thousands_among_digits_that_stand_alone_are_refused():
+    with pytest.raises(UnsupportedPattern, match="groups of thousands"):
+        make_cutter((Pattern(THOUSANDS, digits="each"),))

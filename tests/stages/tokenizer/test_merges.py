@@ -146,7 +146,7 @@ def test_superwords_of_real_pages_as_bpe_continue(plain):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.text("a: \nbé", max_size=40), min_size=1, max_size=6),
+    st.lists(st.text("a: \nbé\t\u00a0\u2028\u3000", max_size=40), min_size=1, max_size=6),
     st.builds(
         Rules,
         max_words=st.none() | st.integers(1, 3),
@@ -164,14 +164,22 @@ def test_rules_hold_as_in_the_slow_trainer(texts, rules, room):
     same(learned, Slow(pieces, tokens, rules=rules).learn(15))
 
 
-def test_words_and_colons_are_those_of_superbpe():
-    text = b" of the  a: b\tc d"
+def test_words_are_counted_and_colons_found_across_white_space_of_any_kind():
+    text = " of the  a: b\tc\nd\u00a0e\u3000f".encode()
     pieces = [list(range(len(text)))]
     tokens = [bytes([b]) for b in text]
-    for most in range(1, 7):
+    for most in range(1, 10):
         whole = learn(stream(pieces), tokens, 99, min_frequency=1, rules=Rules(max_words=most)).tokens[len(tokens) :]
-        assert max(words_of(token) for token in whole) == min(most, 5)  # of, the, a:, b\tc, d
-    assert any(b": " in token for token in learn(stream(pieces), tokens, 99, min_frequency=1).tokens)
+        assert max(words_of(token) for token in whole) <= most
+    assert max(words_of(token) for token in whole) == 8  # of, the, a:, b, c, d, e, f
+    for blank in (" ", "\n", "\r\n", "\t", "\u00a0", "\u2029"):
+        text = f"at:{blank}noon".encode()
+        tokens, pieces = [bytes([b]) for b in text], [list(range(len(text)))]
+        free, bound = (
+            learn(stream(pieces), tokens, 99, min_frequency=1, rules=Rules(forbid_colon=colon)).tokens for colon in (False, True)
+        )
+        assert text in free
+        assert not any(f":{blank}".encode() in token for token in bound) and b"noon" in bound
 
 
 @settings(max_examples=60, deadline=None)
