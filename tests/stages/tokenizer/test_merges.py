@@ -179,7 +179,8 @@ def test_words_are_counted_and_colons_found_across_white_space_of_any_kind():
             learn(stream(pieces), tokens, 99, min_frequency=1, rules=Rules(forbid_colon=colon)).tokens for colon in (False, True)
         )
         assert text in free
-        assert not any(f":{blank}".encode() in token for token in bound) and b"noon" in bound
+        assert not any(f":{blank}".encode() in token for token in bound)
+        assert any(b"noon" in token for token in bound)
 
 
 @settings(max_examples=60, deadline=None)
