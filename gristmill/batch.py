@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+
 
 @dataclass(slots=True)  # not frozen: setting thirteen fields of a frozen one takes five microseconds
 class Batch:
@@ -38,6 +40,12 @@ class Batch:
     cu_seqlens: Any = None
     position_ids: Any = None
     document_ids: Any = None
+
+    def __repr__(self) -> str:
+        """Say what it holds, not the values."""
+        named = [(field.name, getattr(self, field.name)) for field in fields(self) if field.name != "columns"]
+        named += [(f"columns[{name!r}]", column) for name, column in self.columns.items()]
+        return f"Batch({', '.join(f'{n}: {v.dtype} {tuple(v.shape)}' for n, v in named if v is not None)})"
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in page-locked memory, as torch's `DataLoader(pin_memory=True)` asks for."""

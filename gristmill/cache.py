@@ -28,6 +28,7 @@ from pathlib import Path
 
 from gristmill.arguments import whole
 from gristmill.errors import FormatError
+from gristmill.home import cache_folder
 from gristmill.manifest import File
 
 MARKER = "gristmill-cache"
@@ -60,9 +61,12 @@ class Cache:
         """The folder, with what None stands for."""
         if self.folder is not None:
             return Path(self.folder).expanduser()
-        given = os.environ.get("GRISTMILL_CACHE")
-        folder = given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
-        return Path(folder).expanduser() / "shards"
+        folder = cache_folder()
+        if folder is None:
+            raise FormatError(
+                "the user has no home folder to cache remote shards in; name one, Cache(folder=...) or $GRISTMILL_CACHE"
+            )
+        return folder / "shards"
 
     @property
     def budget(self) -> int:

@@ -24,21 +24,20 @@ from gristmill import format as fmt
 from gristmill import packing as packings
 from gristmill import shuffle as shuffling
 from gristmill.arguments import whole
+from gristmill.batch import IGNORED
 from gristmill.bestfit.fit import ALGORITHM
 from gristmill.cache import Cache
-from gristmill.errors import FormatError
 from gristmill.manifest import Manifest, files
 from gristmill.mixture import Mixture
+from gristmill.opening import check_stream, ids_type, sources_of
 from gristmill.packing import BestFit
 from gristmill.place import open_build
-from gristmill.shuffle import Blocks, Shuffle
+from gristmill.shuffle import Shuffle
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.source import OpenSource, Source
 from gristmill.tokens.gather import Int64
 from gristmill.tokens.rows import MixedRows, Rows
 from gristmill.tokens.stream import TokenAddress, TokenStream, check
-
-ALONE = "source"  # name of the only source where none was given
 
 Packing = Literal["concat"] | BestFit
 
@@ -120,8 +119,9 @@ class TokenDataset:
             packing: `concat`: the documents one after the other, cut; or `BestFit()`: no document that fits is cut.
             columns: per-token columns that batches carry, by name, such as `excess`, or `rho1.excess` where two schemes have one.
             dtype: integer type of `input_ids`; the stored one (uint16 or uint32) by default. int64 suits torch.
-            verify: compare the sha256 of every local file with the manifest (about 1.5 GB/s a core). Sizes are always
-                compared, and remote files whenever they are fetched.
+            verify: compare the sha256 of every local file with the manifest, which reads all of the build (about 1.5 GB/s a
+                core). False by default: then sizes are compared, and what the shards say of their documents and tokens.
+                Remote files are compared with their sha256 whenever they are fetched, whatever is said here.
             cache: where remote shards are kept on this machine.
             storage_options: what fsspec needs beyond the environment to open remote paths, such as `endpoint_url` and keys.
 
@@ -138,7 +138,7 @@ class TokenDataset:
             raise ValueError(f"columns is {columns!r}; it must be a list of names, such as [{columns!r}]")
         if not isinstance(cache, Cache | None):
             raise ValueError(f"cache is {cache!r}; it must be a Cache(folder=..., limit_bytes=...), or None")
-        sources = _sources(path)
+        sources = sources_of(path)
         builds = {}
         for name, source in sources.items():
             manifest, place = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
@@ -149,8 +149,9 @@ class TokenDataset:
         remote = sum(place.budget is not None for _, place in builds.values())
         streams = {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
         for name, stream in streams.items():
-            _check_stream(stream, sequence_length, shuffle, str(sources[name].path))
-        kind = _ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
+            stream.check_counts(each=verify)
+            check_stream(stream, sequence_length, shuffle, str(sources[name].path))
+        kind = ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
         layout = Layout(
             sequence_length=sequence_length, seed=seed, shuffle=shuffle, packing=packing, columns=tuple(columns), dtype=kind
         )
@@ -162,29 +163,46 @@ class TokenDataset:
         """Pickle without the memory maps: a worker process opens its own."""
         return (TokenDataset, (self._streams, self._given, self.layout))
 
+    def __repr__(self) -> str:
+        """Say what it is made of: sources, sequences, order."""
+        layout, sequences = self.layout, sum(source.packing.count for source in self._opened)
+        tokens = sum(stream.tokens for stream in self._streams.values())
+        end = "endless" if self.total is None else f"{self.total:,} samples"
+        made = f"shuffle={layout.shuffle!r}, packing={layout.packing!r}, seed={layout.seed}, dtype={layout.dtype}"
+        held = f"{tokens:,} tokens, {sequences:,} sequences of {layout.sequence_length}, {end}"
+        return f"TokenDataset({', '.join(self.sources)}: {held}; {made})"
+
     def __len__(self) -> int:
-        """Return the sequences of all sources together: an epoch, where there is one source."""
-        return sum(source.packing.count for source in self._opened)
+        """Return `total`; of an order without end the sequences of all sources, as far as `max_epochs` lets them be seen.
+
+        So with one source and no `max_epochs` it is an epoch.
+        """
+        if self.total is not None:
+            return self.total
+        counts = [source.packing.count for source in self._opened]
+        limits = [None] * len(counts) if self._mixture is None else self._mixture.limits
+        return sum(count if limit is None else min(count, limit) for count, limit in zip(counts, limits, strict=True))
 
     def __iter__(self) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Yield the samples of an epoch, or all up to `total` where there is an end."""
-        return (self[sample] for sample in range(len(self) if self.total is None else self.total))
+        """Yield the samples from 0 to `len` - 1: an epoch, or all of them where there is an end."""
+        return (self[sample] for sample in range(len(self)))
 
     def __getitem__(self, sample: int) -> dict[str, npt.NDArray[Any]]:
         """Return one sample as a dict of arrays of shape (length,): `input_ids`, `labels`, `loss_mask`, and the columns.
 
-        For what wants a map-style dataset; a `TokenLoader` makes batches at a fraction of the cost.
+        The values are those of a loader's batch without selection and boundaries: labels of a signed type are -100 wherever
+        `loss_mask` is False. For what wants a map-style dataset; a `TokenLoader` makes batches at a fraction of the cost.
 
         Raises:
             IndexError: `sample` is negative, or not below `total`.
         """
         rows = self.rows(self.draw(sample, 1))
-        mask = rows.labelled(within_documents=False)
-        found = {
-            "input_ids": rows.values(fmt.INPUT_IDS).astype(self.dtype)[0],
-            "labels": rows.next_values(fmt.INPUT_IDS).astype(self.dtype)[0],
-            "loss_mask": np.ones(self.sequence_length, dtype=np.bool_) if mask is None else mask[0],
-        }
+        labelled = rows.labelled(within_documents=False)
+        mask = np.ones(self.sequence_length, dtype=np.bool_) if labelled is None else labelled[0]
+        ids, labels = (values(fmt.INPUT_IDS).astype(self.dtype)[0] for values in (rows.values, rows.next_values))
+        if labels.dtype.kind == "i":
+            labels[~mask] = IGNORED
+        found = {"input_ids": ids, "labels": labels, "loss_mask": mask}
         return found | {name: rows.next_values(name)[0] for name in self.columns}
 
     def check_columns(self, names: Sequence[str]) -> None:
@@ -264,33 +282,50 @@ class TokenDataset:
 
     # ---- identity ----
 
-    def fingerprint(self, sample: int) -> dict[str, int]:
+    def fingerprint(self, sample: int, *, idle: bool = False) -> dict[str, int]:
         """Return what decides the order up to a sample, as small integers: a saved state is good where these are equal.
 
-        `data` stands for the tokens of all sources, `order` for shuffle and packing, `mixture` for the weights and limits that
-        matter before `sample`.
+        `data` stands for the tokens of the sources, `order` for shuffle and packing, `mixture` for the weights and limits that
+        matter before `sample`. Sources that have no weight before it leave no trace, so that they may be added while a run goes
+        on; with `idle` they do, as in states that were saved before that was so.
         """
+        used = list(range(len(self._given))) if idle else self._used(sample)
+        orders = [stream.manifest.order for stream in self._streams.values()]
         packing = repr(self.layout.packing)
         if self.layout.packing != "concat":
             packing += f" {ALGORITHM}"  # another algorithm makes other rows
         return {
             "seed": self.layout.seed,
             "sequence_length": self.sequence_length,
-            "data": _hash([stream.manifest.order for stream in self._streams.values()]),
+            "data": _hash([orders[number] for number in used]),
             "order": _hash([repr(self.layout.shuffle), packing]),
-            "mixture": _hash(self._past(sample)),
+            "mixture": _hash(self._past(sample, used)),
         }
 
-    def _past(self, sample: int) -> list[Any]:
+    def _last(self, sample: int) -> int:
+        """Return the number of the last sample before `sample`, or 0."""
+        return max(sample if self.total is None else min(sample, self.total), 1) - 1
+
+    def _used(self, sample: int) -> list[int]:
+        """Return the numbers of the sources that shaped the order before `sample`: with a weight, or a change of it, by then."""
+        last = self._last(sample)
+        changes = [source.weights().items() for source in self._given.values()]
+        return [n for n, each in enumerate(changes) if any(at <= last and (at or weight) for at, weight in each)]
+
+    def _past(self, sample: int, used: Sequence[int]) -> list[Any]:
         """Return the weights that the samples before `sample` were drawn with, and the limits reached before the last of them."""
-        if len(self._given) == 1 or self._mixture is None:
-            return []
-        last = max(sample if self.total is None else min(sample, self.total), 1) - 1
+        # The number of a source is part of its shuffle's key: those of the used ones are told unless they are the first.
+        numbers: list[Any] = [] if list(used) == list(range(len(used))) else [list(used)]
+        if len(used) == 1 or self._mixture is None:
+            return numbers
+        last, given = self._last(sample), list(self._given.values())
         counts = self._mixture.counts(last).tolist()
-        return [
-            [sorted((at, weight) for at, weight in source.weights().items() if at <= last), limit if count == limit else None]
-            for source, count, limit in zip(self._given.values(), counts, self._mixture.limits, strict=True)
-        ]
+        past = []
+        for number in used:
+            limit = self._mixture.limits[number]
+            weights = sorted((at, weight) for at, weight in given[number].weights().items() if at <= last)
+            past.append([weights, limit if counts[number] == limit else None])
+        return past + numbers
 
     def manifest(self, source: str | int = 0) -> Manifest:
         """Return the manifest of a source, by name or number."""
@@ -323,57 +358,6 @@ class TokenDataset:
 def _mixture(sources: Mapping[str, Source], sizes: Sequence[int], seed: int) -> Mixture:
     weights = [source.weights() for source in sources.values()]
     return Mixture(sizes, weights, [source.max_epochs for source in sources.values()], seed, list(sources))
-
-
-def _check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str) -> None:
-    if length > stream.tokens:
-        raise ValueError(
-            f"{where}: sequence_length is {length}, but all shards together have {stream.tokens} tokens; "
-            "ask for shorter sequences or build from more documents"
-        )
-    shards = len(stream.manifest.shards)
-    wanted = min(shuffle.open, shards) if isinstance(shuffle, Blocks) else shards if shuffle == "global" else 1
-    if stream.place.budget is not None and stream.capacity < wanted:
-        needed = sum(f.bytes for f in files(stream.manifest))
-        raise ValueError(
-            f"{where}: this order reads {wanted} of {shards} remote shards at a time, and the cache has room for "
-            f"{stream.capacity}: they would be fetched again and again; raise Cache(limit_bytes=...), up to {2 * needed} for "
-            "all, or shuffle by Blocks with fewer open ones"
-        )
-
-
-def _sources(path: object) -> dict[str, Source]:
-    if isinstance(path, str | Path):
-        return {ALONE: Source(path=path)}
-    if not isinstance(path, Mapping):
-        raise ValueError(f"path is {path!r}; it must be a path, a URL, or a mapping of names to Sources")
-    if not path:
-        raise ValueError("there are no sources to mix; give at least one")
-    for name, source in path.items():
-        if not isinstance(source, Source):
-            raise ValueError(f"source {name} is {source!r}; it must be a Source, such as Source(path=...)")
-    return dict(path)
-
-
-def _ids_type(manifests: Mapping[str, Manifest], dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    """Return the type of ids in batches.
-
-    Raises:
-        FormatError: the builds were not all encoded by one tokenizer.
-        ValueError: the type asked for is too narrow.
-    """
-    hashes = {name: manifest.tokenizer.sha256 for name, manifest in manifests.items() if manifest.tokenizer is not None}
-    if len(set(hashes.values())) > 1:
-        listed = ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes.items())
-        raise FormatError(f"the sources were encoded by different tokenizers ({listed}); encode them with one")
-    stored = np.result_type(*(str(manifest.dtype) for manifest in manifests.values()))
-    try:
-        kind = np.dtype(stored if dtype is None else dtype)
-    except TypeError as error:
-        raise ValueError(f"dtype is {dtype!r}, no type of numpy ({error}); int64 and uint32 hold all ids") from error
-    if kind.kind not in "iu" or not np.can_cast(stored, kind):
-        raise ValueError(f"dtype {kind} cannot hold the ids stored as {stored}; int64 and uint32 can")
-    return kind
 
 
 def _hash(value: object) -> int:

@@ -36,8 +36,12 @@ class TokenLoader(Iterator[Batch]):
         pin_memory: of these tensors, for copies to a GPU that do not wait.
         prefetch: batches made ahead by a thread; 0: each is made when it is asked for.
 
+    Attributes:
+        placed: how often it was put at a sample, by `seek` or a state.
+
     Raises:
-        ValueError: a batch that the ranks cannot share equally, or an unknown kind of boundary or column.
+        ValueError: a batch that the ranks cannot share equally, an unknown kind of boundary or column, or a dataset that ends
+            before its first batch is full.
     """
 
     def __init__(
@@ -69,15 +73,32 @@ class TokenLoader(Iterator[Batch]):
             pin_memory=pin_memory,
         )
         dataset.check_columns(() if select is None else select.columns)
+        if dataset.total is not None and dataset.total < self.batch_size:
+            raise ValueError(
+                f"batch_size is {self.batch_size} (rows of all {world_size} ranks together), but the dataset ends after "
+                f"{dataset.total} samples: there would be no batch; take fewer rows, shorter sequences, or raise max_epochs"
+            )
+        self.rank, self.world_size = rank, world_size
         self.wanted, self._maker, self._depth = wanted, BatchMaker(dataset, wanted), whole("prefetch", prefetch, 0)
         self._sample = 0
+        self.placed = 0
         self._ahead: Prefetched[Batch] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the thread, and what it is making: another process starts its own."""
         return {**self.__dict__, "_ahead": None, "_maker": BatchMaker(self.dataset, self.wanted)}
 
+    def __repr__(self) -> str:
+        """Say what it gives, and where it is."""
+        rank = f"rank={self.rank}, world_size={self.world_size}"
+        return f"TokenLoader(batch_size={self.batch_size}, {rank}, at sample {self._sample:,} of {self.dataset!r})"
+
     # ---- iteration and state ----
+
+    @property
+    def sample(self) -> int:
+        """The number of the first sample of the next batch, of all ranks together."""
+        return self._sample
 
     def __next__(self) -> Batch:
         """Return this rank's rows of the next global batch. Raises StopIteration when fewer samples than that are left."""
@@ -85,7 +106,7 @@ class TokenLoader(Iterator[Batch]):
             batch = self._maker.next(self._sample)
         else:
             if self._ahead is not None and self._ahead.process != os.getpid():
-                self.seek(self._sample)  # a forked child lacks the thread, which may have been in the middle of something
+                self._renew()  # a forked child lacks the thread, which may have been in the middle of something
             if self._ahead is None:
                 maker, first, size = self._maker, self._sample, self.batch_size  # not self: the thread would keep it alive
                 self._ahead = Prefetched(lambda number: maker.next(first + number * size), self._depth)
@@ -100,6 +121,8 @@ class TokenLoader(Iterator[Batch]):
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from a saved state, with any number of ranks, batch size, or weights of the samples still to come.
 
+        Sources may follow those of the run that saved it, if all their weights before the state's sample are 0.
+
         Raises:
             ValueError: the state was saved with other data, seed, sequence length, shuffle, packing, or past weights, so that the
                 samples before and after would not be of one order; the message names which.
@@ -108,6 +131,9 @@ class TokenLoader(Iterator[Batch]):
             raise ValueError(f"the state is {state!r}; it must be what `state_dict` returned")
         sample = whole("the state's sample", state["sample"], 0)
         here = self.dataset.fingerprint(sample)
+        if any(state.get(key) != value for key, value in here.items()):
+            all_sources = self.dataset.fingerprint(sample, idle=True)
+            here = all_sources if all(state.get(key) == value for key, value in all_sources.items()) else here
         differing = [f"{key} ({state.get(key)}, here {value})" for key, value in here.items() if state.get(key) != value]
         if differing:
             raise ValueError(
@@ -119,8 +145,13 @@ class TokenLoader(Iterator[Batch]):
     def seek(self, sample: int) -> None:
         """Go on with the global batch that begins at a sample number, from 0 on; ValueError if it is none."""
         sample = whole("sample", sample, 0)
-        self.close()
         self._sample = sample
+        self.placed += 1
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin to make batches anew, where it is."""
+        self.close()
         self._maker = BatchMaker(self.dataset, self.wanted)
 
     def close(self) -> None:

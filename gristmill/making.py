@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from gristmill import boundaries as bd
 from gristmill import format as fmt
-from gristmill.batch import Batch
+from gristmill.batch import IGNORED, Batch
 from gristmill.dataset import Draw, TokenDataset
 from gristmill.selection import Selection
 from gristmill.tokens.rows import Rows
 
 Boundary = Literal["cu_seqlens", "position_ids", "document_ids"]
 
-IGNORED = -100  # what torch's cross-entropy leaves out
 AHEAD = 256  # samples that are asked of a disk before they are needed: enough to keep an SSD's queue full
 COLD = 8 * AHEAD  # samples for which a disk that was once waited for is asked ahead
 FETCHED = 4096  # samples whose shards are asked of a remote store before they are needed

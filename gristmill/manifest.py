@@ -75,6 +75,11 @@ class Manifest:
     lineage: Mapping[str, Any]
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say which build it is, without its shards."""
+        counts = f"{len(self.shards):,} shards, {self.documents:,} documents, {self.tokens:,} tokens"
+        return f"Manifest({self.name!r}, build {self.build} of {self.kind}: {counts})"
+
     @property
     def order(self) -> str:
         """Fingerprint of the documents in their order, 32 hex digits: the id that a build without sidecars and copies has."""

@@ -8,6 +8,7 @@ Reads: the lengths of documents, and plans of best-fit packing (`bestfit/plan.py
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from gristmill.bestfit import plan
 from gristmill.manifest import Manifest
 
 Int64 = npt.NDArray[np.int64]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Pieces(NamedTuple):
@@ -149,9 +152,10 @@ class BestFitPacking:
         padding_share: the share of padding in all tokens of all sequences.
         shard_bounds: int64, (shards + 1,): the sequences of shard i are shard_bounds[i] to shard_bounds[i + 1].
 
+    Where the plans cannot be written they stay in memory, 8 bytes a row and a piece, and each process packs by itself.
+
     Raises:
         ValueError: a length or a window that is out of range.
-        OSError: the plans cannot be written.
     """
 
     def __init__(self, stream: Documents, length: int, window: int, folder: str | Path | None = None) -> None:
@@ -161,6 +165,7 @@ class BestFitPacking:
         self.window = BestFit(window=window).window
         self._stream = stream
         self._folder = plan.default_folder() if folder is None else Path(folder)
+        self._told = False
         shards = stream.manifest.shards
         self._runs = plan.runs([shard.documents for shard in shards], [shard.tokens for shard in shards])
         self._open()
@@ -195,7 +200,8 @@ class BestFitPacking:
         """Map the plans of all runs, made where they are missing."""
         self._plans: list[plan.Plan | None] = [None] * len(self._runs)
         for number in _spread(len(self._runs)):  # processes that begin together make different ones first
-            self._plans[number] = plan.read(self._path(number)) or self._make(number)
+            path = self._path(number)
+            self._plans[number] = (None if path is None else plan.read(path)) or self._make(number)
         rows = [found.shard_rows for found in self._plans if found is not None]
         self.shard_bounds = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *rows]))
         self.count = int(self.shard_bounds[-1])
@@ -212,17 +218,36 @@ class BestFitPacking:
         self._rows_at = places[:, 0] - self._first_row
         self._pieces_at = places[:, 1].copy()
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> Path | None:
+        if self._folder is None:
+            return None
         shards = self._stream.manifest.shards
         hashes = [shards[shard].sha256 for shard in self._runs[number]]
         return self._folder / plan.file_name(hashes, self.length, self.window)
 
     def _make(self, number: int) -> plan.Plan:
+        words = plan.make(map(self._stream.lengths, self._runs[number]), self.length, self.window)
         path = self._path(number)
-        plan.write(path, plan.make(map(self._stream.lengths, self._runs[number]), self.length, self.window))
+        if path is None:
+            return self._kept(words, "the user has no home folder")
+        try:
+            plan.write(path, words)
+        except OSError as error:
+            return self._kept(words, f"{path.parent}: {error.strerror or error}")  # numpy's has no number
         made = plan.read(path)
         assert made is not None, f"{path} was just written"
         return made
+
+    def _kept(self, words: Int64, why: str) -> plan.Plan:
+        """Return a plan in memory, and say so once."""
+        if not self._told:
+            self._told = True
+            _LOG.warning(
+                "best-fit plans cannot be kept (%s): every process packs by itself and holds them in memory; "
+                "set GRISTMILL_CACHE to a folder that can be written",
+                why,
+            )
+        return plan.Plan(words)
 
     def _check_plans(self, numbers: Sequence[int]) -> None:
         """Before plans are used for the first time, make those again whose content is damaged."""

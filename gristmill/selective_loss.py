@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gristmill.batch import Batch
-from gristmill.making import IGNORED
+from gristmill.batch import IGNORED, Batch
 from gristmill.ranking import share_count
 
 Score = Literal["excess", "loss", "entropy", "mask"]

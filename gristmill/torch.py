@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from gristmill.batch import Batch
+from gristmill.batch import IGNORED, Batch
 from gristmill.dataset import TokenDataset
 from gristmill.loader import TokenLoader
-from gristmill.making import IGNORED, BatchMaker
+from gristmill.making import BatchMaker
 from gristmill.selective_loss import Selected, select_tokens, selective_loss
 
 __all__ = ["Selected", "TorchTokens", "select_tokens", "selective_loss", "to_torch"]
@@ -67,23 +67,45 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
     The order of batches is the loader's own, with any number of workers: worker w of W makes every W-th batch. (The loader's own
     thread is cheaper than workers: batches made by them travel between processes.) The dataset is `Stateful`:
 
-    - Without workers, `state_dict()` and `load_state_dict(...)` are the loader's, exact at every batch; iterating again goes on.
-    - With workers, the main process has the state that iterating begins at; the workers are ahead of it, and iterating again
-      begins there again, whether they persist or not. To resume exactly, save `state_after(batch)` of the last batch trained on
-      and load it before iterating; any number of workers, ranks, or rows in a batch may follow.
-    - torchdata's `StatefulDataLoader` saves and loads the state by itself, of each worker where there are workers; it wants the
-      same number of workers again, `state_after` does not.
+    - Iterating begins where the loader was put: by `load_state_dict` or `seek`, else at sample 0. Iterating again begins there
+      again, with any number of workers and without, whether they persist or not.
+    - Without workers, `state_dict()` is the loader's, exact at every batch.
+    - With workers, the main process has the state that iterating begins at, and the workers are ahead of it. To resume exactly,
+      save `state_after(batch)` of the last batch trained on and load it before iterating; any number of workers, ranks, or
+      rows in a batch may follow.
+    - torchdata's `StatefulDataLoader` saves and loads the state by itself, of each worker where there are workers; then it wants
+      the same number of workers and the same batch size again, and refuses others. `state_after` does not.
     """
 
     def __init__(self, loader: TokenLoader) -> None:
         self.loader = loader
+        self._begin = loader.sample
+        self._left = (loader.sample, loader.placed)
+
+    def __repr__(self) -> str:
+        """Say what it gives."""
+        return f"TorchTokens({self.loader!r})"
 
     def __iter__(self) -> Iterator[Batch]:
         """Return this process's batches, in order."""
         info = get_worker_info()
         if info is not None:
             return _Strided(self.loader, info.id, info.num_workers)
-        return self.loader if self.loader.wanted.as_torch else map(to_torch, self.loader)
+        if (self.loader.sample, self.loader.placed) != self._left:  # it was moved since iterating left it
+            self._begin = self.loader.sample
+        return self._run(self._begin)
+
+    def _run(self, sample: int) -> Iterator[Batch]:
+        """Yield the loader's batches from a sample on, whatever else moves the loader meanwhile."""
+        while True:
+            if self.loader.sample != sample:
+                self.loader.seek(sample)
+            batch = next(self.loader, None)
+            sample = self.loader.sample
+            self._left = (sample, self.loader.placed)
+            if batch is None:
+                return
+            yield batch if self.loader.wanted.as_torch else to_torch(batch)
 
     def state_dict(self) -> dict[str, int]:
         """Return the loader's state: where iterating goes on, or begins with workers."""
@@ -111,8 +133,9 @@ class _Strided(Iterator[Batch]):
         # Opened anew: the locks of a forked dataset may be held for ever, by a thread that is not there.
         dataset: TokenDataset = pickle.loads(pickle.dumps(loader.dataset))
         self._maker = BatchMaker(dataset, wanted, one_by_one=workers > 1)
-        self._sample = loader.state_dict()["sample"] + worker * wanted.batch_size
+        self._sample = loader.sample + worker * wanted.batch_size
         self._step = workers * wanted.batch_size
+        self._shape = {"batch_size": wanted.batch_size, "workers": workers, "worker": worker}
 
     def __next__(self) -> Batch:
         """Return the worker's next batch."""
@@ -121,9 +144,22 @@ class _Strided(Iterator[Batch]):
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return {"sample": the first of this worker's next batch}; the dataset's own state says which order that is of."""
-        return {"sample": self._sample}
+        """Return {"sample": the first of this worker's next batch} and what makes the samples between its batches others'.
+
+        The dataset's own state says which order that is of.
+        """
+        return {"sample": self._sample, **self._shape}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on in this worker."""
+        """Go on in this worker.
+
+        Raises:
+            ValueError: the state is of another batch size or number of workers: it does not say how far the other workers were.
+        """
+        for key, here in self._shape.items():  # states of 0.1.0 have the sample alone
+            if state.get(key, here) != here:
+                raise ValueError(
+                    f"the state was saved with {key} {state[key]}, here it is {here}: samples would be repeated or left out; go "
+                    f"on with {key} {state[key]}, or save `TorchTokens.state_after(batch)`, which fits any batch size and workers"
+                )
         self._sample = int(state["sample"])

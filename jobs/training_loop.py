@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gristmill import Batch, TokenLoader
-from gristmill.making import IGNORED
+from gristmill.batch import IGNORED
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.lift import models, store
 from benchmarks.lift.signals import Columns
 from gristmill import Batch, Both, StoredMask, Threshold, TopShare
-from gristmill.making import IGNORED
+from gristmill.batch import IGNORED
 from gristmill.ranking import share_count
 from gristmill.selection import Selection
 from gristmill.selective_loss import Score

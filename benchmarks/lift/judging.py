@@ -21,7 +21,7 @@ from benchmarks.lift.models import best_device, logits_of
 from benchmarks.lift.signals import Columns
 from benchmarks.lift.training import Folders, Recipe
 from gristmill import Batch, TokenDataset, TokenLoader
-from gristmill.making import IGNORED
+from gristmill.batch import IGNORED
 from jobs.training_loop import to_device
 
 Floats = npt.NDArray[np.float32]

@@ -1,7 +1,8 @@
 """Best-fit packings kept on a local disk: packed once, then mapped into memory by every process that reads the build.
 
 Reads and writes: a folder of plan files, by default `$GRISTMILL_CACHE/plans`, else `gristmill/plans` in the user's cache folder.
-All of it can be deleted at any time; what is missing or damaged is packed again. A file holds the rows of a *run* of shards and
+All of it can be deleted at any time; what is missing or damaged is packed again. Where nothing can be written, plans are held in
+memory (`packing.py`). A file holds the rows of a *run* of shards and
 is named by their hashes, the row length, the window and the version of the algorithm. So of a build that has grown by some
 shards only the last run is packed again. Runs and not shards, for every open map costs a file descriptor.
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.bestfit.fit import ALGORITHM, pack
+from gristmill.home import cache_folder
 
 Int64 = npt.NDArray[np.int64]
 
@@ -62,11 +64,10 @@ class Plan:
         return int(self.words[5]) == zlib.crc32(self.words[HEADER + int(self.words[1]) :].data)
 
 
-def default_folder() -> Path:
-    """Return where plans are kept when nothing else is said."""
-    given = os.environ.get("GRISTMILL_CACHE")
-    cache = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
-    return cache / "plans"
+def default_folder() -> Path | None:
+    """Return where plans are kept when nothing else is said; None where there is no such folder."""
+    cache = cache_folder()
+    return None if cache is None else cache / "plans"
 
 
 def runs(documents: Sequence[int], tokens: Sequence[int]) -> list[range]:
@@ -108,7 +109,7 @@ def read(path: Path) -> Plan | None:
     """Map a plan file; None where there is none that can be used. Only its head is read and checked."""
     try:
         words = np.asarray(np.memmap(path, dtype=np.int64, mode="r"))
-    except (FileNotFoundError, ValueError):  # numpy's for an empty file, and for one that ends within a word
+    except (OSError, ValueError):  # not there, or not ours to read; numpy's for an empty file, or one that ends within a word
         return None
     if len(words) < HEADER or words[0] != MAGIC:
         return None

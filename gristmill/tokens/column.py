@@ -134,9 +134,29 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
     return mapped, reader, names
 
 
+def counted(path: Path, column: str) -> tuple[int, int] | None:
+    """Return (documents, tokens) that a token shard says it has, None where it is damaged: `open_column` says how.
+
+    Reads its metadata and the ends of its record batches: 0.25 ms a shard in memory.
+    """
+    try:
+        _, reader, names = open_mapped(path, fmt.TOKENS)
+        _check_list(path, reader, names, column)
+        arrays = [reader.get_batch(number).column(column) for number in range(reader.num_record_batches)]
+    except (FormatError, pa.ArrowException, OSError):
+        return None
+    ends = [array.offsets[:: len(array)].to_pylist() for array in arrays if len(array)]
+    return sum(map(len, arrays)), sum(last - first for first, last in ends)
+
+
 def open_column(path: Path, kind: str, column: str) -> TokenColumn:
     """Open one per-token column of a shard or sidecar without copying. Raises FormatError when it is not there."""
     mapped, reader, names = open_mapped(path, kind)
+    _check_list(path, reader, names, column)
+    return TokenColumn(path, mapped, reader, column)
+
+
+def _check_list(path: Path, reader: pa.ipc.RecordBatchFileReader, names: Sequence[str], column: str) -> None:
     if column not in names:
         raise FormatError(f"{path}: no column {column!r}; it has {', '.join(names)}")
     stored = reader.schema.field(column).type
@@ -144,7 +164,6 @@ def open_column(path: Path, kind: str, column: str) -> TokenColumn:
         raise FormatError(
             f"{path}: column {column!r} is of type {stored}, not a list of numbers or bools a document; copy it again"
         )
-    return TokenColumn(path, mapped, reader, column)
 
 
 def read_row(path: Path, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import RLock
 from typing import Any
 from weakref import WeakSet
@@ -18,12 +20,13 @@ import numpy.typing as npt
 
 from gristmill import format as fmt
 from gristmill.errors import FormatError
-from gristmill.manifest import File, Manifest
+from gristmill.manifest import File, Manifest, Shard
 from gristmill.place import Held, Place
-from gristmill.tokens.column import TokenColumn, open_column
+from gristmill.tokens.column import TokenColumn, counted, open_column
 from gristmill.tokens.gather import Int64, OpenColumns
 
 OPEN_SHARDS = 16_384  # of one column
+CHECKING_THREADS = 16
 OPEN_MAPS = 48_000  # of all columns of all streams that are read together; Linux allows 65,530 memory maps a process
 
 
@@ -84,6 +87,34 @@ class TokenStream:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: another process opens its own."""
         return (TokenStream, (self.manifest, self.place, self._part, self._together))
+
+    def check_counts(self, *, each: bool = False) -> None:
+        """Compare the documents and tokens that local shards say they have with the manifest: their sums, or those of each.
+
+        Those of each are compared anyway when a shard is opened, of remote builds too; and what is damaged is told then.
+
+        Raises:
+            FormatError: the first shard that has others.
+        """
+        if self.place.budget is not None:
+            return
+        shards = self.manifest.shards
+        paths = [self.place.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst)).path for shard in shards]
+        with ThreadPoolExecutor(CHECKING_THREADS) as pool:  # on a network's disk it is all waiting
+            counts = list(pool.map(counted, paths, [fmt.INPUT_IDS] * len(paths)))
+        found = [count for count in counts if count is not None]
+        sums = (sum(documents for documents, _ in found), sum(tokens for _, tokens in found))
+        if each or (len(found) == len(shards) and sums != (self.documents, self.tokens)):
+            for path, shard, count in zip(paths, shards, counts, strict=True):
+                if count is not None:
+                    self._compare(path, shard, fmt.INPUT_IDS, *count)
+
+    def _compare(self, path: Path, entry: Shard, name: str, documents: int, tokens: int) -> None:
+        if (tokens, documents) != (entry.tokens, entry.documents):
+            raise FormatError(
+                f"{path}: {name} has {tokens} tokens in {documents} documents, the manifest says {entry.tokens} in "
+                f"{entry.documents}; the file belongs to other tokens, or the manifest was changed: copy both again"
+            )
 
     # ---- values ----
 
@@ -221,11 +252,7 @@ class TokenStream:
         self._held[name, shard] = held
         kind, inner = (fmt.TOKENS, name) if name == fmt.INPUT_IDS else (fmt.SCORES, self.column_name(name)[1])
         column = open_column(held.path, kind, inner)
-        if (column.tokens, column.documents) != (entry.tokens, entry.documents):
-            raise FormatError(
-                f"{held.path}: {name} has {column.tokens} tokens in {column.documents} documents, the manifest says "
-                f"{entry.tokens} in {entry.documents}; the file belongs to other tokens"
-            )
+        self._compare(held.path, entry, name, column.documents, column.tokens)
         if column.dtype != self.dtype(name):
             raise FormatError(f"{held.path}: {name} is of type {column.dtype}, the manifest says {self.dtype(name)}")
         return column

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,40 @@ def test_where_plans_are_kept(monkeypatch):
     assert plan.default_folder() == Path("/caches/gristmill/plans")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert plan.default_folder() == Path.home() / ".cache/gristmill/plans"
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "/proc/1/plans", "no home"])
+def test_plans_stay_in_memory_where_nothing_can_be_written(tmp_path, monkeypatch, caplog, place):
+    """With the same rows, in a pickled copy too, and one warning that says what to set."""
+    (tmp_path / "file").write_text("")
+    for name in ("GRISTMILL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if place == "no home":
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", dict[int, str]().__getitem__)  # the user is in no list of the system
+    else:
+        folder = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "x"}.get(place, place)
+        monkeypatch.setenv("GRISTMILL_CACHE", str(folder))
+    expected = everything(BestFitPacking(example(), 64, 100, tmp_path / "plans"))
+    packing = BestFitPacking(example(), 64, 100)
+    assert everything(packing) == expected
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "set GRISTMILL_CACHE" in caplog.text
+    assert everything(pickle.loads(pickle.dumps(packing))) == expected
+
+
+def test_a_full_disk_keeps_plans_in_memory(tmp_path, caplog):
+    """Written files are bounded, as on a disk that is full: nothing of the plan is left there."""
+    expected = everything(BestFitPacking(example(), 64, 100, tmp_path / "plans"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        packing = BestFitPacking(example(), 64, 100, tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert everything(packing) == expected
+    assert list((tmp_path / "full").iterdir()) == [] and "requested and" in caplog.text
 
 
 def test_mistakes(tmp_path):

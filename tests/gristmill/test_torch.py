@@ -207,3 +207,73 @@ def test_stateful_data_loader(folder, workers, stop, as_torch):
     again = make()
     again.load_state_dict(loader.state_dict())
     assert take(again, 19 - stop) == expected[stop:]
+
+
+# ---- iterating again, and states of other shapes ----
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_pass_begins_where_the_loader_was_put(folder, workers, as_torch):
+    """After a part of a pass and after a whole one; from the beginning, from a state, from where `seek` went."""
+    straight = take(loader_of(folder, max_epochs=1.5, as_torch=True), None)
+    tokens = TorchTokens(loader_of(folder, max_epochs=1.5, as_torch=as_torch))
+    batches = DataLoader(tokens, batch_size=None, num_workers=workers)
+    for count in (3, None, None):
+        assert take(batches, count) == straight[:count]
+    state = {"sample": 12, **tokens.loader.dataset.fingerprint(12)}
+    take(batches, 3)  # the state is where this part of a pass ends, and is a place to begin at all the same
+    tokens.load_state_dict(state)
+    for _ in range(2):
+        assert take(batches, None) == straight[3:]
+    tokens.loader.seek(8)
+    for _ in range(2):
+        assert take(batches, 2) == straight[2:4]
+
+
+def test_passes_side_by_side(folder):
+    """Each goes its own way, as with workers."""
+    straight = take(loader_of(folder, as_torch=True), 6)
+    one = iter(TorchTokens(loader_of(folder)))
+    assert take(one, 2) == straight[:2]
+    tokens = TorchTokens(loader_of(folder))
+    one, other = iter(tokens), iter(tokens)
+    assert [take(one, 2), take(other, 1), take(one, 2), take(other, 3)] == [
+        straight[:2],
+        straight[:1],
+        straight[2:4],
+        straight[1:4],
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize(("batch_size", "same"), [(4, True), (2, False), (8, False)])
+def test_workers_refuse_a_state_of_another_batch_size(folder, batch_size, same):
+    """A worker's state tells where its own next batch begins, and nothing of the others'."""
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+
+    def make(size):
+        return stateful.StatefulDataLoader(TorchTokens(loader_of(folder, batch_size=size)), batch_size=None, num_workers=2)
+
+    before = make(4)
+    seen = [batch.samples for batch in itertools.islice(before, 3)]
+    after = make(batch_size)
+    after.load_state_dict(before.state_dict())
+    if same:
+        seen += [batch.samples for batch in itertools.islice(after, 4)]
+        assert torch.cat(seen).tolist() == list(range(28))
+    else:
+        with pytest.raises(ValueError, match=f"saved with batch_size 4, here it is {batch_size}: samples would be"):
+            next(iter(after))
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_without_workers_another_batch_size_goes_on_exactly(folder):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+    before, after = (
+        stateful.StatefulDataLoader(TorchTokens(loader_of(folder, batch_size=size)), batch_size=None) for size in (4, 6)
+    )
+    seen = [batch.samples for batch in itertools.islice(before, 3)]
+    after.load_state_dict(before.state_dict())
+    seen += [batch.samples for batch in itertools.islice(after, 3)]
+    assert torch.cat(seen).tolist() == list(range(30))
