@@ -1,20 +1,42 @@
-"""JSON Lines: one object a line, gzip, zstd or uncompressed.
+"""JSON Lines: one object a line, uncompressed or of any compression in `unpacked`; or the objects of a JSON array.
 
-Yields a row for each line that is not blank, in file order, as `rows.SCHEMA`. `offset` and `length` are the line's place in
-the uncompressed stream, in bytes, without its newline. Quarantined: lines that are not UTF-8, not a JSON object, or have no
-text; the rest of a file whose compression is damaged. Dropped: `empty`, `too_long`.
+Yields a row for each line that is not blank, in file order, as `rows.SCHEMA`; where the file is an array of objects, for each of
+its elements. `offset` and `length` are the line's place in the uncompressed stream, in bytes, without its newline. JSON is what
+RFC 8259 says, so no NaN and no Infinity; a byte order mark before it is no part of it.
+
+Dropped: `empty`, `too_long`. Quarantined: `bad_utf8`, `bad_json`, `not_object`, `no_text_key` (with the keys that there are),
+`null_text`, `not_text`, `lone_surrogate` (half of a pair that UTF-16 needs for one character, which UTF-8 cannot hold); and for
+the rest of a file `damaged_compression`, `foreign_format`, `cut_array`, `not_utf8`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, NoReturn
 
+from stages.source.arrays import START, elements
 from stages.source.lines import lines
 from stages.source.rows import Row, parse_date
 from stages.source.streamed import Streamed
+from stages.source.unpacked import ahead, unpacked
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where files were put together, one stands before lines further on
+HEAD = 1024  # bytes that show what a file is
+KEYS = 20  # of an object, named in a message
+# UTF-32 before UTF-16, whose mark begins its own. Without a mark: the NULs beside an ASCII bracket.
+_WIDE = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"{\0": "UTF-16LE",
+    b"[\0": "UTF-16LE",
+    b"\0{": "UTF-16BE",
+    b"\0[": "UTF-16BE",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +45,8 @@ class JsonlSource(Streamed):
 
     Text, address and date are strings, the date ISO 8601; the latter two may be missing. `max_line_bytes` bounds memory.
     """
+
+    version: ClassVar[int] = 2
 
     text_key: str = "text"
     url_key: str = "url"
@@ -35,7 +59,14 @@ class JsonlSource(Streamed):
 
     def rows(self, stream: BinaryIO) -> Iterator[Row]:
         """See `Streamed.rows`."""
-        for offset, line, length, damage in lines(stream, self.max_line_bytes):
+        head, pieces = ahead(unpacked(stream), HEAD)
+        wide = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
+        if wide is not None:
+            yield Row(0, 0, error=f"not_utf8: the file is {wide}; convert it first: iconv -f {wide} -t UTF-8")
+            return
+        start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
+        find = elements if START.match(head[start:].lstrip()) else lines
+        for offset, line, length, damage in find(itertools.chain([head[start:]], pieces), self.max_line_bytes, start):
             if damage is not None:
                 yield Row(offset, length, error=damage)
             elif length > self.max_line_bytes:
@@ -46,39 +77,62 @@ class JsonlSource(Streamed):
     def _row(self, offset: int, line: bytes) -> Row:
         row = Row(offset, len(line))
         try:
-            found: Any = json.loads(line.decode())
+            found: Any = _JSON.decode(line.removeprefix(BYTE_ORDER_MARK).decode())
         except UnicodeDecodeError as error:
-            row.error = f"not UTF-8: {error.reason} at byte {error.start}"
+            row.error = f"bad_utf8: {error.reason} at byte {error.start}"
             return row
         except (ValueError, RecursionError) as error:
-            row.error = f"not JSON: {error}"
+            row.error = f"bad_json: {error}" + _ADVICE.get(line.strip(), "")
             return row
         if not isinstance(found, dict):
-            row.error = f"not a JSON object: {type(found).__name__}"
+            row.error = f"not_object: the line is {_kind(found)}"
             return row
-        text = found.get(self.text_key)
         url, date = found.get(self.url_key), found.get(self.date_key)
-        row.url = url if _sound(url) else None
+        row.url = url if isinstance(url, str) and _half(url) is None else None
         row.date = parse_date(date) if isinstance(date, str) else None
+        self._fill(row, found)
+        return row
+
+    def _fill(self, row: Row, found: dict[str, Any]) -> None:
+        """Take the text of an object, or say why there is none."""
+        if self.text_key not in found:
+            row.error = f"no_text_key: no {self.text_key!r} among its keys ({_listed(found)}); set text_key"
+            return
+        text = found[self.text_key]
         if text is None:
-            row.error = f"no {self.text_key!r} among the keys"
-        elif not _sound(text):
-            row.error = (
-                f"{self.text_key!r} is not text: {type(text).__name__ if not isinstance(text, str) else 'a lone surrogate'}"
-            )
+            row.error = f"null_text: {self.text_key!r} is null"
+        elif not isinstance(text, str):
+            row.error = f"not_text: {self.text_key!r} is {_kind(text)}"
+        elif (half := _half(text)) is not None:
+            row.error = f"lone_surrogate: {self.text_key!r} has half of a character at {half}"
         elif not text or text.isspace():
             row.drop = "empty"
         else:
             row.text = text
-        return row
 
 
-def _sound(value: object) -> bool:
-    r"""Tell whether a JSON value is a string that UTF-8 can hold (`"\ud800"` is valid JSON, but no text)."""
-    if not isinstance(value, str):
-        return False
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+_ADVICE = {bracket: "; a value over several lines? One a line: jq -c . FILE" for bracket in (b"{", b"[")}
+
+
+def _half(text: str) -> int | None:
+    r"""Return where a string has a character that UTF-8 cannot hold (`"\ud800"` is valid JSON, but no text), None if nowhere."""
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _listed(found: dict[str, Any]) -> str:
+    keys = list(found)
+    return ", ".join(map(repr, keys[:KEYS])) + (f" and {len(keys) - KEYS} more" if len(keys) > KEYS else "") or "none"

@@ -1,14 +1,14 @@
-"""Lines of a file, gzip, zstd or uncompressed, each with its place in the uncompressed stream.
+"""Lines of a file, each with its place in the uncompressed stream.
 
-Reads a seekable binary file; yields bounded lines. Damage is a value here, never an exception.
+Reads pieces of bytes, such as `unpacked` gives; yields bounded lines. Damage is a value here, never an exception.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from stages.source.members import Corrupt, kind_of, pieces
+from stages.source.members import Corrupt
 
 
 class Span(NamedTuple):
@@ -23,11 +23,11 @@ class Span(NamedTuple):
     damage: str | None = None
 
 
-def lines(stream: BinaryIO, limit: int) -> Iterator[Span]:
-    """Yield the lines of a file without their newlines; the last may lack one."""
-    offset, line, length = 0, bytearray(), 0
+def lines(pieces: Iterator[bytes], limit: int, offset: int = 0) -> Iterator[Span]:
+    """Yield lines without their newlines; the last may lack one. `offset` is the place of the first byte."""
+    line, length = bytearray(), 0
     try:
-        for piece in pieces(stream, kind_of(stream)):
+        for piece in pieces:
             start = 0
             while (end := piece.find(b"\n", start)) >= 0:
                 line += piece[start : min(end, start + limit + 1 - len(line))]

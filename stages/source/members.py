@@ -19,6 +19,7 @@ SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50 to 0x5f; 0x5d holds the dicti
 READ = 64 << 10
 PIECE = 1 << 20
 FEED = 8 << 10  # bytes given to zstd at once: its decoder has no bound on what one call returns
+WINDOW = 1 << 31  # what `zstd --ultra --long=31` writes; only what is used of it is taken
 
 Kind = Literal["gzip", "zstd", "plain"]
 
@@ -120,7 +121,7 @@ class _Reader:
     def _zstd(self) -> Iterator[bytes]:
         import zstandard
 
-        decoder = zstandard.ZstdDecompressor(dict_data=self._dictionary).decompressobj()
+        decoder = zstandard.ZstdDecompressor(dict_data=self._dictionary, max_window_size=WINDOW).decompressobj()
         while not decoder.eof:
             if not self._fill(1):
                 raise Corrupt("zstd frame ends before its end")

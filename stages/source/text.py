@@ -1,4 +1,4 @@
-"""Plain text files, gzip, zstd or uncompressed: a document a line, a paragraph, or a file.
+"""Plain text files, uncompressed or of any compression in `unpacked`: a document a line, a paragraph, or a file.
 
 Yields documents in file order, as `rows.SCHEMA`. `offset` and `length` are the document's place in the uncompressed stream,
 in bytes, without the end of its last line. Quarantined: documents that are not UTF-8; the rest of a file whose compression
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from stages.source.lines import Span, lines
-from stages.source.members import Corrupt, kind_of, pieces
+from stages.source.members import Corrupt
 from stages.source.rows import Row
 from stages.source.streamed import Streamed
+from stages.source.unpacked import unpacked
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -37,7 +38,7 @@ class TextSource(Streamed):
     def rows(self, stream: BinaryIO) -> Iterator[Row]:
         """See `Streamed.rows`."""
         limit = self.max_document_bytes + 1  # a carriage return is none of the document
-        spans = _file(stream, limit) if self.per == "file" else lines(stream, limit)
+        spans = _file(stream, limit) if self.per == "file" else lines(unpacked(stream), limit)
         for span in paragraphs(spans, limit) if self.per == "blank_line" else spans:
             if span.damage is not None:
                 yield Row(span.offset, span.length, error=span.damage)
@@ -89,7 +90,7 @@ def _file(stream: BinaryIO, limit: int) -> Iterator[Span]:
     """Yield the whole file as one span; nothing for one without a byte."""
     data, length, damage = bytearray(), 0, None
     try:
-        for piece in pieces(stream, kind_of(stream)):
+        for piece in unpacked(stream):
             data += piece[: max(limit + 1 - len(data), 0)]
             length += len(piece)
     except Corrupt as error:

@@ -1,7 +1,9 @@
 """JSON Lines against Python's own reading of them, and every way a line can be wrong."""
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pytest
@@ -16,7 +18,7 @@ from stages.source.rows import SCHEMA
 from tests.stages.source.archives import memory, scan
 
 SOURCE = JsonlSource(paths="")
-PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 
 
 def read(data, **options):
@@ -56,14 +58,21 @@ def test_lines_longer_than_a_piece_are_whole_for_any_batch(batch_rows):
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        (b'{"text": "a"', "not JSON"),
-        (b"[" * 200_000, "not JSON"),
-        (b'{"text": "\xff"}', "not UTF-8"),
-        (b'["text"]', "not a JSON object: list"),
-        (b'{"body": "a"}', "no 'text' among the keys"),
-        (b'{"text": null}', "no 'text' among the keys"),
-        (b'{"text": 5}', "'text' is not text: int"),
-        (b'{"text": "\\ud800"}', "'text' is not text: a lone surrogate"),
+        (b'{"text": "a"', "bad_json: "),
+        (b"[" * 200_000, "bad_json: "),
+        (b'{"text": "\xff"}', "bad_utf8: invalid start byte at byte 10"),
+        (b'["text"]', "not_object: the line is an array"),
+        (b"null", "not_object: the line is null"),
+        (b'{"body": "a", "id": 1}', "no_text_key: no 'text' among its keys ('body', 'id')"),
+        (b"{}", "no_text_key: no 'text' among its keys (none)"),
+        (b'{"text": null}', "null_text: "),
+        (b'{"text": 5}', "not_text: 'text' is a number"),
+        (b'{"text": ["a", "b"]}', "not_text: 'text' is an array"),
+        (b'{"text": {"a": "b"}}', "not_text: 'text' is an object"),
+        (b'{"text": "ab\\ud83d"}', "lone_surrogate: 'text' has half of a character at 2"),
+        (b'{"text": "a", "n": NaN}', "bad_json: NaN is no number"),
+        (b'{"text": "a", "n": [-Infinity]}', "bad_json: -Infinity is no number"),
+        (b"{", "bad_json: "),
     ],
 )
 def test_a_bad_line_is_quarantined_and_its_neighbours_are_not(line, error):
@@ -72,6 +81,30 @@ def test_a_bad_line_is_quarantined_and_its_neighbours_are_not(line, error):
     assert rows[1]["error"].startswith(error)
     assert (rows[1]["offset"], rows[1]["length"]) == (19, len(line))
     assert [rows[0]["error"], rows[2]["error"]] == [None, None]
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_byte_order_marks_are_no_text(pack):
+    mark, lines = b"\xef\xbb\xbf", [b'{"text": "first"}', b'{"text": "second"}']
+    data = mark + lines[0] + b"\n" + mark + lines[1] + b"\n"
+    rows = read(PACKS[pack](data)).to_pylist()
+    assert [row["text"] for row in rows] == ["first", "second"] and rows[0]["offset"] == 3
+    assert [SOURCE.fetch(memory(data), row["offset"], 0)["text"][0].as_py() for row in rows] == ["first", "second"]
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_of_another_encoding_is_one_error_that_says_what_to_do(codec):
+    rows = read('{"text": "first"}\n{"text": "second"}\n'.encode(codec)).to_pylist()
+    assert len(rows) == 1 and rows[0]["error"].startswith("not_utf8: the file is UTF-") and "iconv" in rows[0]["error"]
+
+
+def test_a_whole_emoji_of_two_escapes_is_text():
+    assert read(b'{"text": "\\ud83d\\ude00 \\u0000"}')["text"].to_pylist() == ["\U0001f600 \0"]
+
+
+def test_an_object_over_several_lines_is_told_how_to_be_one():
+    rows = read(json.dumps({"text": "a"}, indent=1).encode()).to_pylist()
+    assert all(row["error"].startswith("bad_json: ") for row in rows) and "jq -c" in rows[0]["error"]
 
 
 def test_keys_dates_and_addresses():
@@ -95,13 +128,13 @@ def test_empty_and_too_long_lines_are_dropped():
     ]
 
 
-@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+@pytest.mark.parametrize("pack", ["gzip", "zstd", "bzip2", "xz"])
 def test_a_cut_file_gives_the_lines_before_and_one_error(pack):
-    data = PACKS[pack](b"".join(json.dumps({"text": f"{n**40:x}"}).encode() + b"\n" for n in range(1, 30_000)))
+    data = PACKS[pack](b"".join(json.dumps({"text": f"{n**80:x}"}).encode() + b"\n" for n in range(1, 6_000)))
     rows = read(data[: len(data) // 2]).to_pylist()
-    assert [row["text"] for row in rows[:-1]] == [f"{n**40:x}" for n in range(1, len(rows))]
+    assert [row["text"] for row in rows[:-1]] == [f"{n**80:x}" for n in range(1, len(rows))]
     assert len(rows) > 1000
-    assert rows[-1]["error"].endswith("ends before its end")
+    assert rows[-1]["error"] is not None and all(row["error"] is None for row in rows[:-1])
 
 
 @pytest.mark.parametrize("pack", PACKS)
