@@ -1,57 +1,53 @@
-"""WARC records of a file, each with its place, whole or damaged (ISO 28500: header, Content-Length bytes, CRLF CRLF).
+"""Records of a WARC or ARC file, each with its place, whole or damaged.
 
 Two kinds of files, told apart by their first readable member:
 
 - *framed*: each record is a gzip member or zstd frame of its own (what crawlers write). An address is the offset and length
-  of the member on disk. Damage never reaches beyond a member, so reading goes on with the next one.
+  of the member on disk. Damage never reaches beyond a member, so reading goes on with the next one. Where a member holds more
+  than one record after all (archives of two tools in one file), they have its first bytes as addresses, one each.
 - *stream*: uncompressed, or one member holds many records. An address is the offset and length in the uncompressed stream.
-  After damage reading goes on at the next line that begins a record (`CRLF CRLF WARC/1`). A record that is larger than the
-  limit can't be checked; if its Content-Length lies, the rest of the file is lost (and counted). So is all after a damaged
-  member.
+  After damage reading goes on at the next line that begins a record. A compressed record that is larger than the limit can't be
+  checked; if its Content-Length lies, the rest of the file is lost (and counted). So is all after a damaged member.
+
+A record ends where its Content-Length says if a record or nothing follows: after two line ends, as the standards want, or any
+other number of them. Lengths that are up to two bytes off are set right by where the next record begins.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from stages.source.members import Corrupt, Kind, Member, kind_of, members, pieces
+from stages.source import heads
+from stages.source.heads import ARC_LINE, HEAD_LIMIT, Head
+from stages.source.members import Corrupt, Kind, Member, kind_of, member_at, member_pieces, members, pieces
 
-HEAD_LIMIT = 64 << 10
 END = b"\r\n\r\n"
-NEXT = b"\r\n\r\nWARC/"
-CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
-TYPE = re.compile(rb"^warc-type:[ \t]*([a-z]+)", re.IGNORECASE | re.MULTILINE)
+OFF = (0, 1, 2)  # by how many bytes a Content-Length may fall short; one that is too long by so many ends among line ends
+AHEAD = ARC_LINE + 64  # bytes behind a record that show whether another begins
 
 
 @dataclass(slots=True)
 class Record:
-    """One record: `head` is its header, `block` its content, b"" where `damage` is set or `size` is over the limit.
+    """One record: `data` is its header as stored and its block, b"" where `damage` is set or `size` is over the limit.
 
-    `type` is the WARC-Type in lower case, '' where no header can be trusted. `size` is what Content-Length says.
+    `head` is None where no header can be trusted. `size` is how long the block is. With `rest` the damage stands for the rest of
+    the file, whatever that held.
     """
 
     offset: int
     length: int
-    type: str = ""
-    head: bytes = b""
+    head: Head | None = None
     block: bytes = b""
     size: int = 0
     damage: str | None = None
+    rest: bool = False
 
     @property
-    def data(self) -> bytes:
-        """Header and block, as stored."""
-        return self.head + self.block
-
-
-@dataclass(slots=True)
-class _Head:
-    end: int  # where the block begins
-    size: int  # what Content-Length says
-    type: str
+    def type(self) -> str:
+        """The WARC-Type in lower case, '' where no header can be trusted."""
+        return self.head.type if self.head else ""
 
 
 def records(file: BinaryIO, limit: int, start: int = 0) -> Iterator[Record]:
@@ -60,111 +56,163 @@ def records(file: BinaryIO, limit: int, start: int = 0) -> Iterator[Record]:
     Damaged bytes are yielded as a record with `damage`; errors of the store are raised.
     """
     kind = kind_of(file)
-    if kind != "plain" and _framed(file, kind):
-        for member in members(file, kind, limit + HEAD_LIMIT, _is_start, start):
-            yield _from_member(member, limit)
-    else:
-        yield from _Stream(file, kind, limit, start).records()
-
-
-def _is_start(data: bytes) -> bool:
-    return data.startswith(b"WARC/")
+    if kind == "plain" or not _framed(file, kind):
+        yield from _Stream(pieces(file, kind, start), limit, start if kind == "plain" else 0, file, kind).records(start)
+        return
+    first = start
+    if start and (at := member_at(file, kind, start, heads.begins)) is not None:
+        first = at
+    for member in members(file, kind, limit + HEAD_LIMIT, heads.begins, first):
+        yield from (record for record in _of_member(file, kind, member, limit) if record.offset >= start)
 
 
 def _framed(file: BinaryIO, kind: Kind) -> bool:
-    for member in members(file, kind, HEAD_LIMIT, _is_start):
+    for member in members(file, kind, HEAD_LIMIT, heads.begins):
         if member.damage is None:
-            head = _head(member.data)
-            return isinstance(head, _Head) and member.size - head.end - head.size in (0, 2, 4)
+            head = heads.parse(member.data)
+            return isinstance(head, Head) and -2 <= member.size - head.end - head.size <= 6
     return False
 
 
-def _head(data: bytes | bytearray) -> _Head | str:
-    """Return where a record's block begins and how long it says it is, or what is wrong with the header."""
-    if not data.startswith(b"WARC/"):
-        return f"not a WARC record: begins with {bytes(data[:16])!r}"
-    end = data.find(END, 0, HEAD_LIMIT)
-    if end < 0:
-        return f"WARC header without end in {min(len(data), HEAD_LIMIT)} bytes"
-    head = bytes(data[: end + 2])
-    size = CONTENT_LENGTH.search(head)
-    if size is None:
-        return "WARC header without a Content-Length"
-    kind = TYPE.search(head)
-    return _Head(end + 4, int(size[1]), kind[1].decode().lower() if kind else "")
+def _of_member(file: BinaryIO, kind: Kind, member: Member, limit: int) -> Iterator[Record]:
+    """Yield the record in a member, or all of them where it holds several."""
+    head = heads.parse(member.data)
+    record = Record(member.offset, member.length, head if isinstance(head, Head) else None, damage=member.damage)
+    whole = member.size == len(member.data)
+    if member.damage is not None or (isinstance(head, str) and not whole):
+        record.damage = member.damage or str(head)
+    elif isinstance(head, Head) and head.size > limit and not whole:
+        record.size = head.size
+    else:
+        ends = isinstance(head, Head) and whole and _ends(member.data, head.end + head.size, True)
+        if isinstance(head, Head) and ends and ends[1] == member.size and ends[0] - head.end <= limit:
+            record.block, record.size = member.data[head.end : ends[0]], ends[0] - head.end
+        else:
+            content = iter([member.data]) if whole else member_pieces(file, kind, member.offset)
+            yield from _crowded(member, _Stream(content, limit).records(), record)
+            return
+    yield record
 
 
-def _from_member(member: Member, limit: int) -> Record:
-    head = _head(member.data)
-    record = Record(member.offset, member.length, damage=member.damage)
-    if isinstance(head, str):
-        record.damage = member.damage or head
-        return record
-    record.head, record.size = member.data[: head.end], head.size
-    if member.damage is not None:
-        return record
-    record.type = head.type
-    found = member.size - head.end
-    if found - head.size not in (0, 2, 4):
-        record.damage = f"Content-Length is {head.size}, but {found} bytes follow the header in its member"
-    elif head.size <= limit:
-        record.block = member.data[head.end : head.end + head.size]
-    return record
+def _crowded(member: Member, found: Iterator[Record], alone: Record) -> Iterator[Record]:
+    """Yield the records of one member, with its bytes as their addresses; `alone` stands for it if it holds but one."""
+    last = next(found, None)
+    number = 0
+    while last is not None:
+        after = next(found, None)
+        last.offset, last.length = member.offset + number, 1
+        if after is None or number == member.length - 1:
+            last.length = member.length - number
+            last.head = last.head or (alone.head if number == 0 else None)
+            if after is not None:
+                last.damage = f"damaged_record: the member holds more records than its {member.length} bytes"
+            yield last
+            return
+        yield last
+        number += 1
+        last = after
+
+
+def _ends(data: bytes | bytearray, at: int, final: bool) -> tuple[int, int] | None:
+    """Return where the block that should end `at` ends, and where the next record begins, or None when none does there.
+
+    `final` says that nothing follows `data`.
+    """
+    if data[at : at + len(END)] == END:
+        return at, at + len(END)
+    for off in OFF:
+        end = after = at + off
+        while after < min(len(data), end + 64) and data[after] in b"\r\n":
+            after += 1
+        if (off == 0 or after > end) and (heads.begins(data, after) or (final and after == len(data) >= at)):
+            return end, after
+    return None
 
 
 class _Stream:
-    """A window that moves over the uncompressed bytes; holds one record at a time."""
+    """A window that moves over uncompressed bytes; holds one record at a time.
 
-    def __init__(self, file: BinaryIO, kind: Kind, limit: int, start: int) -> None:
+    `at` is the address of the first piece. A plain `file` can be asked whether a record over the limit ends where it says.
+    """
+
+    def __init__(
+        self, content: Iterator[bytes], limit: int, at: int = 0, file: BinaryIO | None = None, kind: Kind | None = None
+    ) -> None:
         self._limit = limit
-        self._pieces = pieces(file, kind, start)
+        self._pieces = content
         self._window = bytearray()
         self._corrupt: str | None = None
-        self._at = start if kind == "plain" else 0
-        self._skip(start - self._at)
+        self._at = at
+        self._file = file if kind == "plain" else None
+        self._inner = file is None
 
-    def records(self) -> Iterator[Record]:
-        """Yield records to the end of the stream."""
-        while self._fill(1):
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Yield records from address `start` to the end of the stream."""
+        self._skip(start - self._at)
+        while self._strip():
             self._fill(HEAD_LIMIT)
-            head = _head(self._window)
+            head = heads.parse(self._window)
             record = Record(self._at, 0, damage=head) if isinstance(head, str) else self._record(head)
             if record.damage is not None:
                 self._resync()
-            elif self._skip(record.length) > len(END):
-                record.damage = f"Content-Length is {record.size}, but the file ends before"
-            if record.damage is not None and not self._window:
-                record.type = ""  # it stands for the rest of the file, whatever that held
+            elif self._skip(record.length):
+                record.damage = f"damaged_record: Content-Length is {record.size}, but the file ends before"
+            if record.damage is not None and not self._window and not self._inner:
+                record.rest = True
                 record.damage, self._corrupt = self._corrupt or record.damage, None
             record.length = self._at - record.offset
             yield record
         if self._corrupt is not None:
             yield Record(self._at, 0, damage=self._corrupt)
 
-    def _record(self, head: _Head) -> Record:
+    def _record(self, head: Head) -> Record:
         """Return the record at the window's beginning; its damage when it does not end where it says."""
-        length = head.end + head.size + len(END)
-        record = Record(self._at, length, head.type, bytes(self._window[: head.end]), size=head.size)
+        end = head.end + head.size
+        record = Record(self._at, end, head, size=head.size)
         if head.size > self._limit:
+            if self._file is not None and not self._confirmed(self._at + end):
+                record.damage = f"damaged_record: Content-Length is {head.size}, but no record ends there"
             return record
-        found = self._fill(length)
-        if found < head.end + head.size:
-            record.damage = f"Content-Length is {head.size}, but the file ends after {found - head.end} bytes"
-        elif self._window[head.end + head.size : length] != END[: found - head.end - head.size]:
-            record.damage = f"Content-Length is {head.size}, but no record ends there"
-        else:
-            record.length = min(length, found)
-            record.block = bytes(self._window[head.end : head.end + head.size])
+        found = self._fill(end + AHEAD)
+        if found < end:
+            record.damage = f"damaged_record: Content-Length is {head.size}, but the file ends after {found - head.end} bytes"
+            return record
+        ends = _ends(self._window, end, found < end + AHEAD)
+        if ends is None:
+            record.damage = f"damaged_record: Content-Length is {head.size}, but no record ends there"
+            return record
+        record.length = ends[1]
+        record.block, record.size = bytes(self._window[head.end : ends[0]]), ends[0] - head.end
         return record
+
+    def _confirmed(self, end: int) -> bool:
+        """Look ahead in a plain file: does a record end at this address?"""
+        assert self._file is not None
+        position = self._file.tell()
+        self._file.seek(end - 2)
+        data = self._file.read(AHEAD)
+        self._file.seek(position)
+        return _ends(data, 2, len(data) < AHEAD) is not None
 
     def _resync(self) -> None:
         """Move to the next place that looks like the beginning of a record, or the end."""
-        while (found := self._window.find(NEXT, 1)) < 0:
-            self._drop(max(len(self._window) - len(NEXT), 0))
+        while (found := heads.NEXT.search(self._window, 1)) is None:
+            self._drop(max(len(self._window) - AHEAD, 0))
             if not self._fill(len(self._window) + 1, exact=True):
                 self._drop(len(self._window))
                 return
-        self._drop(found + len(END))
+        self._drop(found.start() + 1)
+
+    def _strip(self) -> bool:
+        """Move over line ends; return whether anything follows."""
+        while self._fill(1):
+            ends = 0
+            while ends < len(self._window) and self._window[ends] in b"\r\n":
+                ends += 1
+            if not ends:
+                return True
+            self._drop(ends)
+        return False
 
     def _fill(self, count: int, exact: bool = False) -> int:
         """Read until the window holds `count` bytes or the stream ends; return how many it holds (0 with `exact` when fewer)."""
@@ -190,4 +238,4 @@ class _Stream:
             step = min(count, len(self._window))
             self._drop(step)
             count -= step
-        return count
+        return max(count, 0)

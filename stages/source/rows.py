@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.schema import DOCUMENT, DROP, ERROR, document_id
 
 BATCH_BYTES = 32 << 20
-SCHEMA = pa.schema([*DOCUMENT, pa.field(DROP, pa.string()), pa.field(ERROR, pa.string())])
+DECISIONS = (pa.field(DROP, pa.string()), pa.field(ERROR, pa.string()))
+SCHEMA = pa.schema([*DOCUMENT, *DECISIONS])
+NOTHING: Mapping[str, pa.DataType] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -26,24 +30,28 @@ class Row:
     text: str = ""
     drop: str | None = None
     error: str | None = None
+    more: tuple[Any, ...] = ()  # values of the columns that the source adds
 
 
-def tables(rows: Iterable[Row], file: str, batch_rows: int) -> Iterator[pa.Table]:
-    """Yield the rows of input `file` as tables of `SCHEMA`: at most `batch_rows` rows and about 32 MiB of text each."""
+def tables(rows: Iterable[Row], file: str, batch_rows: int, adds: Mapping[str, pa.DataType] = NOTHING) -> Iterator[pa.Table]:
+    """Yield the rows of input `file` as tables: at most `batch_rows` rows and about 32 MiB of text each.
+
+    Their columns are those of `SCHEMA`, with the columns that the source `adds` before the last two.
+    """
     batch: list[Row] = []
     size = 0
     for row in rows:
         batch.append(row)
         size += len(row.text)
         if len(batch) == batch_rows or size >= BATCH_BYTES:
-            yield table(batch, file)
+            yield table(batch, file, adds)
             batch, size = [], 0
     if batch:
-        yield table(batch, file)
+        yield table(batch, file, adds)
 
 
-def table(rows: list[Row], file: str) -> pa.Table:
-    """Return the rows as one table of `SCHEMA`."""
+def table(rows: list[Row], file: str, adds: Mapping[str, pa.DataType] = NOTHING) -> pa.Table:
+    """Return the rows as one table, with columns as `tables` has them."""
     columns = [
         [document_id(file, row.offset) for row in rows],
         [row.url for row in rows],
@@ -53,15 +61,24 @@ def table(rows: list[Row], file: str) -> pa.Table:
         [row.length for row in rows],
         [row.media for row in rows],
         [row.text for row in rows],
+        *([row.more[place] for row in rows] for place in range(len(adds))),
         [row.drop for row in rows],
         [row.error for row in rows],
     ]
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    schema = schema_with(adds)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def schema_with(adds: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return `SCHEMA` with more columns."""
+    return pa.schema([*DOCUMENT, *(pa.field(name, kind) for name, kind in adds.items()), *DECISIONS]) if adds else SCHEMA
 
 
 def parse_date(value: str | None) -> datetime | None:
-    """Return the time that an ISO 8601 string names (UTC where it names no zone), None when it is none."""
+    """Return the time that an ISO 8601 string or 12 to 18 digits name (UTC where they name no zone), None when it is none."""
     try:
+        if value and value.isascii() and value.isdigit():
+            value = f"{value[:8]}T{value[8:14]}" if 12 <= len(value) <= 18 else None
         time = datetime.fromisoformat(value) if value else None
         return time and (time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC))
     except (ValueError, OverflowError):

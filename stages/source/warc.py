@@ -1,45 +1,54 @@
-"""Web archives: WARC (HTTP responses) and WET (extracted text), gzip, zstd or uncompressed.
+"""Web archives: WARC (HTTP responses), ARC and WET (extracted text), gzip, zstd or uncompressed.
 
-Reads one file through `records`; yields a row for each response or conversion record, in file order, as `rows.SCHEMA`. Requests,
-metadata, warcinfo, revisits and resources are not documents and are not counted. What a row's offset and length mean is said in
-`records`. WARC-Identified-Payload-Type is not asked: many crawlers do not write it.
+Reads one file through `records`; yields a row for each response or conversion record, in file order, as `rows.SCHEMA` and
+`truncated`. Requests, metadata, warcinfo, revisits and resources are not documents and are not counted; a file that holds
+nothing else (a WAT file) is one quarantined row. What a row's offset and length mean is said in `records`.
+WARC-Identified-Payload-Type is not asked: many crawlers do not write it.
 
-Dropped: `http_status` (not 200), `not_text` (media type is neither HTML, XHTML nor plain text), `too_long` (more than
-`max_record_bytes`, as stored or decoded), `empty` (nothing but white space), `undecodable` (no charset decodes it, see
-`charset`). Quarantined: damaged records, malformed HTTP heads, content or transfer encodings that cannot be undone.
+Dropped: `http_status` (not 200), `not_text` (neither HTML, XHTML nor plain text, by the type that is named or by what the body
+begins with, see `media`), `too_long` (more than `max_record_bytes`, as stored or decoded), `empty` (nothing but white space),
+`undecodable` (no charset decodes it, see `charset`). Quarantined: `damaged_record`, `damaged_compression` (a member of the file
+itself), `bad_dictionary`, `malformed_http` (a response without an HTTP status), `damaged_body` (a content or transfer coding of
+which nothing can be undone, see `codings`), `no_documents`.
 """
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
+from stages.source import codings, media, response
 from stages.source.charset import decode
-from stages.source.records import HEAD_LIMIT, Record, records
+from stages.source.heads import Head
+from stages.source.records import Record, records
 from stages.source.rows import Row, parse_date, table, tables
+from stages.source.xhtml import as_html
 
-HTML, PLAIN = "text/html", "text/plain"
-MEDIA = {HTML: HTML, "application/xhtml+xml": HTML, PLAIN: PLAIN}
 CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
-# A response without a Content-Type is a page when it begins like one (WHATWG MIME Sniffing 7.1, the unmistakable ones).
-PAGE = re.compile(rb"\s*(?:<!--.{0,512}?-->\s*)?<(?:!doctype html|html|head|body)[\s>]", re.IGNORECASE | re.DOTALL)
-BOM = b"\xef\xbb\xbf"
+TRUNCATED = frozenset({"length", "time", "disconnect", "unspecified", "segment"})  # ISO 28500 5.13; segments 5.18
+DOCUMENTS = ("response", "conversion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarcSource(Source):
-    """Yield one document per response (HTML or plain text) or conversion record of WARC and WET files.
+    """Yield one document per response (HTML or plain text) or conversion record of WARC, ARC and WET files.
 
-    `max_record_bytes` bounds a record, before and after its content encoding is undone, and thereby memory.
+    `max_record_bytes` bounds a record, before and after its content encoding is undone, and thereby memory. The column
+    `truncated` says why a document is known to lack its end: what WARC-Truncated says (`length`, `time`, `disconnect`,
+    `unspecified`), `segment` for a record that goes on in another, or the coding of its body that ends or breaks too soon
+    (`chunked`, `gzip`, `deflate`, `br`, `zstd`): such a document has what comes before that place. Null: nothing is known to
+    be missing.
     """
+
+    version: ClassVar[int] = 2
 
     max_record_bytes: int = 16 << 20
 
@@ -47,13 +56,21 @@ class WarcSource(Source):
         if not 1 <= self.max_record_bytes <= 1 << 30:
             raise ValueError(f"max_record_bytes is {self.max_record_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
 
+    def adds(self) -> Mapping[str, pa.DataType]:
+        """See `Stage.adds`."""
+        return {"truncated": pa.string()}
+
+    def measures(self) -> tuple[str, ...]:
+        """See `Stage.measures`."""
+        return ("truncated",)
+
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
-        """Return f(file, batch_rows) → tables of `rows.SCHEMA`."""
+        """Return f(file, batch_rows) → tables of `rows.SCHEMA` and `truncated`."""
         limit = self.max_record_bytes
 
         def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
             with file.open() as stream:
-                yield from tables(_rows(stream, limit), file.name, batch_rows)
+                yield from tables(_rows(stream, limit), file.name, batch_rows, self.adds())
 
         return read
 
@@ -67,94 +84,81 @@ class WarcSource(Source):
             row = next(_rows(stream, self.max_record_bytes, offset), None)
         if row is None or row.offset != offset:
             raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
-        return table([row], file.name)
+        return table([row], file.name, self.adds())
 
 
 def _rows(stream: BinaryIO, limit: int, start: int = 0) -> Iterator[Row]:
+    others: Counter[str] = Counter()
+    found, end = False, 0
     for record in records(stream, limit, start):
-        if record.type in ("response", "conversion") or (record.damage is not None and not record.type):
+        end = record.offset + record.length
+        if record.type in DOCUMENTS or (record.damage is not None and (record.rest or not record.type)):
+            found = True
             yield _row(record, limit)
+        else:
+            others[record.type] += 1
+    if others and not found and start == 0:
+        said = ", ".join(f"{count} {kind or 'without a type'}" for kind, count in sorted(others.items()))
+        error = f"no_documents: the file has no response or conversion record, as WARC, ARC and WET files have, but {said[:100]}"
+        yield Row(0, end, error=error, more=(None,))
 
 
 def _row(record: Record, limit: int) -> Row:
     """Return the document in a record, or why there is none."""
-    row = Row(record.offset, record.length, error=record.damage)
-    headers = _headers(record.head)
-    row.url = (headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">") or None
-    row.date = parse_date(headers.get("WARC-Date"))
+    row = Row(record.offset, record.length, error=record.damage, more=(None,))
+    head = record.head
+    if head is None:
+        return row
+    row.url, row.date = head.url, parse_date(head.date)
+    if head.truncated is not None:
+        said = head.truncated.strip().lower()
+        row.more = (said if said in TRUNCATED else "unspecified",)
     if record.damage is not None:
         return row
     if record.size > limit:
         row.drop = "too_long"
-    elif record.type == "conversion":
-        _fill(row, record.block, None)
-    elif not (headers.get("Content-Type") or "").strip().lower().startswith("application/http"):
-        row.drop = "not_text"
+    elif head.type == "conversion":
+        _fill(row, head.media or media.PLAIN, record.block)
     else:
-        _respond(row, record.block, limit)
+        _respond(row, head, record.block, limit)
     return row
 
 
-def _respond(row: Row, block: bytes, limit: int) -> None:
-    """Fill the row from an HTTP response."""
-    try:
-        response = _http(block, "none")
-    except OSError as error:  # the bytes are in memory: this is never the store
-        row.error = f"malformed HTTP head: {error}"
-        return
-    headers = response.http_headers
-    content_type = headers.get("Content-Type") or ""
-    name = content_type.partition(";")[0].strip().lower()
-    if headers.status_code is None:
-        row.error = f"malformed HTTP head: {(headers.status_line or '')[:80]!r}"
-    elif headers.status_code != 200:
+def _respond(row: Row, head: Head, block: bytes, limit: int) -> None:
+    """Fill the row from a response: of HTTP, or of what the record's own type names."""
+    found = response.parse(block)
+    http = head.media.lower().lstrip().startswith("application/http")
+    if found is None and http and not media.begins_page(block):
+        row.error = f"malformed_http: no HTTP status begins the response, but {block[:40]!r}"
+    elif found is None:
+        _fill(row, "" if http else head.media, block)
+    elif found.status != 200:
         row.drop = "http_status"
-    elif name and name not in MEDIA:
-        row.drop = "not_text"
     else:
-        try:
-            if "Content-Encoding" in headers or "Transfer-Encoding" in headers:
-                response = _http(block, "all")
-            body = response.reader.read(limit + 1)
-        except OSError as error:
-            row.error = f"HTTP body: {error}"
+        payload = codings.undo(found.body, found.transfer, found.content, limit)
+        if payload.error is not None:
+            row.error = payload.error
             return
-        if not name and not PAGE.match(body.removeprefix(BOM)):
-            row.drop = "not_text"
-            return
-        row.media = MEDIA.get(name, HTML)
-        declared = CHARSET.search(content_type)
-        if len(body) > limit:
+        if payload.cut is not None and row.more == (None,):
+            row.more = (payload.cut,)
+        if len(payload.body) > limit:
             row.drop = "too_long"
         else:
-            _fill(row, body, declared[1] if declared else None)
+            _fill(row, found.media, payload.body)
 
 
-def _headers(head: bytes) -> Any:  # noqa: ANN401 - fastwarc has no types for mypy
-    from fastwarc.warc import HeaderMap
-
-    headers = HeaderMap()
-    headers.parse(io.BytesIO(head))
-    return headers
-
-
-def _http(block: bytes, decode: Literal["none", "all"]) -> Any:  # noqa: ANN401 - as above
-    """Parse an HTTP response; `all` undoes transfer and content encodings. Raises OSError for malformed bytes."""
-    from fastwarc.warc import WarcRecord
-
-    # Not WarcRecord.from_bytes with the record's own header: fastwarc 2.0.1 aborts the process on a huge Content-Length.
-    record = WarcRecord()
-    record.set_bytes_content(block)
-    record.is_http = True
-    record.parse_http(auto_decode=decode, max_header_len=HEAD_LIMIT, quirks_mode=True, strict_mode=False)
-    return record
-
-
-def _fill(row: Row, body: bytes, declared: str | None) -> None:
-    decoded = decode(body, declared, markup=row.media == HTML)
+def _fill(row: Row, content_type: str, body: bytes) -> None:
+    """Fill the row from the bytes of a page, whose type is as a server names it."""
+    kind = media.media_of(content_type, body)
+    if kind is None:
+        row.drop = "not_text"
+        return
+    row.media = media.PLAIN if kind == media.PLAIN else media.HTML
+    declared = CHARSET.search(content_type)
+    decoded = decode(body, declared[1] if declared else None, row.media == media.HTML, truncated=row.more != (None,))
     if decoded.text is None:
         row.drop = decoded.drop
     elif not decoded.text or decoded.text.isspace():
         row.drop = "empty"
     else:
-        row.text = decoded.text
+        row.text = as_html(decoded.text) if kind != row.media else decoded.text

@@ -13,7 +13,7 @@ import zstandard
 
 from pipeline.stage import Source
 from pipeline.store import InputFile
-from stages.source.rows import SCHEMA
+from stages.source.rows import schema_with
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
 
@@ -95,7 +95,7 @@ def memory(data: bytes) -> Memory:
 
 def scan(source: Source, file: InputFile, batch_rows: int = 1000) -> pa.Table:
     """Return all rows of a file as one table."""
-    return pa.concat_tables([SCHEMA.empty_table(), *source.open()(file, batch_rows)])
+    return pa.concat_tables([schema_with(source.adds()).empty_table(), *source.open()(file, batch_rows)])
 
 
 CRAWL = Path(__file__).parents[3] / "examples" / "crawl"

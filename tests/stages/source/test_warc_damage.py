@@ -79,15 +79,15 @@ def test_every_cut_of_a_framed_file_that_is_not_between_members_is_reported():
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("lie", [-300, -40, -1, 1, 5, 40, 900, 10**9, 10**17])
+@pytest.mark.parametrize("lie", [-300, -40, -4, 5, 40, 900, 10**9, 10**17])
 def test_a_lying_content_length_costs_its_record_alone(packing, lie):
     records = list(RECORDS)
     block = page(2)
     records[6] = record(2, block, says=max(len(block) + lie, 0))
     data = PACKINGS[packing](records)
     rows = read(data)
-    if lie >= 10**9 and packing not in FRAMED:
-        # Over the limit and not framed: only the length itself says where the next record is (see records.py).
+    if lie >= 10**9 and packing in ("one_gz", "one_zst"):
+        # Over the limit, compressed and not framed: only the length itself says where the next record is (see records.py).
         assert [row["url"][-1] for row in rows[:2]] == ["0", "1"]
         assert len(errors(rows)) == 1
         return
