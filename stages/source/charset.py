@@ -1,8 +1,15 @@
-"""Bytes of a page to text: strictly, by what the page says of itself before what it looks like.
+"""Bytes of a page to text, as browsers read them (WHATWG Encoding), where the page can be believed.
 
-Candidates in order (WHATWG HTML, "determining the character encoding"): byte order mark, charset of the HTTP header,
-`<meta charset>` or XML declaration in the first 1,024 bytes, UTF-8, statistical detection (resiliparse). The first that decodes
-every byte wins. Labels mean what the WHATWG Encoding standard says: `latin1` is windows-1252, `gb2312` is GB 18030.
+What is asked, in order: byte order mark; NUL bytes of UTF-16 and UTF-32; charset of the HTTP header; `<meta>` or XML declaration
+(see `prescan`); UTF-8; escapes and statistics (see `guess`). U+FFFD stands for bytes that the encoding does not have.
+
+Judgements that browsers do not make, because servers and editors are often wrong about text that is sound:
+
+- Bytes that are UTF-8 with characters beyond ASCII win over a label of a single-byte encoding (Apache's default charset), also
+  with a bad one among ten. By chance such bytes are no UTF-8. They lose to an East Asian label that reads all of them.
+- A label is not believed when much of what is not ASCII cannot be read by it: for UTF-8, more errors than characters; for the
+  others, more than one error in ten characters. Then the next is asked. If nothing speaks for any, the label is taken after all.
+- Nothing is made up: statistics name an encoding only where the bytes speak for it.
 """
 
 from __future__ import annotations
@@ -10,63 +17,187 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-PRESCAN = 1024  # bytes, as browsers do
-META = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.+-]+)", re.IGNORECASE)
-XML = re.compile(rb"^\s*<\?xml[^>]{0,256}?encoding\s*=\s*[\"']([A-Za-z0-9_:.+-]+)")
-MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le"}
-# Python's codecs of these names are narrower than the standard's.
-WIDER = {
-    "gbk": "gb18030",
-    "gb2312": "gb18030",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-    "euc-kr": "cp949",
-    "big5": "big5hkscs",
-    "iso8859-11": "cp874",
+from stages.source.encodings import EAST_ASIAN, REPLACEMENT, UTF8, WIDE, named, read
+from stages.source.guess import by_escapes, by_nuls, by_statistics
+from stages.source.prescan import late, may_declare, prescan
+
+MAX_REPLACED = 0.05  # share of a text's characters
+MARKS = {
+    b"\xef\xbb\xbf": UTF8,
+    b"\xff\xfe\x00\x00": "utf-32le",  # as UTF-16, which browsers take it for, the text would begin with a NUL
+    b"\x00\x00\xfe\xff": "utf-32be",
+    b"\xff\xfe": "utf-16le",
+    b"\xfe\xff": "utf-16be",
 }
+# What is ASCII without these says the same in every encoding: NUL of UTF-16, escapes of ISO 2022 and of HZ.
+SHIFTS = (b"\0", b"\x1b", b"~{")
+# U+FFFD, and what no text has: "binary data bytes" of WHATWG MIME Sniffing, DEL, C1 controls without the line end U+0085.
+UNREADABLE = re.compile("[\0-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd]")
+
+CUT_ESCAPE = re.compile("\ufffd[$(\ufffd]?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """What bytes say: their text and the encoding that it was read in, or no text and the reason (`undecodable`)."""
+    """What bytes say: their text and the encoding that it was read in, or no text and the reason (`undecodable`).
+
+    `encoding` is the name that the standard gives it, in lower case.
+    """
 
     text: str | None
-    encoding: str | None = None
+    encoding: str
     drop: str | None = None
 
 
-def decode(body: bytes, declared: str | None, markup: bool, *, truncated: bool = False) -> Decoded:
+@dataclass(frozen=True)
+class _Reading:
+    """A body read in one encoding."""
+
+    name: str
+    body: bytes
+
+    @cached_property
+    def text(self) -> str:
+        return read(self.name, self.body)
+
+    @cached_property
+    def errors(self) -> int:
+        """How often U+FFFD stands for bytes."""
+        found = self.text.count(REPLACEMENT)
+        return found - self.body.count(REPLACEMENT.encode()) if self.name == UTF8 else found
+
+    @cached_property
+    def characters(self) -> int:
+        """How many characters beyond ASCII were read."""
+        return len(self.text) - len(self.text.encode("ascii", "ignore")) - self.errors
+
+    @property
+    def is_certain(self) -> bool:
+        return self.errors * 10 <= self.characters
+
+    @property
+    def is_believable(self) -> bool:
+        if self.name == UTF8:
+            return self.errors <= max(1, self.characters)
+        if self.name in WIDE:  # almost any bytes are characters of it; a text has spaces or line ends too
+            return self.errors <= 1 and b"\0" in self.body and "\0" not in self.text
+        return self.errors <= 1 or self.is_certain
+
+
+def decode(
+    body: bytes,
+    declared: str | None,
+    markup: bool,
+    *,
+    truncated: bool = False,
+    max_replaced: float = MAX_REPLACED,
+    url: str | None = None,
+) -> Decoded:
     """Return the text of `body` without its byte order mark, or why there is none.
 
-    `declared` is the charset of the HTTP header; with `markup` the body is asked too. `truncated` says that the body is known
-    to end too early.
+    Args:
+        body: the bytes.
+        declared: the charset of the HTTP header.
+        markup: whether the body is asked too what it is.
+        truncated: the body is known to end too early: what is left of a character at its end is left out.
+        max_replaced: the share of U+FFFD and control characters up to which a text is one; a single one never matters.
+        url: where the body was found: the top-level domain is a hint where nothing is declared.
     """
-    for codec in _candidates(body, declared, markup):
-        try:
-            return Decoded(text=body.decode(codec).removeprefix("\ufeff"), encoding=codec)
-        except UnicodeDecodeError:
-            continue
-    return Decoded(text=None, drop="undecodable")
+    sound = _sound(body, truncated)
+    if sound is not None and sound.isascii() and not any(shift in body for shift in SHIFTS):
+        return Decoded(text=sound, encoding=UTF8)
+    header = named(declared) if declared else None
+    name, text = _marked(body) or _chosen(body, sound, header, markup, url, truncated)
+    text = text.removeprefix("\ufeff")
+    if truncated:
+        text = CUT_ESCAPE.sub("", text) if name == "iso-2022-jp" else text.removesuffix(REPLACEMENT)
+    if (text is not sound or "\0" in text) and _unreadable(text, max_replaced):
+        return Decoded(text=None, encoding=name, drop="undecodable")
+    return Decoded(text=text, encoding=name)
 
 
-def _candidates(body: bytes, declared: str | None, markup: bool) -> Iterator[str]:
-    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+def check_share(max_replaced: float) -> None:
+    """Raise ValueError for a bound that is no share."""
+    if not 0 <= max_replaced <= 1:
+        raise ValueError(f"max_replaced is {max_replaced}; allowed are shares of a text's characters, 0 to 1")
 
-    for mark, codec in MARKS.items():
+
+def _sound(body: bytes, truncated: bool) -> str | None:
+    """Return the text of UTF-8 without an error but a cut last character; None for anything else."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            return None
+        text = body[: error.start].decode()
+        # One stray byte at the end of ASCII is no evidence of UTF-8.
+        return text + REPLACEMENT if truncated or not text.isascii() else None
+
+
+def _marked(body: bytes) -> tuple[str, str] | None:
+    for mark, name in MARKS.items():
         if body.startswith(mark):
-            yield codec
-    labels = [declared] if declared else []
-    if markup:
-        head = body[:PRESCAN]
-        labels += [match[1].decode("ascii") for match in (META.search(head), XML.search(head)) if match]
-    for position, label in enumerate(labels):
-        named: str | None = map_encoding_to_html5(label, fallback_utf8=False)
-        if named and named.startswith("utf-16") and (position > 0 or not declared):
-            named = "utf-8"  # the declaration was read as ASCII, so it cannot be true
-        if named:
-            yield WIDER.get(named, named)
-    yield "utf-8"
-    looks: str | None = detect_encoding(body)
-    if looks:
-        yield WIDER.get(looks, looks)
+            return name, read(name, body)
+    return None
+
+
+def _declared(body: bytes, header: str | None, markup: bool) -> Iterator[str]:
+    """Yield the encodings that are declared, first of all by the header. Nothing is asked before it is needed."""
+    if header is not None:
+        yield header
+    within = prescan(body) if markup else None
+    if within is None and header is None and markup:
+        within = late(body)
+    if within is not None:
+        yield within
+
+
+def _chosen(
+    body: bytes, sound: str | None, header: str | None, markup: bool, url: str | None, truncated: bool
+) -> tuple[str, str]:
+    """Return the encoding of a body without a byte order mark, and its text in it."""
+    name = (by_nuls(body) if b"\0" in body else None) or by_escapes(body)
+    if name is not None:
+        return name, read(name, body)
+    if sound is None:
+        reading = _unsound(body, _declared(body, header, markup), url, truncated)
+        return reading.name, reading.text
+    label = header
+    if header != UTF8 and header not in EAST_ASIAN and markup and may_declare(body, EAST_ASIAN):
+        label = prescan(body)
+    if label is not None and label in EAST_ASIAN:
+        reading = _Reading(label, body)
+        if not reading.errors:
+            return label, reading.text
+    return UTF8, sound
+
+
+def _unsound(body: bytes, labels: Iterator[str], url: str | None, truncated: bool) -> _Reading:
+    """Return the best reading of bytes that are not UTF-8 throughout."""
+    unicode = _Reading(UTF8, body)
+    fallback = None
+    for label in labels:
+        if label == "replacement":
+            continue
+        reading = unicode if label == UTF8 else _Reading(label, body)
+        if label not in EAST_ASIAN and unicode.is_certain:
+            return unicode
+        if reading.is_believable:
+            return reading
+        if label not in WIDE:
+            fallback = fallback or reading
+    if unicode.errors <= unicode.characters:
+        return unicode
+    guess = by_statistics(body, url, truncated)
+    if guess is not None and (reading := _Reading(guess, body)).is_believable:
+        return reading
+    return fallback or unicode
+
+
+def _unreadable(text: str, share: float) -> bool:
+    """Return whether a text has too much that is none."""
+    text = text.strip("\0")  # padding
+    found = len(text) - len(UNREADABLE.sub("", text))
+    return found > max(1.0, share * len(text)) or 0 < found == len(text.strip())

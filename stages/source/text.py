@@ -1,39 +1,55 @@
 """Plain text files, uncompressed or of any compression in `unpacked`: a document a line, a paragraph, or a file.
 
 Yields documents in file order, as `rows.SCHEMA`. `offset` and `length` are the document's place in the uncompressed stream,
-in bytes, without the end of its last line. Quarantined: documents that are not UTF-8; the rest of a file whose compression
-is damaged. Dropped: `empty`, `too_long`.
+in bytes, without the end of its last line. Dropped: `empty`, `too_long`, `undecodable` (see `charset`). Quarantined: the rest of
+a file whose compression is damaged; a file of UTF-16 that is to be cut into lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, ClassVar, Literal
 
+from stages.source.charset import MAX_REPLACED, check_share, decode
+from stages.source.encodings import WIDE, named
 from stages.source.lines import Span, lines
 from stages.source.members import Corrupt
 from stages.source.rows import Row
 from stages.source.streamed import Streamed
 from stages.source.unpacked import unpacked
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource(Streamed):
     r"""Yield one document per `line`, per paragraph (what stands between two `blank_line`s), or per `file`.
 
-    A line ends with `\n` or `\r\n`; lines of nothing but white space are blank and no documents. Text is kept as it is,
-    without a byte order mark at the start of the file. `max_document_bytes` bounds memory: what is longer is dropped.
+    A line ends with `\n` or `\r\n`; lines of nothing but white space are blank and no documents. Text is kept as it is, without
+    byte order marks. `max_document_bytes` bounds memory: what is longer is dropped.
+
+    `encoding` is a label of the WHATWG Encoding standard (`utf-8`, `windows-1251`, `gbk`) that is believed as a web server's is;
+    without one each document is UTF-8, or what its bytes speak for (see `charset`). `max_replaced` bounds the share of U+FFFD.
     """
 
+    version: ClassVar[int] = 2
     per: Literal["line", "blank_line", "file"] = "line"
     max_document_bytes: int = 16 << 20
+    encoding: str | None = None
+    max_replaced: float = MAX_REPLACED
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_document_bytes <= 1 << 30:
             raise ValueError(f"max_document_bytes is {self.max_document_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
+        check_share(self.max_replaced)
+        name = named(self.encoding) if self.encoding is not None else None
+        if self.encoding is not None and name is None:
+            raise ValueError(
+                f"encoding is {self.encoding!r}; allowed are the labels of encoding.spec.whatwg.org, as utf-8 or windows-1251"
+            )
+        if name in WIDE and self.per != "file":
+            raise ValueError(f"encoding {self.encoding} cannot be cut into lines; set `per: file`, or convert the files to UTF-8")
 
     def rows(self, stream: BinaryIO) -> Iterator[Row]:
         """See `Streamed.rows`."""
@@ -42,6 +58,11 @@ class TextSource(Streamed):
         for span in paragraphs(spans, limit) if self.per == "blank_line" else spans:
             if span.damage is not None:
                 yield Row(span.offset, span.length, error=span.damage)
+            elif self.per != "file" and span.offset == 0 and span.data.startswith(UTF16_MARKS):
+                yield Row(
+                    0, span.length, error=f"not_lines: UTF-16 cannot be cut per {self.per}; per file can, or convert to UTF-8"
+                )
+                return
             elif self.per == "file" or not _blank(span):
                 yield self._row(span if self.per == "file" else _without_return(span))
 
@@ -50,16 +71,13 @@ class TextSource(Streamed):
         if span.length > self.max_document_bytes:
             row.drop = "too_long"
             return row
-        data = span.data.removeprefix(BYTE_ORDER_MARK) if span.offset == 0 else span.data
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            row.error = f"not UTF-8: {error.reason} at byte {error.start}"
-            return row
-        if not text or text.isspace():
+        decoded = decode(span.data, self.encoding, markup=False, max_replaced=self.max_replaced)
+        if decoded.text is None:
+            row.drop = decoded.drop
+        elif not decoded.text or decoded.text.isspace():
             row.drop = "empty"
         else:
-            row.text = text
+            row.text = decoded.text
         return row
 
 

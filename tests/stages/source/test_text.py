@@ -93,14 +93,49 @@ def test_documents_longer_than_a_piece_are_whole_for_any_batch(batch_rows):
 
 
 @pytest.mark.parametrize(("per", "between"), [("line", b"\n"), ("blank_line", b"\n\n")])
-@pytest.mark.parametrize("bad", [b"a\xffb", b"cut \xc3", b"\xed\xa0\x80"])
-def test_what_is_not_utf8_is_quarantined_and_its_neighbours_are_not(per, between, bad):
+@pytest.mark.parametrize(("bad", "text"), [(b"a \xff b", "a \ufffd b"), ("né, ".encode() + b"cut \xc3", "né, cut \ufffd")])
+def test_a_bad_byte_is_a_replacement_character_and_its_neighbours_stay(per, between, bad, text):
     rows = read(between.join([b"before", bad, b"after"]), per)
-    assert [row["text"] for row in rows] == ["before", "", "after"]
-    assert rows[1]["error"].startswith("not UTF-8: ")
+    assert [(row["text"], row["drop"], row["error"]) for row in rows] == [
+        (said, None, None) for said in ("before", text, "after")
+    ]
     assert (rows[1]["offset"], rows[1]["length"]) == (6 + len(between), len(bad))
-    assert [rows[0]["error"], rows[2]["error"]] == [None, None]
-    assert read(bad, "file")[0]["error"].startswith("not UTF-8: ")
+    assert read(bad, "file")[0]["text"] == text
+
+
+@pytest.mark.parametrize("per", PER)
+def test_what_no_encoding_reads_is_dropped(per):
+    rows = read(b"\x81\x8d\x8f\x90 \xff\xfe\xfd", per)
+    assert [(row["text"], row["drop"], row["error"]) for row in rows] == [("", "undecodable", None)]
+    rows = read(b"nine of ten are sound \xff \xff", per, max_replaced=0.1)
+    assert [row["drop"] for row in rows] == [None]
+    assert [row["drop"] for row in read(b"nine of ten are sound \xff \xff", per, max_replaced=0)] == ["undecodable"]
+
+
+@pytest.mark.parametrize("label", ["windows-1251", "cp1251", "koi8-r", "gbk", "Shift_JIS"])
+@pytest.mark.parametrize("per", PER)
+def test_an_encoding_that_is_named_is_that_of_every_document(label, per):
+    text = "Да"
+    data = text.encode({"Shift_JIS": "shift_jis"}.get(label, label))
+    assert [row["text"] for row in read(data, per, encoding=label)] == [text]
+
+
+def test_encodings_that_are_none_or_cannot_be_cut_are_refused():
+    with pytest.raises(ValueError, match=r"encoding is 'latin-42'; allowed are the labels of encoding.spec.whatwg.org"):
+        source("line", encoding="latin-42")
+    with pytest.raises(ValueError, match="encoding utf-16 cannot be cut into lines; set `per: file`"):
+        source("line", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"max_replaced is 1.5; allowed are shares of a text's characters, 0 to 1"):
+        source("line", max_replaced=1.5)
+
+
+def test_utf16_is_read_whole_and_never_in_lines():
+    data = "Überall\nZeilen\n".encode("utf-16")
+    assert [row["text"] for row in read(data, "file")] == ["Überall\nZeilen\n"]
+    assert [row["text"] for row in read(data[2:], "file", encoding="utf-16")] == ["Überall\nZeilen\n"]
+    for per in ("line", "blank_line"):
+        (row,) = read(data, per)
+        assert row["error"] == f"not_lines: UTF-16 cannot be cut per {per}; per file can, or convert to UTF-8"
 
 
 @pytest.mark.parametrize("per", PER)
