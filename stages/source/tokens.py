@@ -8,11 +8,9 @@ keeps of a document are as there; `text` is empty, since shards keep none. Colum
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -25,9 +23,9 @@ from pipeline.errors import InputError
 from pipeline.matching import literal
 from pipeline.schema import DOCUMENT, STORED
 from pipeline.stage import Source
-from pipeline.store import InputFile, open_read
+from pipeline.store import InputFile
+from stages.source.shard_files import ShardFile, shard_file
 
-PIECE = 1 << 20  # bytes read at once for a checksum
 _OWN = {fmt.DOC_ID: "id", "url": "url", "date": "date"}
 _REPLACED = ("file", "offset", "length")
 
@@ -107,61 +105,37 @@ class TokensSource(Source):
     def _tables(self, file: InputFile, manifest: Manifest) -> Iterator[pa.Table]:
         """Yield an empty table, and when the files are found to be what the manifest says, a table a record batch."""
         folder, _, name = file.uri.rpartition("/")
-        named = self._files(folder, name, manifest)
         with ExitStack() as stack:
-            streams = [stack.enter_context(_stream(uri)) for uri, *_ in named]
-            shard, *sides = [_reader(stream, uri) for stream, (uri, *_) in zip(streams, named, strict=True)]
-            more = [(side, column) for side, (*_, columns) in zip(sides, named[1:], strict=True) for column in columns]
+            opened = [stack.enter_context(each) for each in self._files(folder, name, manifest)]
+            shard, *sides = opened
+            more = [(side, column) for side in sides for column in self.columns if column in side.schema.names]
             none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in shard.schema], schema=shard.schema)
             fields = [side.schema.field(column) for side, column in more]
             yield _table(none, name, 0, [(field, pa.array([], field.type)) for field in fields], file.uri)
-            for stream, (uri, sha256, _) in zip(streams, named, strict=True):
-                _verify(stream, uri, sha256)
+            for each in opened:
+                each.verify()
+                if each.batches != shard.batches:
+                    raise InputError(f"{each.uri}: {each.batches} record batches, {file.uri} has {shard.batches}; make it again")
             row = 0
-            for number in range(shard.num_record_batches):
-                batch = shard.get_batch(number)
-                columns = [
-                    (field, side.get_batch(number).column(column)) for field, (side, column) in zip(fields, more, strict=True)
-                ]
+            for number in range(shard.batches):
+                batch = shard.batch(number)
+                beside = {side.uri: side.batch(number) for side in sides}
+                columns = [(field, beside[side.uri].column(column)) for field, (side, column) in zip(fields, more, strict=True)]
                 yield _table(batch, name, row, columns, file.uri)
                 row += batch.num_rows
 
-    def _files(self, folder: str, name: str, manifest: Manifest) -> list[tuple[str, str, list[str]]]:
-        """Return (URI, sha256, columns asked for) of a shard and of its sidecars that have any."""
+    def _files(self, folder: str, name: str, manifest: Manifest) -> Iterator[AbstractContextManager[ShardFile]]:
+        """Yield what opens the shard, then its sidecars that have columns asked for."""
         shard = next(shard for shard in manifest.shards if shard.file == name)
-        found = [(f"{folder}/{name}", shard.sha256, list[str]())]
+        yield shard_file(f"{folder}/{name}", shard.sha256, fmt.TOKENS, ())
         for side in shard.sidecars.values():
             columns = [column for column in self.columns if column in side.columns]
             if columns:
-                found.append((f"{folder}/{side.file}", side.sha256, columns))
-        return found
+                yield shard_file(f"{folder}/{side.file}", side.sha256, fmt.SCORES, columns)
 
 
 def _folder(file: InputFile) -> str:
     return file.uri.rpartition("/")[0]
-
-
-def _stream(uri: str) -> BinaryIO:
-    try:
-        return open_read(uri)
-    except FileNotFoundError as error:
-        raise InputError(f"{uri}: missing, though the build names it; copy the build again") from error
-
-
-def _reader(stream: BinaryIO, uri: str) -> pa.ipc.RecordBatchFileReader:
-    try:
-        return pa.ipc.open_file(stream)
-    except pa.ArrowException as error:
-        raise InputError(f"{uri}: damaged ({str(error).splitlines()[0][:200]}); copy the build again") from error
-
-
-def _verify(stream: BinaryIO, uri: str, sha256: str) -> None:
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while piece := stream.read(PIECE):
-        digest.update(piece)
-    if digest.hexdigest() != sha256:
-        raise InputError(f"{uri}: damaged, sha256 is {digest.hexdigest()}, the build says {sha256}; copy the build again")
 
 
 def _open(path: str) -> tuple[Manifest, Place]:
