@@ -14,7 +14,6 @@ import collections
 import heapq
 import math
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +26,18 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.child import Child, Elsewhere, Failure, attempt, run_isolated
+from pipeline.cluster_join import join
 from pipeline.drive import Result
 from pipeline.errors import UserError
 from pipeline.pool import Answer, Call, Machine, PoolSize, Size, sizes
+from pipeline.preflight import Preflight
+from pipeline.ray_reasons import reason
 from pipeline.segment import Task
 from pipeline.stage import Stage
 
 IN_FLIGHT = 2  # units a worker: one running, one waiting, so that no worker idles and no queue grows
-CONNECT_S = 10.0
 AHEAD = 2  # tables an actor of a pool: one worked on, one waiting there; at least so many of each segment
+MEET_S = 5.0  # between two looks for nodes that joined
 BACKOFF_S = 0.5
 BACKOFF_LIMIT_S = 30.0
 ISOLATE_AFTER = 2  # deaths of the worker
@@ -115,9 +117,9 @@ class _Asks:
                     reply: Answer | Failure = ray.get(reference)
                     return reply
                 except RayTaskError as error:
-                    return Failure("failed", str(error))
+                    return Failure("failed", reason(error))
                 except RayError as error:
-                    message = f"{type(error).__name__}: {error}"
+                    message = reason(error)
                 finally:
                     self._load[at] -= 1
             return Failure("failed", f"actors of {call.name} died {CALL_LOSSES} times under one table: {message}")
@@ -174,25 +176,6 @@ class _Pool:
             remove_placement_group(self._group)
 
 
-def join(address: str | None, workers: int | None) -> None:
-    """Connect to the cluster at `address`, or start one on this machine.
-
-    Raises:
-        UserError: nothing answers there.
-    """
-    local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-    try:
-        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-        if host and port.isdigit():
-            # Ray itself tries for two minutes and then ends the process.
-            socket.create_connection((host, int(port)), CONNECT_S).close()
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
-    except OSError as error:
-        where = f"no Ray cluster answers at {address!r}" if address else "Ray does not start on this machine"
-        advice = "give run.address (or RAY_ADDRESS) as host:port of its head, or neither to start one here"
-        raise UserError(f"{where}: {error}; {advice}") from error
-
-
 class RayEngine:
     """Runs tasks on a Ray cluster, or on one it starts on this machine."""
 
@@ -204,8 +187,11 @@ class RayEngine:
         pools: Mapping[str, PoolSize] | None = None,
     ) -> None:
         self._owns = not ray.is_initialized()
+        address = address or os.environ.get("RAY_ADDRESS")
         if self._owns:
-            join(address or os.environ.get("RAY_ADDRESS"), workers)
+            join(address, workers)
+        # On a cluster of this process's own, on this machine, nothing can differ.
+        self.preflight = None if self._owns and not address else Preflight()
         self._most = workers
         self._retries = retries
         self._sizes = pools or {}
@@ -217,6 +203,8 @@ class RayEngine:
         """Yield each task with its result, in the order they end."""
         if not tasks:
             return
+        if self.preflight is not None:
+            self.preflight.check(tasks[0])
         pools = self._ready(tasks[0])
         held = sum(pool.size.actors * pool.size.cpus for pool in self._pools)
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1) - held))
@@ -274,6 +262,7 @@ class _Round:
         self.later: list[tuple[float, int]] = []
         self.flying: dict[Any, tuple[int, Any]] = {}
         self.tasks = tasks
+        self.met = time.monotonic()
         self.lost = [0] * len(tasks)
         self.refused = [0] * len(tasks)
         actors = min(workers, len(tasks)) if tasks[0].spec.actor() else 0
@@ -284,6 +273,7 @@ class _Round:
         """Fly and land until every unit has a result."""
         left = len(self.tasks)
         while left:
+            self._meet_new_nodes()
             self._launch()
             if not self.flying:
                 time.sleep(max(0.0, self.later[0][0] - time.monotonic()))
@@ -296,6 +286,11 @@ class _Round:
                     yield self.tasks[number], result
         for actor in self.actors:
             ray.kill(actor)
+
+    def _meet_new_nodes(self) -> None:
+        if self.engine.preflight is not None and time.monotonic() - self.met >= MEET_S:
+            self.met = time.monotonic()
+            self.engine.preflight.check(self.tasks[0])
 
     def _launch(self) -> None:
         while self.later and self.later[0][0] <= time.monotonic():
@@ -318,7 +313,7 @@ class _Round:
             result: Result = ray.get(reference)
         except RayTaskError as error:
             # Raised by our own code around the unit: a bug, or a stage that does not travel. Trying again is no use.
-            return number, Failure("failed", str(error))
+            return number, Failure("failed", reason(error))
         except RayError as error:
             return number, self._lose(number, actor, error)
         if isinstance(result, Failure) and result.kind == "store" and self.refused[number] < self.engine._retries:
@@ -337,7 +332,7 @@ class _Round:
             self.load[fresh] = 0
         self.lost[number] += 1
         if self.lost[number] > LOSSES:
-            return Failure("failed", f"its worker died {self.lost[number]} times: {type(error).__name__}: {error}")
+            return Failure("failed", f"its worker died {self.lost[number]} times: {reason(error)}")
         self._again(number, self.lost[number])
         return None
 

@@ -58,6 +58,10 @@ class Store(Protocol):
         """Tell whether `name` is there."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there: one that was found damaged, or that nothing needs."""
+        ...
+
     def list(self, folder: str) -> list[str]:
         """Return the names of the files directly in `folder`, sorted; empty when there is no such folder."""
         ...

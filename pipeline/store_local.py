@@ -66,6 +66,10 @@ class LocalStore:
         """See `Store.exists`."""
         return (self._root / name).exists()
 
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        (self._root / name).unlink(missing_ok=True)
+
     def list(self, folder: str) -> list[str]:
         """See `Store.list`."""
         place = self._root / folder

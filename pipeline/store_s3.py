@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import s3fs
+from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
 from pipeline.errors import StoreError, StoreRefused
 from pipeline.matching import FILE, FOLDER, Entry
@@ -23,6 +24,7 @@ from pipeline.matching import FILE, FOLDER, Entry
 T = TypeVar("T")
 
 ATTEMPTS = 10  # with the waits below about 20 s of an unreachable server before the driver takes over
+CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
 
@@ -68,6 +70,10 @@ class S3Store:
             return True
 
         return _retried(head, self.uri(name))
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        _retried(lambda: self._fs.rm_file(self.uri(name)), self.uri(name))
 
     def list(self, folder: str) -> list[str]:
         """See `Store.list`."""
@@ -184,6 +190,8 @@ def _retried(action: Callable[[], T], what: str) -> T:
                 raise
             if _code(error) in {"NoSuchBucket"}:
                 raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
+            if isinstance(error, NoCredentialsError | PartialCredentialsError) and attempt + 1 >= CREDENTIALS:
+                raise StoreRefused(f"{what}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role") from error
             if attempt + 1 == ATTEMPTS:
                 raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
             time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))

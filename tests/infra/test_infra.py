@@ -73,6 +73,9 @@ def test_ray_accepts_its_cluster_file() -> None:
     config = documents("ray-cluster.yaml")[0]
     validate_config(fillout_defaults(config))
     assert config["head_node_type"] in config["available_node_types"]
+    assert config["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    for start in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):
+        assert "RAY_AUTH_MODE=token" in start
     target = re.search(r"make (\S+)", config["setup_commands"][-1])
     assert target and target[1].replace(".venv", "$(VENV)") + ":" in (ROOT / "Makefile").read_text()
 
@@ -87,6 +90,12 @@ def test_kubernetes_files_agree_with_the_project() -> None:
     pod = nightly["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     for spec in specs:
         assert spec["rayVersion"].startswith(pinned[1] + ".")
+        assert spec["authOptions"] == {"mode": "token"}
+    (submit,) = pod["containers"]
+    given = {each["name"]: each for each in submit["env"]}
+    assert given["RAY_AUTH_MODE"]["value"] == "token"
+    # KubeRay names the secret with the token after the cluster.
+    assert given["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": cluster["metadata"]["name"], "key": "auth_token"}
     for container in [*containers(specs[0]), *containers(specs[1]), *pod["containers"]]:
         assert container["image"] == f"gristmill:{PROJECT['version']}"
     # KubeRay names the head's service after the cluster.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive
 from pipeline.plan import Plan
+from pipeline.ray_reasons import reason
 from tests.pipeline.killer import Killer
 from tests.pipeline.toy_corpus import plan_of, run, totals
 
@@ -51,3 +53,32 @@ def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, poison
         built = run_on_ray(plan_of(corpus, poison=True), tmp_path, 3)
     assert killer.kills > 0
     assert built.build == poisoned
+
+
+class Unloadable:
+    """Cannot be made again where it is sent."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (importlib.import_module, ("gristmill_is_not_there",))
+
+
+def _raises(error: object) -> None:
+    try:
+        raise KeyError("inner\nof two lines")
+    except KeyError as inner:
+        raise ValueError("outer") from inner
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        (None, "ValueError: outer, because of KeyError: 'inner\\nof two lines'"),
+        (Unloadable(), "ModuleNotFoundError: No module named 'gristmill_is_not_there'"),
+    ],
+    ids=["raises", "does-not-travel"],
+)
+def test_the_reason_of_an_error_on_ray_is_what_was_raised_and_its_first_cause(cluster: None, argument: object, said: str) -> None:
+    with pytest.raises(ray.exceptions.RayError) as raised:
+        ray.get(ray.remote(num_cpus=0, max_retries=0)(_raises).remote(argument))
+    assert len(str(raised.value).splitlines()) > 3
+    assert reason(raised.value) == said
