@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from stages.source.encodings import EAST_ASIAN, REPLACEMENT, UTF8, WIDE, named, read
+from stages.source.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, WIDE, named, read
 from stages.source.guess import by_escapes, by_nuls, by_statistics
 from stages.source.prescan import late, may_declare, prescan
 
@@ -158,9 +158,12 @@ def _chosen(
     body: bytes, sound: str | None, header: str | None, markup: bool, url: str | None, truncated: bool
 ) -> tuple[str, str]:
     """Return the encoding of a body without a byte order mark, and its text in it."""
-    name = (by_nuls(body) if b"\0" in body else None) or by_escapes(body)
+    name = by_nuls(body) if b"\0" in body else None
     if name is not None:
         return name, read(name, body)
+    escaped = by_escapes(body)
+    if escaped is not None and ((reading := _Reading(escaped, body)).is_certain or escaped == REFUSED):
+        return escaped, reading.text
     if sound is None:
         reading = _unsound(body, _declared(body, header, markup), url, truncated)
         return reading.name, reading.text
@@ -179,7 +182,7 @@ def _unsound(body: bytes, labels: Iterator[str], url: str | None, truncated: boo
     unicode = _Reading(UTF8, body)
     fallback = None
     for label in labels:
-        if label == "replacement":
+        if label == REFUSED:
             continue
         reading = unicode if label == UTF8 else _Reading(label, body)
         if label not in EAST_ASIAN and unicode.is_certain:
@@ -198,6 +201,9 @@ def _unsound(body: bytes, labels: Iterator[str], url: str | None, truncated: boo
 
 def _unreadable(text: str, share: float) -> bool:
     """Return whether a text has too much that is none."""
+    allowed = max(1.0, share * len(text))
+    if text.count(REPLACEMENT) > allowed:
+        return True
     text = text.strip("\0")  # padding
     found = len(text) - len(UNREADABLE.sub("", text))
-    return found > max(1.0, share * len(text)) or 0 < found == len(text.strip())
+    return found > allowed or 0 < found == len(text.strip())

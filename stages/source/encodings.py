@@ -11,6 +11,7 @@ from functools import lru_cache
 
 UTF8 = "utf-8"
 REPLACEMENT = "\ufffd"
+REFUSED = "replacement"  # the standard's encoding that reads nothing
 SPACE = "\t\n\f\r "
 # By their WHATWG names in lower case. All that are in neither set have one byte a character.
 WIDE = frozenset({"utf-16le", "utf-16be", "utf-32le", "utf-32be"})
@@ -25,7 +26,7 @@ def named(label: str) -> str | None:
     """Return the name of the encoding that a label means, in lower case; None for what is no label of the standard.
 
     ASCII white space around the label and its case do not matter ("get an encoding"). The labels of `replacement` mean the
-    encoding that they name: `iso-2022-kr`, `hz-gb-2312`, and `replacement` for those that nothing reads.
+    encoding that they name: `iso-2022-kr`, `hz-gb-2312`, and REFUSED for those that nothing reads.
     """
     import turbohtml
 
@@ -37,7 +38,7 @@ def named(label: str) -> str | None:
     except LookupError:
         return None
     assert name is not None
-    if name == "replacement" and label in REPLACED:
+    if name == REFUSED and label in REPLACED:
         return "hz-gb-2312" if label == "hz-gb-2312" else "iso-2022-kr"
     return name.lower()
 

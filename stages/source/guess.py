@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stages.source.encodings import EAST_ASIAN, UTF8
+from stages.source.encodings import EAST_ASIAN, REFUSED, UTF8
 
 if TYPE_CHECKING:
     from turbohtml.detect import EncodingMatch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LOOK = 1 << 16  # bytes that statistics look at: they take 0.3 s a MB
 ESCAPES = (
     (b"\x1b$)C", "iso-2022-kr"),
-    (b"\x1b$)A", "replacement"),  # ISO-2022-CN
-    (b"\x1b$)G", "replacement"),
+    (b"\x1b$)A", REFUSED),  # ISO-2022-CN
+    (b"\x1b$)G", REFUSED),
     (b"\x1b$B", "iso-2022-jp"),
     (b"\x1b$@", "iso-2022-jp"),
     (b"\x1b(J", "iso-2022-jp"),
@@ -86,11 +86,15 @@ def _is_alphabetic(body: bytes, name: str) -> bool:
 
 
 def by_escapes(body: bytes) -> str | None:
-    """Return the ISO 2022 encoding whose escape sequence comes first in a body of seven bits, or None."""
+    """Return the ISO 2022 encoding whose escape sequence comes first in a body of seven bits, or None.
+
+    Those of Korea and China shift with 0x0E besides.
+    """
     if b"\x1b" not in body or not body.isascii():
         return None
     found = [(at, name) for escape, name in ESCAPES if (at := body.find(escape)) >= 0]
-    return min(found)[1] if found else None
+    name = min(found)[1] if found else None
+    return name if name == "iso-2022-jp" or b"\x0e" in body else None
 
 
 def by_statistics(body: bytes, url: str | None, truncated: bool) -> str | None:

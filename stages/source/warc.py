@@ -26,7 +26,7 @@ from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
 from stages.source import codings, media, response
-from stages.source.charset import decode
+from stages.source.charset import MAX_REPLACED, check_share, decode
 from stages.source.heads import Head
 from stages.source.records import Record, records
 from stages.source.rows import Row, parse_date, table, tables
@@ -45,16 +45,18 @@ class WarcSource(Source):
     `truncated` says why a document is known to lack its end: what WARC-Truncated says (`length`, `time`, `disconnect`,
     `unspecified`), `segment` for a record that goes on in another, or the coding of its body that ends or breaks too soon
     (`chunked`, `gzip`, `deflate`, `br`, `zstd`): such a document has what comes before that place. Null: nothing is known to
-    be missing.
+    be missing. `max_replaced` bounds the share of U+FFFD and control characters in a text (see `charset`).
     """
 
     version: ClassVar[int] = 2
 
     max_record_bytes: int = 16 << 20
+    max_replaced: float = MAX_REPLACED
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_record_bytes <= 1 << 30:
             raise ValueError(f"max_record_bytes is {self.max_record_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
+        check_share(self.max_replaced)
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """See `Stage.adds`."""
@@ -66,11 +68,10 @@ class WarcSource(Source):
 
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(file, batch_rows) → tables of `rows.SCHEMA` and `truncated`."""
-        limit = self.max_record_bytes
 
         def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
             with file.open() as stream:
-                yield from tables(_rows(stream, limit), file.name, batch_rows, self.adds())
+                yield from tables(_rows(stream, self), file.name, batch_rows, self.adds())
 
         return read
 
@@ -81,20 +82,20 @@ class WarcSource(Source):
             InputError: no document begins there.
         """
         with file.open() as stream:
-            row = next(_rows(stream, self.max_record_bytes, offset), None)
+            row = next(_rows(stream, self, offset), None)
         if row is None or row.offset != offset:
             raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
         return table([row], file.name, self.adds())
 
 
-def _rows(stream: BinaryIO, limit: int, start: int = 0) -> Iterator[Row]:
+def _rows(stream: BinaryIO, source: WarcSource, start: int = 0) -> Iterator[Row]:
     others: Counter[str] = Counter()
     found, end = False, 0
-    for record in records(stream, limit, start):
+    for record in records(stream, source.max_record_bytes, start):
         end = record.offset + record.length
         if record.type in DOCUMENTS or (record.damage is not None and (record.rest or not record.type)):
             found = True
-            yield _row(record, limit)
+            yield _row(record, source)
         else:
             others[record.type] += 1
     if others and not found and start == 0:
@@ -103,7 +104,7 @@ def _rows(stream: BinaryIO, limit: int, start: int = 0) -> Iterator[Row]:
         yield Row(0, end, error=error, more=(None,))
 
 
-def _row(record: Record, limit: int) -> Row:
+def _row(record: Record, source: WarcSource) -> Row:
     """Return the document in a record, or why there is none."""
     row = Row(record.offset, record.length, error=record.damage, more=(None,))
     head = record.head
@@ -115,39 +116,39 @@ def _row(record: Record, limit: int) -> Row:
         row.more = (said if said in TRUNCATED else "unspecified",)
     if record.damage is not None:
         return row
-    if record.size > limit:
+    if record.size > source.max_record_bytes:
         row.drop = "too_long"
     elif head.type == "conversion":
-        _fill(row, head.media or media.PLAIN, record.block)
+        _fill(row, head.media or media.PLAIN, record.block, source)
     else:
-        _respond(row, head, record.block, limit)
+        _respond(row, head, record.block, source)
     return row
 
 
-def _respond(row: Row, head: Head, block: bytes, limit: int) -> None:
+def _respond(row: Row, head: Head, block: bytes, source: WarcSource) -> None:
     """Fill the row from a response: of HTTP, or of what the record's own type names."""
     found = response.parse(block)
     http = head.media.lower().lstrip().startswith("application/http")
     if found is None and http and not media.begins_page(block):
         row.error = f"malformed_http: no HTTP status begins the response, but {block[:40]!r}"
     elif found is None:
-        _fill(row, "" if http else head.media, block)
+        _fill(row, "" if http else head.media, block, source)
     elif found.status != 200:
         row.drop = "http_status"
     else:
-        payload = codings.undo(found.body, found.transfer, found.content, limit)
+        payload = codings.undo(found.body, found.transfer, found.content, source.max_record_bytes)
         if payload.error is not None:
             row.error = payload.error
             return
         if payload.cut is not None and row.more == (None,):
             row.more = (payload.cut,)
-        if len(payload.body) > limit:
+        if len(payload.body) > source.max_record_bytes:
             row.drop = "too_long"
         else:
-            _fill(row, found.media, payload.body)
+            _fill(row, found.media, payload.body, source)
 
 
-def _fill(row: Row, content_type: str, body: bytes) -> None:
+def _fill(row: Row, content_type: str, body: bytes, source: WarcSource) -> None:
     """Fill the row from the bytes of a page, whose type is as a server names it."""
     kind = media.media_of(content_type, body)
     if kind is None:
@@ -155,7 +156,14 @@ def _fill(row: Row, content_type: str, body: bytes) -> None:
         return
     row.media = media.PLAIN if kind == media.PLAIN else media.HTML
     declared = CHARSET.search(content_type)
-    decoded = decode(body, declared[1] if declared else None, row.media == media.HTML, truncated=row.more != (None,))
+    decoded = decode(
+        body,
+        declared[1] if declared else None,
+        row.media == media.HTML,
+        truncated=row.more != (None,),
+        max_replaced=source.max_replaced,
+        url=row.url,
+    )
     if decoded.text is None:
         row.drop = decoded.drop
     elif not decoded.text or decoded.text.isspace():

@@ -211,6 +211,8 @@ def test_iso_2022_by_its_escapes():
     assert text_of(SAMPLES["zh"].encode("hz"), "hz-gb-2312") == SAMPLES["zh"]
     assert text_of(b"~{ is no escape ~} where nobody says so") == "~{ is no escape ~} where nobody says so"
     assert decode(b"\x1b$)A\x0e!!\x0f", None, True).drop == "undecodable"
+    for escape in ("\x1b$B", "\x1b(J \x1b$B", "\x1b$)A", "\x1b$)C"):  # of a terminal's manual
+        assert text_of((ENGLISH + escape + ENGLISH).encode()) == ENGLISH + escape + ENGLISH
     assert text_of(b"\x1b[31mred\x1b[0m and a few more words of a log that has colours", "utf-8").endswith("colours")
 
 

@@ -89,6 +89,14 @@ def test_bytes_that_no_charset_decodes_are_dropped():
     assert (row["drop"], row["error"], row["text"]) == ("undecodable", None, "")
 
 
+def test_the_share_of_what_cannot_be_read_is_a_parameter_of_the_source():
+    body = HEAD + b"\r\n" + "<p>grüße</p>".encode() * 2 + b" \xff \xff"
+    assert one(body)["drop"] == "undecodable"
+    assert one(body, max_replaced=0.1)["text"] == "<p>grüße</p><p>grüße</p> \ufffd \ufffd"
+    with pytest.raises(ValueError, match="max_replaced is -1; allowed are shares"):
+        WarcSource(paths="", max_replaced=-1)
+
+
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["utf-8", "latin1", "utf-16", "gbk", "\xff", ""]), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_give_encodable_text_or_none(body, declared, markup):
