@@ -32,6 +32,7 @@ from gristmill.mixture import Mixture
 from gristmill.opening import check_stream, ids_type, sources_of
 from gristmill.packing import BestFit
 from gristmill.place import open_build
+from gristmill.secrets import masked
 from gristmill.shuffle import Shuffle
 from gristmill.sidecar import find_sidecars, with_sidecars
 from gristmill.source import OpenSource, Source
@@ -142,7 +143,7 @@ class TokenDataset:
         builds = {}
         for name, source in sources.items():
             manifest, place = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
-            check(manifest, str(source.path))
+            check(manifest, masked(str(source.path)))
             manifest = with_sidecars(manifest, find_sidecars(place))
             place.check(files(manifest), verify=verify)
             builds[name] = (manifest, place)
@@ -150,7 +151,7 @@ class TokenDataset:
         streams = {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
         for name, stream in streams.items():
             stream.check_counts(each=verify)
-            check_stream(stream, sequence_length, shuffle, str(sources[name].path))
+            check_stream(stream, sequence_length, shuffle, masked(str(sources[name].path)))
         kind = ids_type({name: stream.manifest for name, stream in streams.items()}, dtype)
         layout = Layout(
             sequence_length=sequence_length, seed=seed, shuffle=shuffle, packing=packing, columns=tuple(columns), dtype=kind
@@ -213,7 +214,7 @@ class TokenDataset:
                 try:
                     found[source] = stream.dtype(name)
                 except ValueError as error:
-                    raise ValueError(f"{stream.place.uri}: {error}") from None
+                    raise ValueError(f"{masked(stream.place.uri)}: {error}") from None
             if len({kind == np.bool_ for kind in found.values()}) > 1:
                 listed = ", ".join(f"{kind} in {source}" for source, kind in found.items())
                 raise ValueError(f"per-token column {name!r} is {listed}; sources that are mixed need scores in all, or masks")

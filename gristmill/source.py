@@ -17,6 +17,7 @@ import numpy as np
 from gristmill import format as fmt
 from gristmill.arguments import whole
 from gristmill.packing import BestFit, BestFitPacking, Concatenated
+from gristmill.secrets import masked
 from gristmill.shuffle import Order, Shuffle
 from gristmill.tokens.gather import Int64
 from gristmill.tokens.rows import CutRows, PackedRows, Rows
@@ -54,6 +55,10 @@ class Source:
                 raise ValueError(f"Source: weight is {weight!r} from sample {sample} on; it must be a finite number, 0 or more")
         if self.max_epochs is not None and not (_is_number(self.max_epochs) and self.max_epochs > 0):
             raise ValueError(f"Source: max_epochs is {self.max_epochs!r}; it must be a number above 0, or None")
+
+    def __repr__(self) -> str:
+        """Say what it is, with the secrets of a URL hidden."""
+        return f"Source(path={masked(str(self.path))!r}, weight={self.weight!r}, max_epochs={self.max_epochs!r})"
 
     def weights(self) -> Mapping[int, float]:
         """Return the weight from each sample number on."""

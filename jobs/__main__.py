@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from jobs.terminal import tell
 from pipeline.errors import StoreError, UserError
 
 USER_MISTAKE, STOPPED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
@@ -124,17 +125,17 @@ def main(argv: list[str] | None = None) -> int:
         work: Callable[[argparse.Namespace], int] = arguments.work
         return work(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return USER_MISTAKE
     except StoreError as error:
-        print(f"stopped: {error}\nwhat is done is kept; run the same command again to go on", file=sys.stderr)
+        tell(f"stopped: {error}\nwhat is done is kept; run the same command again to go on")
         return STOPPED
     except BrokenPipeError:
         # `… | head` has read enough; without this Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
-        print("interrupted: what is done is kept; run the same command again to go on", file=sys.stderr)
+        tell("interrupted: what is done is kept; run the same command again to go on")
         return INTERRUPTED
 
 

@@ -5,15 +5,14 @@ Reads the config; writes the build into its output. Standard output ends with `b
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 from jobs import config
 from jobs.progress import BuildProgress
+from jobs.terminal import command, say, show_json, tell
 from pipeline.drive import Engine, Options, Outcome, drive
 from pipeline.errors import ConfigError, InputError, UserError
 from pipeline.plan import Plan, given_twice, make_plan
@@ -22,9 +21,9 @@ from pipeline.store import expand, open_store
 BUILT, FAILED = 0, 3
 
 
-def tell(message: str) -> None:
+def warn(message: str) -> None:
     """Print a warning."""
-    print(f"warning: {message}", file=sys.stderr)
+    tell(f"warning: {message}")
 
 
 def plan_of(build: config.Build) -> Plan:
@@ -38,7 +37,7 @@ def plan_of(build: config.Build) -> Plan:
             build.places[at - 1],
         )
     try:
-        inputs = expand(build.source.patterns(), tell)
+        inputs = expand(build.source.patterns(), warn)
     except InputError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[config.SOURCE]) from error
     if not inputs:
@@ -83,14 +82,14 @@ def _tell(outcome: Outcome, build: config.Build, path: str) -> int:
         if mistakes:
             raise UserError(mistakes[0])
         for step, label, failure in outcome.failures:
-            print(f"failed: {step}, {label}: {failure.message}", file=sys.stderr)
+            tell(f"failed: {step}, {label}: {failure.message}")
         shards = f"{len(outcome.failures)} shard{'s' * (len(outcome.failures) > 1)}"
-        print(f"not built: {shards} failed; mend the cause and run `python -m jobs build {path}` again", file=sys.stderr)
+        tell(f"not built: {shards} failed; mend the cause and run `{command('build', path)}` again")
         return FAILED
     if outcome.reused:
-        print("nothing to do: this very build is finished", file=sys.stderr)
-    print(f"next: python -m jobs report {build.output}", file=sys.stderr)
-    print(f"build {outcome.build} {outcome.manifest}")
+        tell("nothing to do: this very build is finished")
+    tell(f"next: {command('report', build.output)}")
+    say(f"build {outcome.build} {outcome.manifest}")
     return BUILT
 
 
@@ -116,9 +115,9 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
         )
     whole = {"name": plan.name, "plan": plan.fingerprint, "finished": store.exists(plan.finished()), "segments": steps}
     if as_json:
-        print(json.dumps({**whole, "inputs": plan.lineage()["inputs"]}, ensure_ascii=False))
+        show_json({**whole, "inputs": plan.lineage()["inputs"]})
         return BUILT
-    print("\n".join(_lines(whole, len(plan.inputs), build, path)))
+    say("\n".join(_lines(whole, len(plan.inputs), build, path)))
     return BUILT
 
 
@@ -129,5 +128,5 @@ def _lines(whole: Mapping[str, Any], inputs: int, build: config.Build, path: str
         state = "done" if not todo else f"{todo} of {step['units']} to compute" if step["done"] else f"{todo} to compute"
         where = " (actors)" if step["actors"] else ""
         lines.append(f"  {step['name']:<44} {' → '.join(step['stages'])}{where}: {state}")
-    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: python -m jobs build {path}")
+    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")
     return lines

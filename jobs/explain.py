@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gristmill.secrets import masked
 from jobs.report import Located, locate
+from jobs.terminal import command, one_line, quoted, show, visible
 from jobs.token_scores import whole_manifest
 from jobs.trace import Decision, Found, Trace
 from pipeline.errors import InputError, UserError
@@ -29,11 +31,11 @@ def run(build: str, document: str | None, *, token: str | None) -> int:
     located = locate(build, made=True)
     trace = Trace(located.store, located.record)
     if token is not None:
-        print("\n".join(_token(trace, located, token)))
+        show("\n".join(_token(trace, located, token)))
         return 0
     assert document is not None
     for found in trace.find(document):
-        print("\n".join([*_address(found, trace), *(line for each in trace.decisions(found) for line in _decision(each)), ""]))
+        show("\n".join([*_address(found, trace), *(line for each in trace.decisions(found) for line in _decision(each)), ""]))
     return 0
 
 
@@ -41,21 +43,21 @@ def _address(found: Found, trace: Trace) -> list[str]:
     uri = next(each["uri"] for each in trace.record["inputs"] if each["name"] == found.file)
     lines = [
         f"document {found.id}",
-        f"  url     {found.url or 'none'}",
-        f"  record  {uri}, bytes {found.offset} to {found.offset + found.length}",
+        f"  url     {one_line(found.url or 'none')}",
+        f"  record  {one_line(masked(uri))}, bytes {found.offset} to {found.offset + found.length}",
     ]
     return [*lines, f"  raw     {_raw_command(uri, found)}"] if found.length and "://" not in uri else lines
 
 
 def _raw_command(uri: str, found: Found) -> str:
-    cut = f"tail -c +{found.offset + 1} {uri} | head -c {found.length}"
+    cut = f"tail -c +{found.offset + 1} {quoted(uri)} | head -c {found.length}"
     unpack = {"gz": " | zcat", "zst": " | zstdcat"}.get(uri.rsplit(".", 1)[-1], "")
     return cut + unpack
 
 
 def _decision(decision: Decision) -> list[str]:
-    lines = ["", f"{decision.stage}: {decision.verdict}"]
-    lines += [f"  {name} = {_value(value)}" for name, value in decision.numbers.items() if name != "id"]
+    lines = ["", f"{decision.stage}: {one_line(decision.verdict)}"]
+    lines += [f"  {one_line(name)} = {_value(value)}" for name, value in decision.numbers.items() if name != "id"]
     if decision.changed or not decision.numbers.keys().isdisjoint({"media"}):
         size = len(decision.text.encode())
         lines += [f"  text, {size:,} bytes:", textwrap.indent(_start(decision.text), "    | ", lambda _: True)]
@@ -63,11 +65,12 @@ def _decision(decision: Decision) -> list[str]:
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - any column
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _start(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + f" … ({len(text) - SHOWN:,} more characters)"
+    shown = visible(text[:SHOWN])
+    return shown if len(text) <= SHOWN else f"{shown} … ({len(text) - SHOWN:,} more characters)"
 
 
 def _token(trace: Trace, located: Located, address: str) -> list[str]:
@@ -107,7 +110,7 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
     lines += [
         textwrap.indent(_start(markup), "  | ", lambda _: True),
         "",
-        f"every decision on it: python -m jobs explain {located.output} {found.id}",
+        f"every decision on it: {command('explain', located.output, found.id)}",
     ]
     return lines
 

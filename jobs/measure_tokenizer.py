@@ -7,9 +7,7 @@ figures as JSON. Standard output ends with `page <path>`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import numpy as np
 from jobs.corpus import Sample, documents_of, sample
 from jobs.measure_page import page
 from jobs.measure_table import table
+from jobs.terminal import say, show_json, tell
 from jobs.training_progress import TrainingProgress
 from pipeline.errors import InputError, UserError
 from stages.tokenizer.encoding.choose import choose_encoder
@@ -86,11 +85,11 @@ def run(request: Request, *, as_json: bool = False) -> int:
             found.append((each, measured, mixture))
         summary = summarize(request, (taken, groups), found, baseline)
         if as_json:
-            print(json.dumps(summary, ensure_ascii=False, allow_nan=False))
+            show_json(summary, allow_nan=False)
             return 0
         heat = [_heat(each, measured, taken, groups) for each, measured, _ in found]
-    print("\n".join(table(summary)))
-    print(f"page {write(request.page, page(summary, heat, _spelled(found)))}")
+    say("\n".join(table(summary)))
+    say(f"page {write(request.page, page(summary, heat, _spelled(found)))}")
     return 0
 
 
@@ -310,5 +309,5 @@ def write(path: str, text: str) -> Path:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    print(f"open {target} in a browser", file=sys.stderr)
+    tell(f"open {target} in a browser")
     return target

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gristmill.secrets import masked
+from jobs.terminal import visible
 from pipeline.child import Failure
 from pipeline.plan import Step
 
@@ -78,4 +80,4 @@ class BuildProgress:
         self._say(f"{step.name}: {label} failed: {failure.message.splitlines()[0]}")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(visible(masked(line)), markup=False, soft_wrap=True)

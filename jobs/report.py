@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from jobs.report_page import faults, page
 from jobs.report_sections import adds
+from jobs.terminal import show_json, tell
 from jobs.token_scores import token_scores
 from pipeline.errors import InputError
 from pipeline.store import Store, open_store
@@ -112,12 +112,12 @@ def run(build: str, *, as_json: bool = False) -> int:
     found = locate(build)
     summary = summarize(found.store, found.record)
     if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
+        show_json(summary)
     else:
         scores = token_scores(found.store, found.record["manifest"])
         path = write(found.store, summary["build"], page(summary, found.output, scores), page_name(found))
-        print(f"report: {path}", file=sys.stderr)
+        tell(f"report: {path}")
     wrong = faults(summary)
     for line in wrong:
-        print(f"the ledger does not add up: {line}", file=sys.stderr)
+        tell(f"the ledger does not add up: {line}")
     return BROKEN if wrong else DONE

@@ -6,7 +6,6 @@ The sections stand in the order that data meets them. The page works without its
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from jobs.charts import lost, missing
 from jobs.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
 from jobs.report_sections import Summary, adds, arrived, copy_button, losses, ratio, workers
 from jobs.score_sections import tokens as tokens_section
+from jobs.terminal import command
 from jobs.token_scores import TokenScores
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -154,10 +154,10 @@ def _verdict(summary: Summary) -> Html:
 
 
 def _footer(summary: Summary, output: str) -> Html:
-    command = f"python -m jobs report {shlex.quote(output)} --json"
+    shown = f"{command('report', output)} --json"
     return tag(
         "footer",
-        tag("p", "The same figures for machines: ", tag("code", command, class_="all"), copy_button(command)),
+        tag("p", "The same figures for machines: ", tag("code", shown, class_="all"), copy_button(shown)),
         tag(
             "p",
             f"Made by gristmill {summary['run']['version']} from {summary['manifest']}. This page loads nothing from anywhere.",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.charts import by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
+from jobs.terminal import command, one_line
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
@@ -108,22 +108,27 @@ def _shown_of(shown: int, count: int) -> Html:
 
 def _sample(sample: Mapping[str, Any], output: str) -> Html:
     start = sample["text"][:SAMPLE_CHARACTERS]
-    command = f"python -m jobs explain {shlex.quote(output)} {shlex.quote(sample['id'])}"
+    shown = command("explain", output, sample["id"])
     return tag(
         "li",
         tag("p", _link(sample["url"]), class_="url"),
         tag("blockquote", start, dir="auto") if start.strip() else tag("p", "No text.", class_="empty"),
-        tag("p", tag("code", command, class_="all"), copy_button(command), class_="command"),
-        tag("p", f"{sample['file']} at ", data(sample["offset"]), class_="address"),
+        tag("p", tag("code", shown, class_="all"), copy_button(shown), class_="command"),
+        tag("p", isolated(sample["file"]), " at ", data(sample["offset"]), class_="address"),
     )
+
+
+def isolated(name: str) -> Html:
+    """Return a name that strangers gave: what steers writing or cannot be seen is spelled, and its own direction stays inside."""
+    return tag("bdi", one_line(name))
 
 
 def _link(url: str | None) -> Html:
     if not url:
         return tag("span", "no URL", class_="empty")
     if url.startswith(("http://", "https://")):
-        return tag("bdi", tag("a", url, href=url, rel="noopener noreferrer nofollow external"))
-    return tag("bdi", url)
+        return tag("bdi", tag("a", one_line(url), href=url, rel="noopener noreferrer nofollow external"))
+    return isolated(url)
 
 
 # The content
@@ -194,9 +199,9 @@ def quarantine(summary: Summary) -> Html:
     table = table_of(
         rows,
         ("stage", "", lambda q: tag("b", q["stage"])),
-        ("error", "long", lambda q: tag("code", q["error"])),
+        ("error", "long", lambda q: tag("code", isolated(q["error"]))),
         ("URL", "long", lambda q: _link(q["url"])),
-        ("address", "", lambda q: join(q["file"], " at ", data(q["offset"]))),
+        ("address", "", lambda q: join(isolated(q["file"]), " at ", data(q["offset"]))),
         ("document", "", lambda q: tag("code", q["id"], class_="all")),
     )
     return join(tag("p", lead, class_="lead"), table, _more(len(rows), count, "documents"))
@@ -273,7 +278,7 @@ def shards(summary: Summary) -> Html:
         columns.append(("bytes per token", "n", lambda s: ratio(s["text_bytes"], s["tokens"])))
     columns.append(("size", "n", lambda s: data(s["bytes"], size(s["bytes"]))))
     columns.append(("sha256", "", lambda s: join(tag("code", s["sha256"][:12], title=s["sha256"]), copy_button(s["sha256"]))))
-    columns.append(("input", "", lambda s: s["input"]))
+    columns.append(("input", "", lambda s: isolated(s["input"])))
     if any(s.get("sidecars") for s in every):
         columns.append(("beside it", "", lambda s: ", ".join(s.get("sidecars") or {}) or "–"))
     written = f"{plural(len(every), 'shard')}, {size(sum(s['bytes'] for s in every))}"
@@ -287,9 +292,9 @@ def lineage(summary: Summary) -> Html:
     inputs = summary["inputs"]
     files = table_of(
         inputs[:ROWS_SHOWN],
-        ("input", "", lambda i: tag("b", i["name"])),
+        ("input", "", lambda i: tag("b", isolated(i["name"]))),
         ("size", "n", lambda i: data(i["bytes"], size(i["bytes"]))),
-        ("read from", "", lambda i: i["uri"]),
+        ("read from", "", lambda i: isolated(i["uri"])),
     )
     stages = [
         tag("li", tag("p", tag("b", s["stage"]), tag("small", f"version {s['version']}")), _parameters(s["parameters"]))

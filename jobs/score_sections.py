@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jobs.charts import meter
 from jobs.markup import Html, data, join, number, percent, plural, tag
-from jobs.report_sections import table_of
+from jobs.report_sections import isolated, table_of
 from jobs.token_scores import MOST_GROUPS, Policy, Share, Shown, TokenScores
 
 LEVELS = 5  # of colour, by the rank of a score among those shown
@@ -77,7 +77,7 @@ def _document(shown: Shown) -> Html:
         if piece
     ]
     rest = tag("p", f"… and {plural(shown.left, 'more token')}", class_="more") if shown.left else None
-    return tag("figure", tag("figcaption", shown.url or shown.id), tag("p", spans, dir="auto"), rest)
+    return tag("figure", tag("figcaption", isolated(shown.url or shown.id)), tag("p", spans, dir="auto"), rest)
 
 
 def _hint(score: float, weight: float) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import typing
 
+from jobs.terminal import say
 from jobs.yaml_nodes import suggest
 from pipeline.errors import UserError
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Source, Stage
@@ -19,11 +20,11 @@ def run(name: str | None) -> int:
     if name is None:
         width = max(map(len, STAGES))
         for key, stage in STAGES.items():
-            print(f"{key:<{width}}  {_kind(stage):<8}  {_first_line(stage)}")
+            say(f"{key:<{width}}  {_kind(stage):<8}  {_first_line(stage)}")
         return 0
     if name not in STAGES:
         raise UserError(f"unknown stage {name!r};{suggest(name, STAGES)} the stages are {', '.join(STAGES)}")
-    print("\n".join(_describe(name, STAGES[name])))
+    say("\n".join(_describe(name, STAGES[name])))
     return 0
 
 

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gristmill import TokenDataset, TokenLoader
+from gristmill.secrets import without_secrets
 from jobs.curated import HELD_OUT, TRAINING, Build, divide, open_tokens
 from jobs.parameters import as_data
 from jobs.reference_recipe import Recipe, read_recipe
-from jobs.training_log import TrainingLog, say
+from jobs.terminal import say, tell
+from jobs.training_log import TrainingLog
 from jobs.training_progress import TrainingProgress
 from pipeline.errors import InputError, UserError
 
@@ -74,8 +76,8 @@ def run(path: str) -> int:
         record = _finish(work)
     held = record["training"]["held_out"]
     if held is not None:
-        say(f"held-out loss {held['loss']:.4f} nats a token, {held['bits_per_byte']:.4f} bits a byte")
-    print(f"model {record['weights']['sha256']} {work.output / MODEL}")
+        tell(f"held-out loss {held['loss']:.4f} nats a token, {held['bits_per_byte']:.4f} bits a byte")
+    say(f"model {record['weights']['sha256']} {work.output / MODEL}")
     return 0
 
 
@@ -165,7 +167,7 @@ def _finish(work: Work) -> dict[str, Any]:
     folder = work.output / MODEL
     record = reference_model.finished(folder)
     if record is not None:
-        say(f"{folder} is there already")
+        tell(f"{folder} is there already")
         return record
     data = work.output / DATA
     if not data.exists():
@@ -202,7 +204,7 @@ def _train(work: Work) -> tuple[Training, list[Held]]:
             state = found[1]
             training.load_state_dict(state)
             held = [Held(*each) for each in state["held_out"]]
-            say(f"going on from {found[0]}")
+            tell(f"going on from {found[0]}")
         saved, steps = training.step, training.schedule.steps
         log = TrainingLog(steps, recipe.batch_tokens)
         try:
@@ -246,7 +248,7 @@ def _open(work: Work) -> Training:
     dataset = TokenDataset.open(work.output / DATA / TRAINING, sequence_length=recipe.length, seed=recipe.seed)
     steps = recipe.steps or max(1, math.floor(recipe.epochs * len(dataset) / recipe.batch_rows))
     size = sum(weight.numel() for weight in model.parameters())
-    say(
+    tell(
         f"{size:,} parameters, {steps:,} steps of {recipe.batch_tokens:,} tokens; {chosen.documents:,} documents of "
         f"{manifest.documents:,} with {chosen.tokens:,} tokens; {recipe.device}, {recipe.dtype}"
     )
@@ -278,7 +280,7 @@ def _measure(work: Work, training: Training) -> list[Held]:
     number = min(len(dataset), max(1, MEASURED // length)) // rows
     loss = training.mean_loss(loader.batch(first * rows) for first in range(number))
     bits = loss * totals["tokens"] / totals["text_bytes"] / math.log(2)
-    say(f"step {training.step:,}: held-out loss {loss:.4f} nats a token, {bits:.4f} bits a byte")
+    tell(f"step {training.step:,}: held-out loss {loss:.4f} nats a token, {bits:.4f} bits a byte")
     return [Held(training.step, loss, bits)]
 
 
@@ -303,7 +305,7 @@ def _facts(work: Work, training: Training, held: list[Held]) -> dict[str, Any]:
             "held_out": held[-1]._asdict() if held else None,
             "held_out_by_step": [each._asdict() for each in held],
         },
-        "recipe": as_data(recipe),
+        "recipe": without_secrets(as_data(recipe)),
     }
 
 

@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,9 +22,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from gristmill.secrets import without_secrets
 from jobs.corpus import Sample, sample
 from jobs.parameters import as_data, build
 from jobs.spread import Spread, Where
+from jobs.terminal import say, tell
 from jobs.training_progress import TrainingProgress
 from jobs.yaml_nodes import Node, found, load_node, nothing, pairs, place, resolve, suggest
 from pipeline.errors import ConfigError, UserError
@@ -161,8 +162,8 @@ def run(recipe: str) -> int:
             shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
             file = _write(output, _contents(vocabulary, plan, corpus, held))
     facts = json.loads((output / RECORD).read_text())["tokenizer"]
-    print(f"bytes per token on {facts['held_out_documents']} held-out documents: {facts['bytes_per_token']}", file=sys.stderr)
-    print(f"tokenizer {facts['sha256']} {file}")
+    tell(f"bytes per token on {facts['held_out_documents']} held-out documents: {facts['bytes_per_token']}")
+    say(f"tokenizer {facts['sha256']} {file}")
     return 0
 
 
@@ -182,7 +183,7 @@ def _contents(vocabulary: Vocabulary, plan: Recipe, corpus: Mapping[str, Any], h
     name, text = as_file(vocabulary)
     data = text.encode()
     record = {
-        "recipe": plan.text,
+        "recipe": without_secrets(plan.text),
         "corpus": corpus,
         "tokenizer": {
             "file": name,
@@ -232,7 +233,8 @@ def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | N
     record = json.loads(sidecar.read_text()) if sidecar.is_file() else None
     file = output if record is None else output / str(record["tokenizer"]["file"])
     if record is not None and file.is_file():
-        same = record["recipe"]["scheme"] == json.loads(json.dumps(plan.text["scheme"])) and record["corpus"] == corpus
+        scheme = without_secrets(json.loads(json.dumps(plan.text["scheme"])))
+        same = record["recipe"]["scheme"] == scheme and record["corpus"] == corpus
         if same and hashlib.sha256(file.read_bytes()).hexdigest() == record["tokenizer"]["sha256"]:
             return file
         what = "a tokenizer made from another scheme or other documents, or changed since"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
+from jobs.terminal import tell
 from jobs.training_progress import short
 
 EVERY_S = 5.0
@@ -38,17 +38,12 @@ class TrainingLog:
         if self._counted:
             speed = self._counted * self._tokens / max(seconds, 1e-9)
             line += f", {short(speed)} tokens/s, {_duration((self._steps - step) * self._tokens / speed)} left"
-        say(line)
+        tell(line)
         self.resume()
 
     def resume(self) -> None:
         """Begin to measure anew: after a line, and after what is no step."""
         self._since, self._counted = time.monotonic(), 0
-
-
-def say(line: str) -> None:
-    """Print a line for people."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

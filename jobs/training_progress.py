@@ -8,6 +8,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gristmill.secrets import masked
+from jobs.terminal import visible
+
 PLAIN_EVERY_S = 5.0
 BEGUN = 20  # a rate is one after a twentieth: loops may be compiled before, which takes longer than small texts
 
@@ -68,7 +71,7 @@ class TrainingProgress:
         self._print(line)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(visible(masked(line)), markup=False, soft_wrap=True)
 
     def _end(self) -> None:
         """Close the step under way."""

@@ -22,6 +22,8 @@ Node = yaml.Node
 Scalar = str | int | float | bool | None
 
 OVERRIDE = "--set"
+EXPANDED = 100_000  # values that aliases may stand for beyond those that are written
+CHARACTERS = 64  # of a text that count as a further value
 
 _WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -122,7 +124,7 @@ def parse(text: str, name: str) -> Node:
     """Return the root node of `text`; `name` stands in places.
 
     Raises:
-        ConfigError: a syntax error, a key given twice, a tag, or nothing there.
+        ConfigError: a syntax error, a key given twice, a tag, aliases without bound, too deep nesting, or nothing there.
     """
     try:
         root = yaml.compose(_named(text, name), Loader=yaml.BaseLoader)
@@ -130,6 +132,8 @@ def parse(text: str, name: str) -> Node:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or "unreadable"
         raise ConfigError(f"not valid YAML: {problem}{_hint(problem)}", _place(mark) if mark else name) from error
+    except RecursionError as error:
+        raise ConfigError("lists and mappings are nested too deeply to be read", f"{name}:1:1") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
@@ -139,7 +143,7 @@ def parse(text: str, name: str) -> Node:
         ) from error
     if root is None:
         raise ConfigError("the file is empty; see jobs/recipes/ for examples", f"{name}:1:1")
-    _check_tree(root, ())
+    _Checked().check(root)
     return root
 
 
@@ -247,25 +251,50 @@ def _hint(problem: str) -> str:
     return ""
 
 
-def _check_tree(node: Node, above: tuple[Node, ...]) -> None:
-    """Refuse tags, keys given twice, keys that are not text, and anchors that contain themselves."""
-    if any(node is parent for parent in above):
-        raise ConfigError("an anchor that contains itself", place(node))
-    if node.tag not in _TAGS:
-        raise ConfigError(
-            f"tags are not supported, found {node.tag.replace('tag:yaml.org,2002:', '!!')!r}; delete it", place(node)
-        )
+class _Checked:
+    """What a tree holds that was checked: refuses tags, keys given twice, keys that are no text, and aliases without bound.
+
+    An alias makes no copy, but all that reads the tree goes into it each time: nine lists of nine aliases each are 10^9 values.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}  # of a node, by its identity, with all aliases written out
+        self._written = 0  # of all nodes once
+
+    def check(self, node: Node, above: tuple[Node, ...] = ()) -> int:
+        """Check a node and all below it, each once; return its size."""
+        if any(node is parent for parent in above):
+            raise ConfigError("an anchor that contains itself", place(node))
+        if id(node) in self._sizes:
+            return self._sizes[id(node)]
+        if node.tag not in _TAGS:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise ConfigError(f"tags are not supported, found {tag!r}; delete it", place(node))
+        own = 1 + len(node.value) // CHARACTERS if isinstance(node, yaml.ScalarNode) else 1
+        self._written += own
+        size = own + sum(self.check(below, (*above, node)) for below in _children(node))
+        if size - self._written > EXPANDED:
+            raise ConfigError(
+                f"its aliases (`*name`) stand for {size:,} values, {EXPANDED:,} more than are written are allowed; write out "
+                "what is meant",
+                place(node),
+            )
+        self._sizes[id(node)] = size
+        return size
+
+
+def _children(node: Node) -> list[Node]:
+    """Return the nodes directly in a list, or the values of a mapping, whose keys are checked."""
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_tree(item, (*above, node))
+        return list(node.value)
     if not isinstance(node, yaml.MappingNode):
-        return
+        return []
     seen: dict[str, Node] = {}
-    for key, value in node.value:
+    for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or resolve(key) is None:
             raise ConfigError(f"a key must be text, found {found(key)}", place(key))
         if key.value in seen:
             first = seen[key.value].start_mark.line + 1
             raise ConfigError(f"key {key.value!r} is given twice (first on line {first}); delete one", place(key))
         seen[key.value] = key
-        _check_tree(value, (*above, node))
+    return [value for _, value in node.value]

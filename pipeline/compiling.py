@@ -1,6 +1,7 @@
 """How loops over buffers are compiled: numba, kept on disk, compiled anew when any of them changes.
 
-Reads the sources of the compiled loops; the machine code lies under the user's cache folder (or NUMBA_CACHE_DIR). Numba itself
+Reads the sources of the compiled loops; the machine code lies under the user's cache folder, in one that nobody else may
+enter (or in NUMBA_CACHE_DIR): numba runs what it finds there, from pickles too. Numba itself
 notices only a change of the file that a function is in, not of the functions that it calls, and would go on with old ones;
 so the folder's name is a hash over all files with compiled loops: those that import this one.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
@@ -17,6 +17,8 @@ from typing import TypeVar, cast
 import numba
 import numpy as np
 from numba import njit
+
+from pipeline.private import fresh_folder, private_folder
 
 __all__ = ["Int", "compiled", "inlined", "inner", "njit", "outer"]
 
@@ -27,20 +29,20 @@ _MARK = f"from {__name__} import".encode()
 
 
 def _cache() -> str:
-    """Return a folder for this state of the sources that can be written."""
+    """Return a folder for this state of the sources that can be written, by this user alone."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted([Path(__file__), *(root / "stages").rglob("*.py")]):
         text = file.read_bytes()
         if _MARK in text or file == Path(__file__):
             digest.update(f"{file.relative_to(root)}\n{len(text)}\n".encode() + text)
-    name = f"gristmill/{digest.hexdigest()[:16]}"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", name)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        return str(home)
-    except OSError:  # no home, or one that cannot be written
-        return os.path.join(tempfile.gettempdir(), f"{name.replace('/', '-')}-{os.getuid()}")
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # stays ~ for a user without a home
+    wanted = Path(caches, "gristmill", f"compiled-{digest.hexdigest()[:16]}")
+    kept = private_folder(wanted) if wanted.is_absolute() else None
+    if kept is None:
+        kept = fresh_folder("compiled loops", str(wanted))
+        os.environ["NUMBA_CACHE_DIR"] = str(kept)  # for the processes that this one starts
+    return str(kept)
 
 
 numba.config.CACHE_DIR = numba.config.CACHE_DIR or _cache()

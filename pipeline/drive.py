@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gristmill.secrets import without_secrets
 from pipeline.child import Failure
 from pipeline.errors import StoreError, StoreFull
 from pipeline.plan import Plan, Step, Unit
@@ -211,4 +212,5 @@ def _record(
         }
         for step in plan.steps
     ]
-    return {"build": build, "manifest": manifest, **plan.lineage(), "run": {**run, **(options.record or {})}, "steps": steps}
+    told = without_secrets({**run, **(options.record or {})})
+    return {"build": build, "manifest": manifest, **plan.lineage(), "run": told, "steps": steps}

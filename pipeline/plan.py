@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gristmill.secrets import without_secrets
 from pipeline.errors import ConfigError
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
 from pipeline.schema import DOCUMENT
@@ -117,12 +118,13 @@ class Plan:
         return sink
 
     def lineage(self) -> dict[str, Any]:
-        """Return what the machine knows about the origin of the build, for its manifest."""
-        return {
+        """Return what the machine knows about the origin of the build, for its manifest; secrets in URLs are hidden."""
+        known = {
             "name": self.name,
             "inputs": [{"name": file.name, "uri": file.uri, "bytes": file.size} for file in self.inputs],
             "stages": [{"stage": name, "version": stage.version, "parameters": parameters(stage)} for name, stage in self.stages],
         }
+        return dict(without_secrets(known))
 
     def finished(self) -> str:
         """Return the name of the record that says this very plan is done."""

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.fingerprint import digest, parameters
 from pipeline.flow import Done, work_through
+from pipeline.private import fresh_folder, private_folder
 from pipeline.stage import Stage, Transform
 
 GRAIN = 10_000  # Ray knows resources to a ten-thousandth
@@ -210,8 +212,9 @@ def open_once(stage: Stage) -> Transform:
     """
     key = digest(type(stage).__module__, type(stage).__name__, parameters(stage))
     if key not in _OPEN:
-        lock = os.path.join(tempfile.gettempdir(), f"gristmill-{os.getuid()}-{key}.lock")
-        with open(lock, "w") as file:
+        wanted = Path(tempfile.gettempdir(), f"gristmill-{os.geteuid()}")  # on the machine's own disk: some homes know no locks
+        folder = private_folder(wanted) or fresh_folder("locks", str(wanted))
+        with (folder / f"{key}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _OPEN[key] = stage.open()  # type: ignore[attr-defined]
     return _OPEN[key]

@@ -15,6 +15,7 @@ import fsspec
 
 from gristmill.errors import FormatError
 from gristmill.manifest import File
+from gristmill.secrets import cause, masked
 
 ATTEMPTS = 6  # with the waits below about 6 s of an unreachable server, and its own timeouts
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
@@ -43,8 +44,8 @@ class Remote:
         self._opened: dict[int, tuple[Any, str]] = {}  # process → (file system, the folder in it)
 
     def url(self, name: str) -> str:
-        """Return what a person would open."""
-        return f"{self.uri}/{name}"
+        """Return what a person would open, with its secrets hidden: for messages."""
+        return masked(f"{self.uri}/{name}")
 
     def read(self, name: str) -> bytes:
         """Return a whole file. Raises FileNotFoundError."""
@@ -126,7 +127,7 @@ class Remote:
                 package = "s3fs" if self._protocol() in ("s3", "s3a") else "the package that it names"
                 raise FormatError(f"{self.uri}: {error}; pip install {package}") from error
             except ValueError as error:
-                raise FormatError(f"{self.uri}: fsspec cannot open it: {error}") from error
+                raise FormatError(f"{self.uri}: fsspec cannot open it: {error}") from cause(error)
             self._opened[process] = fs, root.rstrip("/")
         return self._opened[process]
 
@@ -142,18 +143,20 @@ class Remote:
             try:
                 return action()
             except PermissionError as error:
-                raise PermissionError(f"{url}: access denied ({error}); check the credentials") from error
+                raise PermissionError(masked(f"{url}: access denied ({error}); check the credentials")) from cause(error)
             except BUGS:
                 raise
             except Exception as error:  # aiohttp's, botocore's and fsspec's families of one outage have nothing in common
-                cause = _cause(error)
-                if isinstance(cause, FileNotFoundError):
+                behind = _cause(error)
+                if isinstance(behind, FileNotFoundError):
+                    if cause(behind) is None:
+                        raise FileNotFoundError(masked(str(behind))) from None
                     raise
-                status = getattr(cause, "status", 500)
+                status = getattr(behind, "status", 500)
                 lasting = isinstance(status, int) and 400 <= status < 500 and status not in PASSING
                 if lasting or attempt == ATTEMPTS:
-                    said = f"{type(cause).__name__}: {cause}".rstrip(": ")
-                    raise ConnectionError(f"{url}: {said} (attempt {attempt} of {ATTEMPTS})") from error
+                    said = masked(f"{type(behind).__name__}: {behind}".rstrip(": "))
+                    raise ConnectionError(f"{url}: {said} (attempt {attempt} of {ATTEMPTS})") from cause(error)
                 time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
         raise AssertionError("unreachable")
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.format import INPUT_IDS, SCORES_NAME
+from gristmill.secrets import without_secrets
 from pipeline.errors import InputError
 from pipeline.schema import ERROR
 from pipeline.stage import Map, Transform
@@ -188,7 +189,7 @@ class ScoreLm(Map):
 
     def _about(self, opened: OpenedLm | OpenedNgram, *, aligned: bool) -> str:
         kind = "ngram_file" if isinstance(opened, OpenedNgram) else "causal_lm"
-        return json.dumps({"kind": kind, **opened.facts, "aligned": aligned, "unit": "nats"}, sort_keys=True)
+        return json.dumps({"kind": kind, **without_secrets(opened.facts), "aligned": aligned, "unit": "nats"}, sort_keys=True)
 
 
 def _direct(opened: OpenedLm | OpenedNgram, ids: Ids, bounds: Ints) -> tuple[Signals, Marks]:

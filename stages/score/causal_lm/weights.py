@@ -27,6 +27,7 @@ import fsspec
 
 from gristmill.errors import FormatError
 from gristmill.remote.folder import Remote
+from gristmill.secrets import masked
 from pipeline.errors import InputError
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -227,7 +228,7 @@ def _stamp(entry: Mapping[str, Any]) -> str:
 
 
 def _listing_file(url: str, listing: Mapping[str, tuple[int, str]]) -> Path:
-    text = json.dumps({"url": url, "files": listing}, sort_keys=True)
+    text = json.dumps({"url": masked(url), "files": listing}, sort_keys=True)
     return _written(cache_root() / f"{_key([url, listing])}.json", text)
 
 
