@@ -11,26 +11,29 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import schema
 from pipeline.errors import InputError
 from pipeline.stage import Map, Transform
-from stages.tokenizer.encoding.library import LibraryEncoder, warn_slow
-from stages.tokenizer.foreign import check_plain_names, find_file, load, plain_name
+from stages.tokenizer.encoding.library import LibraryEncoder
+from stages.tokenizer.foreign import find_file, plain_name
+from stages.tokenizer.framing import left_out, say_left_out
+from stages.tokenizer.opening import Held, open_encoder, read_tokenizer
+from stages.tokenizer.parsing import IMPOSSIBLE
 from stages.tokenizer.patterns import Pattern, find_pattern
-from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary
+from stages.tokenizer.vocabulary import Inference, Vocabulary
 
 if TYPE_CHECKING:
     from stages.tokenizer.encoding.names import Names
     from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 
 INPUT_IDS = "input_ids"
-EMPTY, NAMED = "empty", "special_token_in_text"
+EMPTY, NAMED = "empty", "special_token_in_text"  # drops
+UNSPELLED, NO_TOKENS = "unspelled", "no_tokens"  # kinds of errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +42,22 @@ class Encode(Map):
 
     `tokenizer`: a `tokenizer.json`, the folder that holds one (or a `gristmill-tokenizer.json`), or a ranks file of tiktoken,
     which needs two things more: `pattern`, a name (gpt2, llama3, o200k, ...) or a regular expression, and `special_tokens`,
-    pairs of name and id. A `tokenizer.json` that is no plain byte-level BPE (another model, a normalizer, added tokens that
-    are not special) is encoded by the Hugging Face library, more slowly; the log says why.
+    pairs of name and id. A `tokenizer.json` that is no byte-level BPE, or has parts that compiled loops do not know, is encoded
+    by the Hugging Face library, more slowly; the log says why. Ids are those of the library, in any case.
     `inference`: how a piece becomes tokens: by `merges`, the `longest_prefix` at each place, or the `least_tokens`; null: as
     the tokenizer says.
     `bos`, `eos`: the special token, or several, put before and after each document, or null. What separates documents is `eos`.
     `special_tokens_in_text`: the name of a special token inside a text is encoded as `text`, becomes that `token`, or makes
     the stage `refuse` the document (`special_token_in_text`).
 
-    A document without text is dropped (`empty`). The field of `input_ids` carries `vocab_size`, `tokenizer_sha256` (of the
-    file) and, where there is one, `bos_id` (the first of `bos`) and `eos_id` (the last of `eos`), as text, in every table.
+    A document without text is dropped (`empty`). One with a character that the vocabulary cannot spell, and that the library
+    would leave out without a word, is quarantined (`unspelled`); one that becomes no token at all, too (`no_tokens`).
+
+    The field of `input_ids` carries `vocab_size`, `tokenizer_sha256` (of the file) and, where there is one, `bos_id` (the first
+    of `bos`) and `eos_id` (the last of `eos`), as text, in every table.
     """
+
+    version: ClassVar[int] = 2
 
     tokenizer: str
     bos: str | tuple[str, ...] | None = None
@@ -90,6 +98,8 @@ class Encode(Map):
                     )
         if isinstance(held, Vocabulary):
             check_complete(held, self.tokenizer)
+        processor = held.frame.get("post_processor") if isinstance(held, Vocabulary) else held.post_processor
+        say_left_out(self.tokenizer, left_out(processor, _names(self.bos), _names(self.eos)))
 
     def vocabulary(self) -> Vocabulary:
         """Return the tokens that the ids stand for, and how they are made; read once a process.
@@ -113,43 +123,33 @@ class Encode(Map):
         """See `Map.open`."""
         self.check()
         held = self._held()
-        encoder, names = self._encoder(held)
+        encoder = open_encoder(held, self.tokenizer, names_as_tokens=self.special_tokens_in_text == "token")
+        names = self._names(held)
         special = held.special_tokens
         prefix, suffix = (np.array([special[name] for name in _names(given)], np.uint32) for given in (self.bos, self.eos))
         facts = {"vocab_size": held.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
         facts |= {"bos_id": prefix[0]} if len(prefix) else {}
         facts |= {"eos_id": suffix[-1]} if len(suffix) else {}
         field = pa.field(INPUT_IDS, id_type(held.size), metadata={k: str(v) for k, v in facts.items()})
-        refuse = self.special_tokens_in_text == "refuse"
 
         def encode(docs: pa.Table) -> pa.Table:
-            made = [_encode(encoder, names, refuse, *flat(chunk)) for chunk in docs["text"].chunks]
-            columns = [_lists(surround(ids, places, prefix, suffix), field.type) for ids, places, _ in made]
-            drops = [_reasons(places, refused) for _, places, refused in made]
-            table = docs.drop_columns([name for name in (INPUT_IDS, schema.DROP) if name in docs.column_names])
+            made = [_encode(encoder, names, *flat(chunk)) for chunk in docs["text"].chunks]
+            columns = [_lists(surround(one.ids, one.places, prefix, suffix), field.type) for one in made]
+            given = (INPUT_IDS, schema.DROP, schema.ERROR)
+            table = docs.drop_columns([name for name in given if name in docs.column_names])
             table = table.append_column(field, pa.chunked_array(columns, field.type))
-            return table.append_column(schema.DROP, pa.chunked_array(drops, pa.string()))
+            table = table.append_column(schema.DROP, pa.chunked_array([one.drops for one in made], pa.string()))
+            return table.append_column(schema.ERROR, pa.chunked_array([one.errors for one in made], pa.string()))
 
         return encode
 
-    def _encoder(self, held: Vocabulary | LibraryEncoder) -> tuple[FlatEncoder, Names | None]:
-        """Return the encoder, and what finds names of special tokens where it does not do so itself."""
-        from stages.tokenizer.encoding.choose import choose_encoder
+    def _names(self, held: Held) -> Names | None:
+        """Return what finds names of special tokens where these are refused."""
         from stages.tokenizer.encoding.names import Names
-        from stages.tokenizer.encoding.probe import LibraryFails
 
-        if isinstance(held, LibraryEncoder):
-            warn_slow(held.reason)
-        wanted = ("refuse",) if isinstance(held, LibraryEncoder) else ("refuse", "token")
-        names = Names(held.special_tokens) if self.special_tokens_in_text in wanted and held.special_tokens else None
-        if isinstance(held, LibraryEncoder):
-            return held, names
-        try:
-            return choose_encoder(held), names
-        except LibraryFails as error:
-            raise InputError(f"tokenizer {self.tokenizer!r}: {error}") from error
+        return Names(held.special_tokens) if self.special_tokens_in_text == "refuse" and held.special_tokens else None
 
-    def _held(self) -> Vocabulary | LibraryEncoder:
+    def _held(self) -> Held:
         """Return the tokenizer as it is to be used; read once a process."""
         file = find_file(self.tokenizer)
         status = file.stat()
@@ -168,9 +168,12 @@ class Encode(Map):
 
 def check_complete(vocabulary: Vocabulary, where: str) -> None:
     """Raise InputError unless any text can be encoded, with the tokens there are; `where` is the tokenizer's name."""
-    missing = np.flatnonzero(vocabulary.byte_ids() < 0).tolist()
+    missing = [byte for byte in np.flatnonzero(vocabulary.byte_ids() < 0).tolist() if byte not in IMPOSSIBLE]
     if missing:
-        raise InputError(f"tokenizer {where!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}")
+        raise InputError(
+            f"tokenizer {where!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}: they would be lost "
+            "from texts; train it with all bytes as its first tokens"
+        )
     if vocabulary.inference == "merges" and not len(vocabulary.merges) and max(map(len, vocabulary.ordinary())) > 1:
         raise InputError(
             f"tokenizer {where!r} has tokens but no merges to make them by; set inference to longest_prefix or least_tokens"
@@ -215,23 +218,46 @@ def id_type(vocab_size: int) -> pa.DataType:
     return pa.list_(pa.uint16() if vocab_size <= 2**16 else pa.uint32())
 
 
-def _encode(
-    encoder: FlatEncoder, names: Names | None, refuse: bool, text: Text, offsets: Offsets
-) -> tuple[Ids, Offsets, npt.NDArray[np.bool_]]:
-    """Return the ids of documents, where each begins, and which are refused; these have no ids."""
-    from stages.tokenizer.encoding.names import encode_with
+class _Made(NamedTuple):
+    """Ids of documents, flat, and where each begins; why one is dropped or an error, null keeps it. These have no ids."""
 
+    ids: Ids
+    places: Offsets
+    drops: pa.Array
+    errors: pa.Array
+
+
+def _encode(encoder: FlatEncoder, names: Names | None, text: Text, offsets: Offsets) -> _Made:
+    """Return what becomes of documents; `names` finds what is refused."""
     refused = np.zeros(len(offsets) - 1, bool)
-    if names is None:
-        return *encoder.encode(text, offsets), refused
-    found = names.find(text, offsets)
-    if not refuse:
-        return *encode_with(encoder, found, text, offsets), refused
-    refused[np.searchsorted(offsets, found.begins, side="right") - 1] = True
+    if names is not None:
+        refused[np.searchsorted(offsets, names.find(text, offsets).begins, side="right") - 1] = True
     ids, places = encoder.encode(text, offsets)
-    sizes = np.diff(places)
-    kept = ids[np.repeat(~refused, sizes)]
-    return kept, np.append(0, np.cumsum(np.where(refused, 0, sizes))), refused
+    errors = _errors(encoder, text, offsets, ids, places)
+    gone = refused | errors.is_valid().to_numpy(zero_copy_only=False)
+    if gone.any():
+        sizes = np.diff(places)
+        ids = ids[np.repeat(~gone, sizes)]
+        places = np.append(0, np.cumsum(np.where(gone, 0, sizes)))
+    kinds = np.where(refused, 1, np.where((np.diff(places) > 0) | gone, 2, 0))
+    return _Made(ids, places, pa.array([EMPTY, NAMED, None], pa.string()).take(pa.array(kinds)), errors)
+
+
+def _errors(encoder: FlatEncoder, text: Text, offsets: Offsets, ids: Ids, places: Offsets) -> pa.Array:
+    """Return for each document what its vocabulary cannot spell, null where it can: no character is lost without a word."""
+    errors: list[str | None] = [None] * (len(offsets) - 1)
+    unknown = encoder.unknown if isinstance(encoder, LibraryEncoder) else None
+    bad = (np.diff(places) == 0) & (np.diff(offsets) > 0)
+    if unknown is not None:
+        bad[np.searchsorted(places, np.flatnonzero(ids == unknown), side="right") - 1] = True
+    for i in np.flatnonzero(bad).tolist():
+        document = text[offsets[i] : offsets[i + 1]].tobytes().decode()
+        if isinstance(encoder, LibraryEncoder) and (missing := encoder.unspelled(document)):
+            shown = ", ".join(map(repr, dict.fromkeys(missing[:5])))
+            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} characters, such as {shown}"
+        elif document.strip():
+            errors[i] = f"{NO_TOKENS}: the tokenizer makes no token of {len(document)} characters, which begin {document[:20]!r}"
+    return pa.array(errors, pa.string())
 
 
 def _lists(made: tuple[Ids, Offsets], kind: pa.DataType) -> pa.Array:
@@ -242,12 +268,6 @@ def _lists(made: tuple[Ids, Offsets], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(places.astype(np.int32)), values, type=kind)
 
 
-def _reasons(places: Offsets, refused: npt.NDArray[np.bool_]) -> pa.Array:
-    """Return why each document is dropped; null keeps it."""
-    kinds = np.where(refused, 1, np.where(np.diff(places) > 0, 2, 0))
-    return pa.array([EMPTY, NAMED, None], pa.string()).take(pa.array(kinds))
-
-
 def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if given is None else (given,) if isinstance(given, str) else given
 
@@ -255,14 +275,8 @@ def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=2)
 def _loaded(
     file: str, stamp: tuple[int, int], cuts: tuple[Pattern, ...], special: tuple[tuple[str, int], ...], as_tokens: bool
-) -> Vocabulary | LibraryEncoder:
-    try:
-        found = load(file, cuts, dict(special))
-        if as_tokens:
-            check_plain_names(Path(file), file)
-        return found
-    except UnsupportedTokenizer as reason:
-        return LibraryEncoder(file, str(reason), names_as_tokens=as_tokens)
+) -> Held:
+    return read_tokenizer(file, cuts, dict(special), names_as_tokens=as_tokens)
 
 
 def _sha256(file: Path) -> str:

@@ -17,9 +17,10 @@ from typing import Any, get_args
 import numpy as np
 
 from pipeline.errors import InputError
+from stages.tokenizer.parsing import FLAGS, parse
 from stages.tokenizer.patterns import Pattern
 from stages.tokenizer.ranks import looks_like_ranks, parse_ranks
-from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary, letters, parse, spell, to_json
+from stages.tokenizer.vocabulary import Inference, UnsupportedTokenizer, Vocabulary, letters, spell, to_json
 
 OWN, STANDARD, RANKS = "gristmill-tokenizer.json", "tokenizer.json", "tokenizer.tiktoken"
 FORMAT, VERSION = "gristmill-tokenizer", 1
@@ -112,19 +113,17 @@ def check_plain_names(file: Path, where: str) -> None:
     """Check that the special tokens of a `tokenizer.json` are found in texts by their names alone.
 
     Raises:
-        UnsupportedTokenizer: the library looks at what is around one of them, or looks for them in two passes.
+        UnsupportedTokenizer: the library looks at what is around one of them.
     """
     if file.name == OWN or looks_like_ranks(file.read_bytes()):
         return
     added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens") or []
     for token in added:
-        for flag in ("single_word", "lstrip", "rstrip"):
+        for flag in FLAGS:
             if token.get(flag):
                 raise UnsupportedTokenizer(
                     f"tokenizer {where!r}: key added_tokens has {token['content']!r} with {flag}, which is more than its name"
                 )
-    if len({bool(token.get("normalized")) for token in added}) > 1:
-        raise UnsupportedTokenizer(f"tokenizer {where!r}: key added_tokens has normalized true and false, two kinds of names")
 
 
 def save(vocabulary: Vocabulary, folder: str | Path) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.errors import InputError
-from stages.tokenizer.patterns import PATTERNS, Pattern
+from stages.tokenizer.patterns import Pattern
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,6 +24,20 @@ Inference = Literal["merges", "longest_prefix", "least_tokens"]
 """How a piece becomes tokens: the lowest-ranked merge again and again; greedily the longest token; as few tokens as can be."""
 
 _NO_MERGES = np.zeros((0, 3), np.int32)
+
+
+@dataclass(frozen=True)
+class Added:
+    """A token beside the model, found in texts by its name.
+
+    `special`: its name in a text is text, unless asked otherwise; the name of any other always becomes the token.
+    `normalized`: it is looked for behind the normalizer, in what no other name took.
+    """
+
+    content: str
+    id: int
+    special: bool = True
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,9 @@ class Vocabulary:
     `ignore_merges`: a piece that is a token as a whole is that token, whatever the merges say (Llama 3).
     `whole`: bool [merges], where a merge joins two whole pieces that are one token each, across the cut (BoundlessBPE).
     `scaffolds`: so many of the last ids are steps of merging only; left over, they are taken apart again (Scaffold-BPE).
+    `added`: the tokens of a `tokenizer.json` that are found by their names, the special ones too.
+    `frame`: what that file has besides: `normalizer` (None: texts are encoded as they are), `post_processor`, `decoder`, and
+        `added_tokens` with all their flags; empty for a vocabulary made here.
     """
 
     tokens: tuple[bytes, ...]
@@ -49,6 +66,8 @@ class Vocabulary:
     ignore_merges: bool = False
     whole: np.ndarray | None = None
     scaffolds: int = 0
+    added: tuple[Added, ...] = ()
+    frame: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -60,14 +79,24 @@ class Vocabulary:
         """Tell whether an ordinary `tokenizer.json` gives the same ids."""
         return self.inference == "merges" and self.whole is None and not self.scaffolds
 
+    @property
+    def normalizer(self) -> Mapping[str, Any] | None:
+        """Return what changes texts before they are cut, as a `tokenizer.json` says it."""
+        return self.frame.get("normalizer")
+
     def ordinary(self) -> list[bytes]:
-        """Return the bytes of each id as merging sees them: special tokens have none, no merge takes or makes one."""
+        """Return the bytes of each id as merging sees them: added tokens have none, no merge takes or makes one."""
+        apart = {*self.special_tokens.values(), *(token.id for token in self.added)}
+        return [b"" if i in apart else token for i, token in enumerate(self.tokens)]
+
+    def of_text(self) -> list[bytes]:
+        """Return the bytes of each id that come out of texts: added tokens that are not special have their names."""
         special = set(self.special_tokens.values())
         return [b"" if i in special else token for i, token in enumerate(self.tokens)]
 
     def names(self) -> tuple[bytes, ...]:
-        """Return the names of the special tokens."""
-        return tuple(name.encode() for name in self.special_tokens)
+        """Return the names of the special and the other added tokens."""
+        return tuple(name.encode() for name in dict.fromkeys([*self.special_tokens, *(token.content for token in self.added)]))
 
     def byte_ids(self) -> np.ndarray:
         """Return the id of each single byte, int32 [256]; -1 where there is none."""
@@ -131,7 +160,8 @@ def to_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
 
     if not vocabulary.standard:
         raise ValueError("the Hugging Face library has merges inside pieces only: this vocabulary needs another encoder")
-    special = vocabulary.special_tokens
+    special = dict(vocabulary.special_tokens) | {token.content: token.id for token in vocabulary.added}
+    frame = vocabulary.frame
     # The library numbers special tokens itself unless the model has them. With ignore_merges it must not: their names,
     # as whole pieces of a text, would become them.
     own = {} if vocabulary.ignore_merges else special
@@ -149,11 +179,11 @@ def to_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [_added(name, i) for name, i in sorted(special.items(), key=lambda item: item[1])],
-            "normalizer": None,
+            "added_tokens": [_added(name, i, frame) for name, i in sorted(special.items(), key=lambda item: item[1])],
+            "normalizer": vocabulary.normalizer,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": _steps(vocabulary.cuts)},
-            "post_processor": None,
-            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "post_processor": frame.get("post_processor"),
+            "decoder": frame.get("decoder") or BYTES_TO_TEXT,
             "model": {
                 "type": "BPE",
                 "dropout": None,
@@ -179,9 +209,13 @@ def spell(tokens: Sequence[bytes]) -> list[str]:
     return ["".join(table[byte] for byte in token) for token in tokens]
 
 
-def _added(name: str, i: int) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": i, "content": name, **plain, "special": True}
+BYTES_TO_TEXT = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+def _added(name: str, i: int, frame: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    known: Mapping[str, Any] = next((token for token in frame.get("added_tokens") or () if token["content"] == name), {})
+    return {"id": i, "content": name, **plain, **{flag: known[flag] for flag in plain if flag in known}}
 
 
 def _steps(cuts: Sequence[Pattern]) -> list[dict[str, Any]]:
@@ -196,109 +230,3 @@ def _steps(cuts: Sequence[Pattern]) -> list[dict[str, Any]]:
 
 class UnsupportedTokenizer(InputError):
     """A tokenizer.json that is no plain byte-level BPE; the library may know it all the same."""
-
-
-def parse(text: str, where: str) -> Vocabulary:
-    """Return the vocabulary of a `tokenizer.json`.
-
-    Args:
-        text: of the file.
-        where: its name for messages.
-
-    Raises:
-        UnsupportedTokenizer: it has a part that changes ids in a way not known here; names the key.
-        InputError: it is no such file.
-    """
-    try:
-        data = json.loads(text)
-        return _vocabulary(data)
-    except json.JSONDecodeError as error:
-        raise InputError(f"tokenizer {where!r} cannot be read as a tokenizer.json: {error}") from error
-    except _Unsupported as error:
-        raise UnsupportedTokenizer(f"tokenizer {where!r}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
-
-
-class _Unsupported(ValueError):
-    """A part of a tokenizer.json that is not known here."""
-
-
-def _vocabulary(data: Mapping[str, Any]) -> Vocabulary:
-    model = data["model"]
-    if model.get("type", "BPE") != "BPE" or "merges" not in model:
-        raise _Unsupported(f"key model.type is {model.get('type')!r}; only byte-level 'BPE' can be used")
-    for key in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
-        if model.get(key):
-            raise _Unsupported(f"key model.{key} is {model[key]!r}; only byte-level BPE without it can be used")
-    if data.get("normalizer") is not None:
-        raise _Unsupported(
-            f"key normalizer is {_kind(data['normalizer'])}; only tokenizers that leave the text as it is can be used"
-        )
-    added = data.get("added_tokens") or []
-    plain = [token["content"] for token in added if not token["special"]]
-    if plain:
-        raise _Unsupported(f"key added_tokens has {plain[0]!r}, which is not special; only special tokens can be added")
-    special = {token["content"]: token["id"] for token in added}
-    ids: dict[str, int] = {name: i for name, i in model["vocab"].items() if name not in special}
-    return Vocabulary(
-        tokens=_bytes(ids, special),
-        merges=_merges(model["merges"], ids),
-        cuts=_cuts(data.get("pre_tokenizer")),
-        special_tokens=special,
-        ignore_merges=bool(model.get("ignore_merges")),
-    )
-
-
-def _bytes(ids: Mapping[str, int], special: Mapping[str, int]) -> tuple[bytes, ...]:
-    table = {letter: byte for byte, letter in letters().items()}
-    found = [b""] * (max([*ids.values(), *special.values()], default=-1) + 1)
-    for name, i in ids.items():
-        try:
-            found[i] = bytes(table[letter] for letter in name)
-        except KeyError as error:
-            raise _Unsupported(f"key model.vocab is not byte-level: its token {name!r} has the letter {error}") from error
-    for name, i in special.items():
-        found[i] = name.encode()
-    return tuple(found)
-
-
-def _merges(pairs: Sequence[str | Sequence[str]], ids: Mapping[str, int]) -> np.ndarray:
-    merges = np.empty((len(pairs), 3), np.int32)
-    for rank, pair in enumerate(pairs):
-        left, right = pair.split(" ") if isinstance(pair, str) else pair
-        for token in (left, right, left + right):
-            if token not in ids:
-                raise _Unsupported(f"key model.merges has {left!r} with {right!r}, but {token!r} is not in model.vocab")
-        merges[rank] = ids[left], ids[right], ids[left + right]
-    return merges
-
-
-def _cuts(step: Mapping[str, Any] | None) -> tuple[Pattern, ...]:
-    """Return the patterns of a pre-tokenizer that ends in ByteLevel."""
-    steps = [] if step is None else step["pretokenizers"] if step["type"] == "Sequence" else [step]
-    if not steps or steps[-1]["type"] != "ByteLevel":
-        raise _Unsupported(f"key pre_tokenizer is {_kind(step)}; only one that ends in 'ByteLevel' can be used")
-    if steps[-1].get("add_prefix_space"):
-        raise _Unsupported("key pre_tokenizer.add_prefix_space is true; only tokenizers that leave the text as it is can be used")
-    cuts: list[Pattern] = []
-    digits = False
-    for each in steps[:-1]:
-        if each["type"] == "Digits" and not each["individual_digits"] and not digits:
-            digits = True
-        elif each["type"] == "Split" and each["behavior"] == "Isolated" and not each.get("invert"):
-            cuts.append(Pattern(_regex(each["pattern"]), digits))
-            digits = False
-        else:
-            raise _Unsupported(f"key pre_tokenizer has {json.dumps(each)}; known are isolated Split, Digits and ByteLevel")
-    if digits:
-        cuts.append(Pattern("", digits=True))
-    return (*cuts, PATTERNS["gpt2"]) if steps[-1].get("use_regex", True) else tuple(cuts)
-
-
-def _regex(pattern: Mapping[str, str]) -> str:
-    return pattern["Regex"] if "Regex" in pattern else re.escape(pattern["String"])
-
-
-def _kind(step: Mapping[str, Any] | None) -> str:
-    return "null" if step is None else repr(step.get("type"))

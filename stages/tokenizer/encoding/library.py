@@ -6,16 +6,19 @@ Reads a `tokenizer.json` of any kind and flat texts; gives flat ids.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import ENDINGS, InputError
 from stages.tokenizer.encoding.windows import Ids, Offsets, Text
+
+_UNKNOWN = "<no token>"
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 class LibraryEncoder:
     """The library's own tokenizer of a `tokenizer.json` of any kind.
 
-    `reason`: why it is needed. `size`: the number of ids that can come out. `special_tokens`: name → id.
+    `reason`: why it is needed. `size`: the number of ids that can come out. `special_tokens`: name → id. `post_processor`: as in
+    the file.
+    `unknown`: the id that stands for a character which the library would leave out without a word, as BPE does with one that
+    is no token where the file names no `unk_token`; above all others, None where there is none such.
     """
 
     def __init__(self, file: str | Path, reason: str = "", *, names_as_tokens: bool = False) -> None:
@@ -41,7 +47,8 @@ class LibraryEncoder:
         from tokenizers import Tokenizer
 
         try:
-            self._tokenizer = Tokenizer.from_file(str(file))
+            data = Path(file).read_bytes().decode()
+            self._tokenizer = Tokenizer.from_str(data)
         except ENDINGS:
             raise
         except BaseException as error:  # the library raises nothing narrower, and panics
@@ -59,14 +66,68 @@ class LibraryEncoder:
         self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         added = sorted(self._tokenizer.get_added_tokens_decoder().items())
         self.special_tokens = {token.content: i for i, token in added if token.special}
+        self.unknown: int | None = None
+        self._numbers: Ids | None = None
+        content = json.loads(data)
+        self.post_processor: dict[str, Any] | None = content.get("post_processor")
+        twin = _with_unknown(content)
+        if twin is not None:
+            self._with_unknown(Tokenizer.from_str(twin))
+
+    def _with_unknown(self, twin: Tokenizer) -> None:
+        """Encode by a tokenizer that has one token more, and number what it gives as the file does."""
+        self.unknown = self.size
+        known = self._tokenizer.get_vocab(with_added_tokens=True)
+        theirs = twin.get_vocab(with_added_tokens=True)
+        self._numbers = np.zeros(max(theirs.values()) + 1, np.uint32)
+        for name, i in theirs.items():
+            self._numbers[i] = known.get(name, self.unknown)
+        twin.no_truncation()
+        twin.no_padding()
+        twin.encode_special_tokens = self._tokenizer.encode_special_tokens
+        self._twin = twin
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         """See `FlatEncoder.encode`; an empty text has no ids, whatever the library would put before it."""
-        return encode_each(self._tokenizer, text, offsets)
+        if self._numbers is None:
+            return encode_each(self._tokenizer, text, offsets)
+        ids, places = encode_each(self._twin, text, offsets)
+        return self._numbers[ids], places
+
+    def unspelled(self, text: str) -> list[str]:
+        """Return the characters of a text that no token stands for, in their order."""
+        if self._numbers is None:
+            return []
+        found = self._twin.encode(text, add_special_tokens=False)
+        spans = zip(self._numbers[found.ids].tolist(), found.offsets, strict=True)
+        return [text[begin:end] for i, (begin, end) in spans if i == self.unknown]
+
+    def spans(self, text: str) -> tuple[Ids, Offsets]:
+        """Return the ids of one text, and where each token ends in its bytes, int64 [tokens + 1], from 0."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        ends = np.array([0, *(len(text[:end].encode()) for _, end in found.offsets)], np.int64)
+        return np.array(found.ids, np.uint32), np.maximum.accumulate(ends)
+
+    def name(self, i: int) -> str | None:
+        """Return what the file calls an id; None for one that nothing has."""
+        return self._tokenizer.id_to_token(i)
 
     def spell(self, ids: Sequence[int]) -> str:
         """Return the text that the library's decoder makes of ids, to be shown."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def _with_unknown(data: dict[str, Any]) -> str | None:
+    """Return the file with a token for what its model would leave out; None where it leaves nothing out."""
+    model = data["model"]
+    if model.get("type", "BPE") != "BPE" or "merges" not in model or model.get("unk_token") is not None:
+        return None
+    name = _UNKNOWN
+    while name in model["vocab"]:
+        name += "_"
+    model["vocab"][name] = max(model["vocab"].values(), default=-1) + 1
+    model["unk_token"] = name
+    return json.dumps(data)
 
 
 def encode_each(tokenizer: Tokenizer, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:

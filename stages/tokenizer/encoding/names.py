@@ -6,7 +6,7 @@ Hugging Face library finds added tokens (`aho-corasick`, leftmost-longest).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,18 +27,38 @@ class Places(NamedTuple):
 class Names:
     """Finds the names of special tokens."""
 
-    def __init__(self, special_tokens: Mapping[str, int]) -> None:
-        """Build the trie of the names."""
+    def __init__(self, special_tokens: Mapping[str, int], silent: Collection[int] = ()) -> None:
+        """Build the trie of the names.
+
+        Args:
+            special_tokens: name → id.
+            silent: ids that are text where they are found: they hide other names that begin inside them, and no more.
+        """
         self._cells = build_trie((name.encode(), i) for name, i in special_tokens.items())
+        self._silent = np.array(sorted(silent), np.int64)
 
     def find(self, text: Text, offsets: Offsets) -> Places:
-        """Return all names in documents text[offsets[i]:offsets[i + 1]]."""
+        """Return all names in documents text[offsets[i]:offsets[i + 1]], but the silent ones."""
         text = text.view()
         text.flags.writeable = False  # one type of array for all, see `encode_windows`
         places = np.empty((16, 3), np.int64)
         while (count := _find(self._cells, text, offsets, places)) > len(places):
             places = np.empty((count, 3), np.int64)
-        return Places(*(np.ascontiguousarray(column) for column in places[:count].T))
+        found = places[:count]
+        if len(self._silent):
+            found = found[~np.isin(found[:, 2], self._silent)]
+        return Places(*(np.ascontiguousarray(column) for column in found.T))
+
+
+class NamesEncoder:
+    """An encoder to which some names are tokens; what lies between them is encoded apart."""
+
+    def __init__(self, inside: FlatEncoder, names: Names) -> None:
+        self._inside, self._names = inside, names
+
+    def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
+        """See `FlatEncoder.encode`."""
+        return encode_with(self._inside, self._names.find(text, offsets), text, offsets)
 
 
 def encode_with(encoder: FlatEncoder, found: Places, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:

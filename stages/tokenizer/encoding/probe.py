@@ -6,6 +6,7 @@ characters, odd spaces, digits), a line in each of several scripts, and the toke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,10 +66,34 @@ class LibraryFails(InputError):
     """The Hugging Face library itself cannot encode an ordinary text with this tokenizer."""
 
 
+CHANGED = (
+    "e\u0301 \u1112\u1161\u11ab A\u030a\u212b \u0958\u0915\u093c \u0344 \u0f71\u0f72\u0f74 q\u0307\u0323 \ufb01 \u2126 \u1e9e",
+    "  Ｆｕｌｌ ﬁ ①②  \u0130I\u0131ς ΑΣ \t \u3000x\u00a0 ",
+    "\u0301\u0323a\u0323\u0301 \U0001d15e \U000110ab \U00011938 \ua7f2 \u0d4e",
+)
+"""Texts that normalizers change."""
+
+
+def check_whole(encoder: FlatEncoder, library: FlatEncoder, names: Sequence[str]) -> None:
+    """Compare an encoder, with its normalizer and its names, with the library on the tokenizer's own file.
+
+    Raises:
+        EncoderMismatch: some text gets other ids.
+    """
+    texts = [*TEXTS, *CHANGED, *(f"a{name} {name}{name}b e\u0301{name}" for name in names[:20])]
+    for i, text in enumerate(texts):
+        data = np.frombuffer(text.encode(), np.uint8)
+        found, expected = (each.encode(data, np.array([0, len(data)], np.int64))[0].tolist() for each in (encoder, library))
+        if found != expected:
+            raise EncoderMismatch(
+                f"the compiled encoder differs from the tokenizers library on text {i} of its check ({text[:CONTEXT]!r}): "
+                f"{found[:8]} for {expected[:8]}; report this with the tokenizer.json"
+            )
+
+
 def own_texts(vocabulary: Vocabulary) -> list[str]:
     """Return texts made of the vocabulary's own tokens: one after the other, and with spaces between them."""
-    special = set(vocabulary.special_tokens.values())
-    tokens = [token for i, token in enumerate(vocabulary.tokens) if token and i not in special]
+    tokens = [token for token in vocabulary.ordinary() if token]
     chosen = tokens[:: max(1, len(tokens) // OWN_TOKENS)]
     return [joint.join(chosen).decode(errors="ignore") for joint in (b"", b" ")]
 

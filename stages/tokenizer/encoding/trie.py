@@ -45,8 +45,7 @@ def make_trie(vocabulary: Vocabulary) -> Cells:
             f"inference {vocabulary.inference!r} needs each of the 256 single bytes as a token, so that any text has an "
             f"encoding; {len(missing)} are missing: {shown}{', ...' if len(missing) > 8 else ''}"
         )
-    special = set(vocabulary.special_tokens.values())
-    return build_trie((token, i) for i, token in enumerate(vocabulary.tokens[: vocabulary.size]) if i not in special)
+    return build_trie((token, i) for i, token in enumerate(vocabulary.ordinary()[: vocabulary.size]))
 
 
 def build_trie(tokens: Iterable[tuple[bytes, int]]) -> Cells:

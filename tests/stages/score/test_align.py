@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from pipeline.errors import InputError
 from stages.score.align import REASONS, Tokens, align
 from stages.score.token_bytes import lengths_of, make_token_bytes, parse_token_bytes, spells, text_of
-from stages.tokenizer.vocabulary import parse
+from stages.tokenizer.parsing import parse
 
 NAN = float("nan")
 

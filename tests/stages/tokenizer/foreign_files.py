@@ -12,6 +12,12 @@ def qwen(data):
     data["added_tokens"].append(data["added_tokens"][0] | {"id": 300, "content": "<tool>", "special": False})
 
 
+def lstrip(data):
+    """The same, and the white space before that token belongs to it."""
+    qwen(data)
+    data["added_tokens"][-1]["lstrip"] = True
+
+
 def prefix_space(data):
     data["pre_tokenizer"]["pretokenizers"][-1]["add_prefix_space"] = True
 

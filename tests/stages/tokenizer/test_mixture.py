@@ -20,10 +20,11 @@ from stages.tokenizer.measuring import pair_counts
 from stages.tokenizer.measuring.mixture import FEWEST_MERGES, first_merges, infer
 from stages.tokenizer.measuring.pair_counts import history
 from stages.tokenizer.measuring.program import least
+from stages.tokenizer.parsing import parse
 from stages.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.training.words import Words
-from stages.tokenizer.vocabulary import Vocabulary, alphabet, parse
+from stages.tokenizer.vocabulary import Vocabulary, alphabet
 
 
 def words_of(counts):

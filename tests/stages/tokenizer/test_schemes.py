@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from stages.tokenizer import SCHEMES, Bpe, SuperBpe
 from stages.tokenizer.encoding.choose import choose_encoder
+from stages.tokenizer.parsing import parse
 from stages.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from stages.tokenizer.training.corpus import make_corpus
-from stages.tokenizer.vocabulary import parse, to_json, to_tokenizer
+from stages.tokenizer.vocabulary import to_json, to_tokenizer
 
 EOS = "<|endoftext|>"
 
