@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -215,7 +215,12 @@ def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:
     if name not in sources:
         problem = f"{name!r} is a stage, not a source;" if name in known else f"unknown source {name!r};{suggest(name, sources)}"
         raise ConfigError(f"{problem} the sources are {', '.join(sources)}", place(name_node))
-    return _Named(name, build(sources[name], arguments, f"source {name!r}"), place(name_node))
+    made = _Named(name, build(sources[name], arguments, f"source {name!r}"), place(name_node))
+    assert isinstance(made.stage, Source)
+    try:
+        return replace(made, stage=made.stage.settled())
+    except UserError as error:
+        raise _placed(error, made) from error
 
 
 def _stages(node: Node, known: Mapping[str, type[Stage]]) -> list[_Named]:
@@ -322,7 +327,8 @@ def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str,
                 which = "it" if len(givers) == 1 else "one"
                 advice = f"which is added by stage {' or '.join(map(repr, givers))}; put {which} before {each.name!r}"
             raise ConfigError(f"stage {each.name!r} needs column {column!r}, {advice}", each.place)
-        twice = [name for name, kind in adds[i + 1].items() if column_type(kind) and name in there]
+        # What a person asked a source for is not replaced, even by a stage that may replace columns of others.
+        twice = [name for name, kind in adds[i + 1].items() if (column_type(kind) and name in there) or name in adds[0]]
         if twice:
             giver = next(other for other, added in zip((source, *stages), adds, strict=True) if twice[0] in added)
             kind = "source" if giver is source else "stage"

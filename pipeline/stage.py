@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
@@ -92,6 +92,13 @@ class Source(Stage):
     def patterns(self) -> str | tuple[str, ...]:
         """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
         return self.paths
+
+    def settled(self) -> Self:
+        """Return the source with all that it takes from its files written out as parameters: called once, for a config.
+
+        So what a unit does is in its parameters, whatever files there are when it is done. Raises UserError.
+        """
+        return self
 
     def of_build(self) -> str | None:
         """Return the id of the finished build whose tokens it yields; None: it yields documents to make one of."""

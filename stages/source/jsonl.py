@@ -5,19 +5,22 @@ its elements. `offset` and `length` are the line's place in the uncompressed str
 RFC 8259 says, so no NaN and no Infinity; a byte order mark before it is no part of it.
 
 Dropped: `empty`, `too_long`. Quarantined: `bad_utf8`, `bad_json`, `not_object`, `no_text_key` (with the keys that there are),
-`null_text`, `not_text`, `lone_surrogate` (half of a pair that UTF-16 needs for one character, which UTF-8 cannot hold); and for
-the rest of a file `damaged_compression`, `foreign_format`, `cut_array`, `not_utf8`.
+`null_text`, `not_text`, `lone_surrogate` (half of a pair that UTF-16 needs for one character, which UTF-8 cannot hold),
+`bad_value` (of a key that is carried); for the rest of a file `damaged_compression`, `foreign_format`, `cut_array`, `not_utf8`.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, NoReturn
 
+import pyarrow as pa
+
 from stages.source.arrays import START, elements
+from stages.source.carry import Carried, carried, from_json, type_of
 from stages.source.lines import lines
 from stages.source.rows import Row, parse_date
 from stages.source.streamed import Streamed
@@ -44,6 +47,10 @@ class JsonlSource(Streamed):
     """Yield one document per line; the keys name where text, address and date are found in the object.
 
     Text, address and date are strings, the date ISO 8601; the latter two may be missing. `max_line_bytes` bounds memory.
+
+    `carry` keeps the values of other keys as columns of a document: a list of keys, whose values become texts (what is no text
+    as JSON), or a mapping of columns to types (`{score: float64, tags: list<string>}`), or to the key and the type
+    (`{source_id: {column: id, type: int64}}`). A missing key is null; a value of another type is an error of its document.
     """
 
     version: ClassVar[int] = 2
@@ -52,13 +59,20 @@ class JsonlSource(Streamed):
     url_key: str = "url"
     date_key: str = "date"
     max_line_bytes: int = 16 << 20
+    carry: tuple[str, ...] | dict[str, str | Carried] = ()
 
     def __post_init__(self) -> None:
+        carried(self.carry)
         if not 1 <= self.max_line_bytes <= 1 << 30:
             raise ValueError(f"max_line_bytes is {self.max_line_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
 
+    def adds(self) -> Mapping[str, pa.DataType]:
+        """Return the columns of `carry`."""
+        return {name: type_of(each.type or "string") for name, each in carried(self.carry).items()}
+
     def rows(self, stream: BinaryIO) -> Iterator[Row]:
         """See `Streamed.rows`."""
+        carry = [(name, each.column or name, self.adds()[name]) for name, each in carried(self.carry).items()]
         head, pieces = ahead(unpacked(stream), HEAD)
         wide = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
         if wide is not None:
@@ -72,9 +86,9 @@ class JsonlSource(Streamed):
             elif length > self.max_line_bytes:
                 yield Row(offset, length, drop="too_long")
             elif not line.isspace() and line:
-                yield self._row(offset, line)
+                yield self._row(offset, line, carry)
 
-    def _row(self, offset: int, line: bytes) -> Row:
+    def _row(self, offset: int, line: bytes, carry: Sequence[tuple[str, str, pa.DataType]]) -> Row:
         row = Row(offset, len(line))
         try:
             found: Any = _JSON.decode(line.removeprefix(BYTE_ORDER_MARK).decode())
@@ -91,6 +105,7 @@ class JsonlSource(Streamed):
         row.url = url if isinstance(url, str) and _half(url) is None else None
         row.date = parse_date(date) if isinstance(date, str) else None
         self._fill(row, found)
+        row.more = tuple(_carried(row, found.get(key), name, kind) for name, key, kind in carry)
         return row
 
     def _fill(self, row: Row, found: dict[str, Any]) -> None:
@@ -109,6 +124,14 @@ class JsonlSource(Streamed):
             row.drop = "empty"
         else:
             row.text = text
+
+
+def _carried(row: Row, value: object, name: str, kind: pa.DataType) -> Any:  # noqa: ANN401 - a value of the type
+    try:
+        return from_json(value, kind)
+    except ValueError as error:
+        row.drop, row.text, row.error = None, "", row.error or f"bad_value: {name!r}: {error}"
+        return None
 
 
 def _refuse(name: str) -> NoReturn:

@@ -30,7 +30,7 @@ class Row:
     text: str = ""
     drop: str | None = None
     error: str | None = None
-    more: tuple[Any, ...] = ()  # values of the columns that the source adds
+    more: tuple[Any, ...] = ()  # values of the columns that the source adds; () where all are null
 
 
 def tables(rows: Iterable[Row], file: str, batch_rows: int, adds: Mapping[str, pa.DataType] = NOTHING) -> Iterator[pa.Table]:
@@ -61,7 +61,7 @@ def table(rows: list[Row], file: str, adds: Mapping[str, pa.DataType] = NOTHING)
         [row.length for row in rows],
         [row.media for row in rows],
         [row.text for row in rows],
-        *([row.more[place] for row in rows] for place in range(len(adds))),
+        *([row.more[place] if row.more else None for row in rows] for place in range(len(adds))),
         [row.drop for row in rows],
         [row.error for row in rows],
     ]

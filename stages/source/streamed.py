@@ -26,11 +26,12 @@ class Streamed(Source):
         raise NotImplementedError
 
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
-        """Return f(file, batch_rows) → tables of `rows.SCHEMA`."""
+        """Return f(file, batch_rows) → tables of `rows.SCHEMA` and `adds()`."""
+        adds = self.adds()
 
         def read(file: InputFile, batch_rows: int) -> Iterator[pa.Table]:
             with file.open() as stream:
-                yield from tables(self.rows(stream), file.name, batch_rows)
+                yield from tables(self.rows(stream), file.name, batch_rows, adds)
 
         return read
 
@@ -43,5 +44,5 @@ class Streamed(Source):
         with file.open() as stream:
             for row in self.rows(stream):
                 if row.offset == offset:
-                    return table([row], file.name)
+                    return table([row], file.name, self.adds())
         raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
