@@ -98,7 +98,10 @@ def samples(summary: Summary, output: str) -> Html:
             blocks.append(tag("div", tag("h3", stage["stage"]), reasons, class_="reasons"))
     if not blocks:
         return _empty("Nothing was dropped: every document that could be processed is in the build.")
-    lead = "A few documents for each reason, with the start of their text. The command shows every decision on it."
+    lead = (
+        "A few documents for each reason, those with the smallest ids, which are hashes: from all over the crawl, with the start "
+        "of their text. The command shows every decision on it."
+    )
     return join(tag("p", lead, class_="lead"), blocks)
 
 
@@ -114,8 +117,18 @@ def _sample(sample: Mapping[str, Any], output: str) -> Html:
         tag("p", _link(sample["url"]), class_="url"),
         tag("blockquote", start, dir="auto") if start.strip() else tag("p", "No text.", class_="empty"),
         tag("p", tag("code", shown, class_="all"), copy_button(shown), class_="command"),
-        tag("p", isolated(sample["file"]), " at ", data(sample["offset"]), class_="address"),
+        tag("p", isolated(sample["file"]), " at ", data(sample["offset"]), _told(sample), class_="address"),
     )
+
+
+def _told(sample: Mapping[str, Any]) -> list[Html | str]:
+    """Return the language and the scores of a sample, where it has any."""
+    others = {key: value for key, value in sample.items() if key not in ("id", "url", "file", "offset", "text")}
+    found: list[Html | str] = []
+    for key, value in others.items():
+        shown = "none" if value is None else isolated(value) if isinstance(value, str) else data(value)
+        found += [" · ", breakable(key), " ", shown]
+    return found
 
 
 def isolated(name: str) -> Html:

@@ -6,8 +6,11 @@ JSON, and added up by `pipeline/summary.py`.
 
 from __future__ import annotations
 
+import heapq
 import math
+import operator
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+ADDRESS = ("id", "url", "file", "offset")
 SAMPLES = 3  # kept a unit, stage and reason
 SAMPLE_CHARS = 500
 CATEGORIES = 300  # different values of a category kept a unit
@@ -53,10 +57,33 @@ class Tally:
         }
 
     def sample(self, reason: str, rows: pa.Table) -> None:
-        """Keep the first few of the rows dropped for `reason`."""
-        kept = self.samples.setdefault(reason, [])
-        for row in rows.select(["id", "url", "file", "offset", "text"]).slice(0, SAMPLES - len(kept)).to_pylist():
-            kept.append({**row, "text": row["text"][:SAMPLE_CHARS]})
+        """Keep the few of the rows dropped for `reason` that have the smallest ids, with their language and scores.
+
+        Ids are hashes, so these are spread over all documents, and the same however the rows are split into tables.
+        """
+        names = [*ADDRESS, "text", *(field.name for field in rows.schema if _tells(field))]
+        found = rows.take(pc.select_k_unstable(rows, SAMPLES, sort_keys=[("id", "ascending")])).select(names).to_pylist()
+        told = [{name: _short(value) for name, value in row.items()} for row in found]
+        self.samples[reason] = smallest([*self.samples.get(reason, []), *told], SAMPLES)
+
+
+def smallest(samples: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return the samples with the smallest ids, in their order."""
+    return heapq.nsmallest(count, samples, key=operator.itemgetter("id"))
+
+
+def _tells(field: pa.Field) -> bool:
+    """Tell whether a column is a language or a score of the document, not of its tokens."""
+    kind = pa.types
+    scalar = kind.is_string(field.type) or kind.is_integer(field.type) or kind.is_floating(field.type)
+    return scalar and ("language" in field.name or "score" in field.name)
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401 - of any column
+    """Return a value as it stands in a sample: texts cut, numbers as JSON knows them, with six digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value[:SAMPLE_CHARS] if isinstance(value, str) else value
 
 
 @dataclass

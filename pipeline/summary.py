@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.drive import read_all
-from pipeline.ledger import Measure
+from pipeline.ledger import Measure, smallest
 from pipeline.store import Store
 
 SAMPLES = 8  # of dropped documents shown a reason
@@ -88,12 +88,13 @@ def _step(step: Mapping[str, Any], manifests: Sequence[Manifest]) -> dict[str, A
 
 
 def _samples(segments: Iterable[Manifest]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return for each stage and reason those of all units' samples that have the smallest ids, whichever file they are from."""
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for manifest in segments:
         for account in manifest["ledger"]:
+            of_stage = samples.setdefault(account["stage"], {}) if account["samples"] else {}
             for reason, rows in account["samples"].items():
-                kept = samples.setdefault(account["stage"], {}).setdefault(reason, [])
-                kept += rows[: SAMPLES - len(kept)]
+                of_stage[reason] = smallest([*of_stage.get(reason, []), *rows], SAMPLES)
     return samples
 
 
