@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn
 
 from jobs.terminal import tell
 from pipeline.errors import StoreError, UserError
@@ -75,8 +78,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     return run(arguments.build, arguments.document, token=arguments.token)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose complaints pass the door to the terminal, as all else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell of a mistake in the arguments and end."""
+        tell(f"{self.format_usage()}{self.prog}: error: {message}")
+        sys.exit(USER_MISTAKE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs", description="From web crawl to training-ready tokens.")
+    parser = _Parser(prog="python -m jobs", description="From web crawl to training-ready tokens.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, work: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -139,5 +151,10 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
 if __name__ == "__main__":
+    sys.excepthook = _unexpected
     sys.exit(main())
