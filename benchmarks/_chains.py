@@ -45,7 +45,7 @@ def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
         outcome = drive(plan, lambda: LocalEngine(0), Options(str(folder)))
         assert outcome.build is not None, outcome.failures
         store = open_store(str(folder))
-        return _kept([account for step in plan.steps for manifest in manifests(store, step) for account in manifest["ledger"]])
+        return _kept([account for step in plan.steps for manifest in manifests(store, step) for account in manifest.ledger])
 
     return run
 

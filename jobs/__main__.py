@@ -32,7 +32,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
 def _build(arguments: argparse.Namespace) -> int:
     from jobs.build import run
 
-    return run(arguments.config, _overrides(arguments))
+    return run(arguments.config, _overrides(arguments), verify=arguments.verify)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, work, text)
         added.add_argument("config", help="the build's YAML")
         added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key, such as run.on=ray")
+        if name == "build":
+            wanted = "read all that is done, compare it with its hashes, and compute again what is damaged"
+            added.add_argument("--verify", action="store_true", help=wanted)
         if name == "plan":
             added.add_argument("--json", action="store_true", help="for machines")
     added = command("stages", _stages, "list the stages, or one stage with its parameters")

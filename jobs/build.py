@@ -59,8 +59,8 @@ def engine_of(build: config.Build) -> Engine:
     return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries)
 
 
-def run(path: str, overrides: Mapping[str, str]) -> int:
-    """Build; return the exit code."""
+def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int:
+    """Build; return the exit code. With `verify` all that is done is read and compared with its hashes first."""
     build = config.load(path, overrides)
     plan = plan_of(build)
     record = {
@@ -70,7 +70,7 @@ def run(path: str, overrides: Mapping[str, str]) -> int:
         "config": build.text,
         "path": path,
     }
-    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record)
+    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, verify, record)
     with BuildProgress() as progress:
         outcome = drive(plan, lambda: engine_of(build), options, progress)
     return _tell(outcome, build, path)

@@ -21,6 +21,7 @@ from gristmill import manifest as mf
 from gristmill.errors import FormatError
 from pipeline import schema
 from pipeline.errors import InputError
+from pipeline.records import find_lead, runs
 from pipeline.stage import Source
 from pipeline.store import Store, expand, open_read, open_store
 
@@ -192,8 +193,8 @@ def _manifest(build: str) -> tuple[Store, str, mf.Manifest]:
     parts = build.rstrip("/").split("/")
     one = parts[-2:-1] == ["builds"]
     store = open_store("/".join(parts[:-2] if one else parts) or ("/" if build.startswith("/") else "."))
-    records = sorted(store.list("runs"), reverse=True)  # names begin with the time
-    names = ["/".join(parts[-2:]) + f"/{mf.NAME}"] if one else [json.loads(store.read(f"runs/{r}"))["manifest"] for r in records]
+    leads = () if one else (find_lead(store, name) for name in runs(store))
+    names = ["/".join(parts[-2:]) + f"/{mf.NAME}"] if one else [lead.manifest for lead in leads if lead is not None]
     for name in names:
         if not store.exists(name):
             continue
@@ -201,6 +202,8 @@ def _manifest(build: str) -> tuple[Store, str, mf.Manifest]:
             manifest = mf.parse(json.loads(store.read(name)), store.uri(name))
         except FormatError as error:
             raise InputError(f"documents {build!r}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"documents {build!r}: {store.uri(name)} is damaged: it cannot be read as JSON") from error
         if manifest.kind == fmt.DOCUMENTS:
             return store, name.rsplit("/", 1)[0], manifest
     raise InputError(

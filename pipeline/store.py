@@ -58,6 +58,14 @@ class Store(Protocol):
         """Tell whether `name` is there."""
         ...
 
+    def size(self, name: str) -> int | None:
+        """Return the bytes of `name`, or None when it is not there."""
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the files directly in `folder`, as `list` does, with their bytes."""
+        ...
+
     def remove(self, name: str) -> None:
         """Take a file away, if it is there: one that was found damaged, or that nothing needs."""
         ...

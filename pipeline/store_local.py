@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,17 +66,32 @@ class LocalStore:
         """See `Store.exists`."""
         return (self._root / name).exists()
 
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+        try:
+            return (self._root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         (self._root / name).unlink(missing_ok=True)
 
-    def list(self, folder: str) -> list[str]:
-        """See `Store.list`."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+        return {entry.name: entry.stat().st_size for entry in self._entries(folder)}
+
+    def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         place = self._root / folder
         if not place.is_dir():
             return []
         with os.scandir(place) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+            files = (entry for entry in entries if not entry.name.startswith(".") and entry.is_file())
+            return sorted(files, key=lambda entry: entry.name)
+
+    def list(self, folder: str) -> list[str]:
+        """See `Store.list`."""
+        return [entry.name for entry in self._entries(folder)]
 
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""

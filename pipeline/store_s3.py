@@ -60,14 +60,18 @@ class S3Store:
 
     def exists(self, name: str) -> bool:
         """See `Store.exists`."""
+        return self.size(name) is not None
 
-        def head() -> bool:
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+
+        def head() -> int | None:
             self._fs.invalidate_cache()
             try:
-                self._fs.info(self.uri(name))
+                entry = self._fs.info(self.uri(name))
             except FileNotFoundError:
-                return False
-            return True
+                return None
+            return int(entry["size"]) if entry["type"] == "file" else None
 
         return _retried(head, self.uri(name))
 
@@ -77,15 +81,19 @@ class S3Store:
 
     def list(self, folder: str) -> list[str]:
         """See `Store.list`."""
+        return list(self.sizes(folder))
 
-        def find() -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+
+        def find() -> dict[str, int]:
             self._fs.invalidate_cache()
             try:
                 entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
             except FileNotFoundError:
-                return []
-            names = (e["name"].rsplit("/", 1)[1] for e in entries if e["type"] == "file")
-            return sorted(name for name in names if name)  # some servers list the folder itself, as an empty name
+                return {}
+            found = {e["name"].rsplit("/", 1)[1]: int(e["size"]) for e in entries if e["type"] == "file"}
+            return {name: found[name] for name in sorted(found) if name}  # some servers list the folder itself, as an empty name
 
         return _retried(find, self.uri(folder))
 
