@@ -1,5 +1,5 @@
 """The commands: `python -m jobs build | plan | stages | train-tokenizer | measure-tokenizer | train-reference | report |
-explain`.
+explain | prune`.
 
 Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
 the store, 130 interrupted.
@@ -78,6 +78,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     return run(arguments.build, arguments.document, token=arguments.token)
 
 
+def _prune(arguments: argparse.Namespace) -> int:
+    from jobs.prune import run
+
+    return run(arguments.output, yes=arguments.yes)
+
+
 class _Parser(argparse.ArgumentParser):
     """One whose complaints pass the door to the terminal, as all else does."""
 
@@ -130,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("build", help="a build's output folder")
     added.add_argument("document", nargs="?", help="a URL or a document id")
     added.add_argument("--token", metavar="SHARD:ROW:POS", help="a token of the build, such as 0:12:345")
+    added = command("prune", _prune, "list what no finished build of an output needs, or delete it")
+    added.add_argument("output", help="the output folder of builds")
+    added.add_argument("--yes", action="store_true", help="delete it")
     return parser
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from jobs.terminal import show_json, tell
 from jobs.token_scores import token_scores
 from pipeline.errors import InputError
 from pipeline.records import RunRecord, find_lead, read_run, runs
+from pipeline.scratch import held_file
 from pipeline.store import Store, open_store
 from pipeline.store_local import LocalStore
 from pipeline.summary import faults_of_files, summarize
@@ -85,12 +85,10 @@ def write(store: Store, build: str, text: str, page_name: str = "report") -> str
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.parent.resolve().is_relative_to(Path(store.root).resolve()):
             raise InputError(f"{target.parent}: leads out of the output ({target.parent.resolve()}); nothing is written there")
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-        try:
-            temporary.write_bytes(content)
+        with held_file(target.parent, target.name) as (temporary, file):
+            file.write(content)
+            file.flush()
             os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
     elif not store.put_new(name, content) and store.read(name) != content:
         name = f"builds/{build}/{page_name}-{hashlib.sha256(content).hexdigest()[:8]}.html"
         store.put_new(name, content)

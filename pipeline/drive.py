@@ -94,15 +94,20 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
         StoreFull: no room; everything committed so far stays.
     """
     store = open_store(options.root)
-    say: Say = watcher.note if watcher is not None else lambda line: None
     work = _Work(plan, store, engine, options, watcher)
     if options.verify:
         work.damaged |= unsound(store, (unit.manifest for step in plan.steps for unit in step.units), whole=True)
-    finished = None if work.damaged or options.verify else standing(store, plan, say)
+    finished = None if work.damaged or options.verify else standing(store, plan, _say(watcher))
     if finished is not None:
         return _outcome(store, finished, reused=True)
     probe(store)
     store.sweep()
+    with store.alive():
+        return _carry_out(plan, store, work, options, watcher)
+
+
+def _carry_out(plan: Plan, store: Store, work: _Work, options: Options, watcher: Watcher | None) -> Outcome:
+    """Do all units that are not done, and assemble the build."""
     started = datetime.datetime.now(datetime.UTC)
     clock = time.perf_counter()
     done: dict[str, int] = {}
@@ -123,7 +128,12 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
         return Outcome(None, None, None, tuple(failures))
     seconds = time.perf_counter() - clock
     run = without_secrets({"started": started.isoformat(timespec="seconds"), "seconds": seconds, **(options.record or {})})
-    return _outcome(store, finish(plan, store, run, done, found, whole=options.verify, say=say))
+    finished = finish(plan, store, run, done, found, whole=options.verify, say=_say(watcher))
+    return _outcome(store, finished)
+
+
+def _say(watcher: Watcher | None) -> Say:
+    return watcher.note if watcher is not None else lambda line: None
 
 
 def _outcome(store: Store, finished: Finished, *, reused: bool = False) -> Outcome:

@@ -66,6 +66,18 @@ class Store(Protocol):
         """Return the files directly in `folder`, as `list` does, with their bytes."""
         ...
 
+    def folders(self, folder: str) -> Sequence[str]:
+        """Return the names of the folders directly in `folder`, sorted; empty when there is no such folder."""
+        ...
+
+    def alive(self) -> contextlib.AbstractContextManager[None]:
+        """Keep a mark here, as long as the context lasts, that says that a build is running."""
+        ...
+
+    def live(self) -> Sequence[str]:
+        """Return the marks of builds that are running; on S3 those of killed ones too."""
+        ...
+
     def remove(self, name: str) -> None:
         """Take a file away, if it is there: one that was found damaged, or that nothing needs."""
         ...
@@ -91,7 +103,7 @@ class Store(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Remove the scratch folders of processes of this machine that are no more."""
+        """Remove what killed processes left half done: scratch folders and temporary files that nobody holds."""
         ...
 
 
