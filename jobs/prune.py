@@ -5,8 +5,7 @@ Reads the records of the output; prints a line `<bytes> <file>` for each file to
 
 from __future__ import annotations
 
-import sys
-
+from jobs.terminal import quoted, show, tell
 from pipeline.prune import refuse_live, unneeded
 from pipeline.store import open_store
 
@@ -26,14 +25,14 @@ def run(output: str, *, yes: bool = False) -> int:
         store.sweep()
         refuse_live(store)
     for file in files:
-        print(f"{file.bytes} {file.name}")
+        show(f"{file.bytes} {file.name}")
         if yes:
             store.remove(file.name)
     size = sum(file.bytes for file in files)
     counted = f"{len(files):,} file{'s' * (len(files) != 1)}, {size:,} bytes"
     if yes:
-        print(f"deleted {counted} that no finished build needs", file=sys.stderr)
+        tell(f"deleted {counted} that no finished build needs")
     else:
-        advice = f"; `python -m jobs prune {output} --yes` deletes them" if files else ""
-        print(f"no finished build needs {counted}{advice}", file=sys.stderr)
+        advice = f"; `python -m jobs prune {quoted(output)} --yes` deletes them" if files else ""
+        tell(f"no finished build needs {counted}{advice}")
     return DONE
