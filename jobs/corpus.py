@@ -60,9 +60,19 @@ class Sample:
             digest.update(text)
         return digest.hexdigest()
 
-    def split(self, share: float) -> tuple[Sample, Sample]:
-        """Return the sample without its last `share` of documents (one at least where there are two), and those."""
+    def split(self, share: float, least: int = 0, most: float = 1.0) -> tuple[Sample, Sample]:
+        """Return the sample without its last documents, and those.
+
+        Args:
+            share: of the documents, one at least where there are two.
+            least: bytes that the last documents have, if need be by more of them,
+            most: as long as these are no more than this share of all bytes.
+        """
         held = max(1, int(len(self) * share)) if len(self) > 1 else 0
+        size, whole = sum(map(len, self.texts[len(self) - held :])), self.bytes
+        while size < least and held + 1 < len(self) and size + len(self.texts[-held - 1]) <= most * whole:
+            size += len(self.texts[-held - 1])
+            held += 1
         return self._part(0, len(self) - held), self._part(len(self) - held, len(self))
 
     def _part(self, begin: int, end: int) -> Sample:
