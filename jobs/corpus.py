@@ -7,6 +7,7 @@ by the budget and one table.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 import json
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from gristmill import format as fmt
 from gristmill import manifest as mf
 from gristmill.errors import FormatError
+from jobs.terminal import warn
 from pipeline import schema
 from pipeline.errors import InputError
 from pipeline.records import find_lead, runs
@@ -179,14 +181,27 @@ def _named(where: str | Source) -> str:
 
 
 def _of_source(source: Source) -> Iterator[pa.Table]:
-    """Yield the documents of a source without those that it drops or could not read."""
+    """Yield the documents of a source without those that it drops or could not read; tell of files with nothing that it reads."""
     read = source.open()
-    for file in expand(source.paths):
+    for file in expand(source.paths, _warn_once):
+        found, first = 0, None
         for table in read(file, ROWS):
+            errors = table[schema.ERROR] if schema.ERROR in table.column_names else pa.chunked_array([], pa.string())
+            found += table.num_rows - (len(errors) - errors.null_count)
+            first = first or next((error for error in errors.to_pylist() if error is not None), None)
             for column in (schema.DROP, schema.ERROR):
                 if column in table.column_names:
                     table = table.filter(pc.is_null(table[column]))
             yield table
+        if not found:
+            why = f"the first error: {first}" if first else "nothing in it that the source reads"
+            _warn_once(f"{file.name}: not one document; {why}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn the first time: documents are gone through several times."""
+    warn(message)
 
 
 def _of_build(build: str) -> Iterator[pa.Table]:

@@ -32,6 +32,11 @@ def tell(text: str) -> None:
     say(text, file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    tell(f"warning: {text}")
+
+
 def show_json(value: Any, *, allow_nan: bool = True) -> None:  # noqa: ANN401 - JSON
     """Print plain data as one line of JSON, in which such characters are escaped as JSON escapes them."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)

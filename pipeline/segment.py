@@ -25,7 +25,7 @@ from pipeline.flow import Flow, Pool, Room, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
-from pipeline.schema import check, undecided, undeclared
+from pipeline.schema import NOTE, check, undecided, undeclared
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
 from pipeline.store import Store, open_store
 
@@ -205,6 +205,10 @@ def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
         tally.wall_s += time.perf_counter() - wall
         if table is None:
             return
+        facts = table.schema.metadata or {}
+        if NOTE in facts:
+            tally.note(facts[NOTE].decode())
+            table = table.replace_schema_metadata({key: value for key, value in facts.items() if key != NOTE})
         yield table
 
 

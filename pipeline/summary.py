@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from pipeline.barren import barren
 from pipeline.checked import fault, reading
 from pipeline.drive import read_all
 from pipeline.errors import Damaged
@@ -27,7 +29,8 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     """Return the whole account of a build as JSON-ready data.
 
     Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, by name in the order of
-    documents), steps, samples, quarantine, measures, shards, languages, documents, tokens, text_bytes.
+    documents), steps, barren (inputs without a document), samples, quarantine, measures, shards, languages, documents, tokens,
+    text_bytes.
 
     Raises:
         Damaged: one of these records is missing or damaged.
@@ -40,6 +43,7 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         **{key: getattr(record, key) for key in ("build", "name", "manifest", "run", "inputs")},
         "stages": _stages(record.stages, segments, [unit for step, units in steps if step.kind != "segment" for unit in units]),
         "steps": [_step(step, units) for step, units in steps],
+        "barren": [asdict(each) for each in barren(store, list(zip(record.steps[0].units, steps[0][1], strict=True)))],
         "samples": _samples(segments),
         "quarantine": _quarantine(store, list(zip(names, segments, strict=True))),
         "measures": _measures(segments),
