@@ -22,6 +22,7 @@ from gristmill.errors import FormatError
 from gristmill.manifest import File, Manifest
 from gristmill.remote.fetch import Fetcher
 from gristmill.remote.folder import Remote
+from gristmill.secrets import check_bucket
 
 LOCAL = ("file://", "local://")
 HASHING_THREADS = 8
@@ -229,6 +230,7 @@ def open_build(
 
     Raises:
         FormatError: nothing there that leads to a manifest, or one that cannot be read.
+        ValueError: credentials in an S3 URL.
         OSError: the network or the disk failed.
     """
     text = str(path)
@@ -243,6 +245,7 @@ def open_build(
             return _at(LocalPlace(where.parent), where.name, kind)
         manifest, inner = _find(LocalPlace(where), kind)
         return manifest, LocalPlace(where / inner)
+    check_bucket(text)
     return _open_remote(text.rstrip("/"), kind, cache or Cache(), storage_options or {})
 
 

@@ -30,6 +30,16 @@ def masked(text: str) -> str:
     return _PARAMETER.sub(rf"\1{HIDDEN}", text) if "=" in text else text
 
 
+def check_bucket(uri: str) -> None:
+    """Raise ValueError for an S3 URL with credentials in front of the bucket, which no S3 client takes and some would print."""
+    bucket = uri.split("://", 1)[-1].split("/", 1)[0]
+    given = "@" in bucket or (_PASSWORD.match(uri) and not bucket.startswith("arn:"))
+    if uri.startswith(("s3://", "s3a://")) and given:
+        raise ValueError(
+            f"{masked(uri)!r}: an S3 URL holds no credentials; put them into the environment, AWS_ACCESS_KEY_ID and so on"
+        )
+
+
 def without_secrets(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return plain data (mappings, lists, scalars) with all its texts masked; keys stay."""
     if isinstance(value, str):

@@ -18,9 +18,10 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from gristmill.secrets import check_bucket
 from pipeline import matching
 from pipeline.disk import Disk
-from pipeline.errors import InputError, StoreError, StoreRefused
+from pipeline.errors import InputError, StoreError, StoreRefused, UserError
 
 
 def _untold(message: str) -> None:
@@ -112,6 +113,7 @@ def open_store(root: str) -> Store:
     root = _home(root)
     # s3fs takes half a second to import; local builds do without.
     if root.startswith("s3://"):
+        _check_s3(root, StoreRefused)
         from pipeline.store_s3 import S3Store
 
         return S3Store(root)
@@ -183,8 +185,16 @@ def expand(patterns: str | Sequence[str], tell: Callable[[str], None] = _untold)
     return [found[name] for name in sorted(found)]
 
 
+def _check_s3(uri: str, error: type[UserError]) -> None:
+    try:
+        check_bucket(uri)
+    except ValueError as mistake:
+        raise error(str(mistake)) from None
+
+
 def _folders(pattern: str) -> matching.Folders:
     if pattern.startswith("s3://"):
+        _check_s3(pattern, InputError)
         from pipeline.store_s3 import S3Folders
 
         return S3Folders()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import traceback
+from pathlib import Path
 
 import pytest
 
 from gristmill import FormatError, Source, TokenDataset
-from gristmill.secrets import masked, without_secrets
+from gristmill.secrets import check_bucket, masked, without_secrets
+from jobs.__main__ import main
 from pipeline.plan import make_plan
 from pipeline.store import InputFile
 from stages.score.causal_lm.parameters import CausalLm
@@ -97,3 +99,31 @@ def test_records_and_lineage():
     assert "hunter2" not in told and "https://u:***@host/model" in told and "s3://k:***@b/a.jsonl" in told
     assert plans[0].lineage() == plans[1].lineage()
     assert plans[0].fingerprint != plans[1].fingerprint
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "hunter2/with+slash"])
+def test_credentials_in_an_s3_url_are_refused(secret, capsys, tmp_path, monkeypatch):
+    """By the reader and by the commands, before any client sees them."""
+    url = f"s3://AKIAEXAMPLE:{secret}@bucket/prefix"
+    monkeypatch.chdir(tmp_path)
+    if "/" not in secret:
+        with pytest.raises(ValueError, match=r"s3://AKIAEXAMPLE:\*\*\*@bucket/prefix': an S3 URL holds no credentials"):
+            TokenDataset.open(url, sequence_length=8)
+    config = {"name": "x", "output": "out", "source": {"jsonl": {"paths": url}}, "stages": ["documents"]}
+    Path("in.yaml").write_text(json.dumps(config))
+    Path("out.yaml").write_text(json.dumps({**config, "output": url, "source": {"jsonl": {"paths": "in.yaml"}}}))
+    for words in (["plan", "in.yaml"], ["plan", "out.yaml"], ["report", url], ["explain", url, "x"]):
+        assert main(words) == 2
+        said = "".join(capsys.readouterr())
+        assert "hunter2" not in said and "slash" not in said, said
+
+
+def test_other_s3_urls_are_taken():
+    for url in (
+        "s3://bucket/a@b",
+        "s3://bucket/x:y@z",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/a@b",
+        "s3://b/q?token=x",
+    ):
+        check_bucket(url)
+    check_bucket("https://u:p@host/x")
