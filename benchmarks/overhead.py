@@ -27,7 +27,6 @@ from pathlib import Path
 import psutil
 
 from benchmarks import _table
-from pipeline.child import Failure
 from pipeline.drive import Engine
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
@@ -141,7 +140,7 @@ def through(engine: Engine) -> Callable[[Sequence[Task]], None]:
 
     def run(tasks: Sequence[Task]) -> None:
         for _, result in engine.run(tasks):
-            assert not isinstance(result, Failure), result
+            assert isinstance(result, dict), result
 
     return run
 

@@ -148,8 +148,8 @@ def _declared(body: bytes, header: str | None, markup: bool) -> Iterator[str]:
     if header is not None:
         yield header
     within = prescan(body) if markup else None
-    if within is None and header is None and markup:
-        within = late(body)
+    if markup and header is None:
+        within = late(body) or within  # an element that is met in parsing corrects what only looked like one
     if within is not None:
         yield within
 
@@ -169,7 +169,7 @@ def _chosen(
         return reading.name, reading.text
     label = header
     if header != UTF8 and header not in EAST_ASIAN and markup and may_declare(body, EAST_ASIAN):
-        label = prescan(body)
+        label = next(_declared(body, None, markup), None)
     if label is not None and label in EAST_ASIAN:
         reading = _Reading(label, body)
         if not reading.errors:

@@ -7,12 +7,15 @@ something speaks for it.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from stages.source.encodings import EAST_ASIAN, REFUSED, UTF8
+from stages.source.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, read
 
 if TYPE_CHECKING:
-    from turbohtml.detect import EncodingMatch
+    from turbohtml.detect import Detection, EncodingMatch
 
 LOOK = 1 << 16  # bytes that statistics look at: they take 0.3 s a MB
 ESCAPES = (
@@ -31,6 +34,11 @@ POLISH = b"\xa3\xb3"  # Ł and ł in windows-1250 and ISO-8859-2
 ASCII = bytes(range(128))
 BELOW_2000 = bytes(range(0x20))
 ROWS = re.compile(rb"[\x80-\xff]{8,}")
+BOUNDARY = re.compile(rb"[\n >]")  # no trail byte of any encoding
+STRAY = re.compile(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff](?![A-Za-z\x80-\xff])")
+EAST = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
+TOUCHING = re.compile(rb"[A-Za-z][\x80-\xff]|[\x80-\xff][A-Za-z]")
+MARKUP = re.compile(rb"<(?:html|head|body|div|/?p>|!doctype|!--)", re.IGNORECASE)
 POUND = re.compile(rb"(?<![\x80-\xff])\xa3(?=[ .]?[0-9])")  # statistics alone take it for the Ł of windows-1250
 HIGH = re.compile(rb"[\x80-\xff]")
 # Russian words in x-mac-cyrillic: a capital at 0x80 to 0x9F, then small letters, of which я is 0xDF (0xFF in windows-1251).
@@ -43,7 +51,7 @@ def by_nuls(body: bytes) -> str | None:
     """Return UTF-16 or UTF-32 and its order of bytes for a body without a byte order mark, or None.
 
     ASCII, which every page has, leaves NUL bytes at every second or fourth place. The body must be well-formed in the encoding
-    (a cut last character is) and have no NUL character.
+    (a cut last character is), without a NUL character and without the markup of an encoding of bytes.
     """
     places = [body[place::4].count(0) for place in range(4)]
     units = max(len(body) // 4, 1)
@@ -51,13 +59,12 @@ def by_nuls(body: bytes) -> str | None:
         for name, high in (("utf-32le", places[3]), ("utf-32be", places[0])):
             if high >= units and _whole(body, name, 4) is not None:
                 return name
+    if MARKUP.search(body):
+        return None
     odd, even = places[1] + places[3], places[0] + places[2]
-    for name, ascii_, other in (("utf-16le", odd, even), ("utf-16be", even, odd)):
-        if ascii_ * 100 < len(body) // 2:
-            continue
-        text = _whole(body, name, 2)
-        # 一, the most frequent of all Chinese characters, is U+4E00.
-        if text is not None and ascii_ > 3 * (other - text.count("一")) and _is_alphabetic(body, name):
+    for name, zeros, others in (("utf-16le", odd, even), ("utf-16be", even, odd)):
+        text = _whole(body, name, 2) if zeros else None
+        if text is not None and (_is_east_asian(body, text) or (zeros > 3 * others and _is_alphabetic(body, name, zeros))):
             return name
     return None
 
@@ -73,7 +80,13 @@ def _whole(body: bytes, name: str, unit: int) -> str | None:
     return None if "\0" in text else text
 
 
-def _is_alphabetic(body: bytes, name: str) -> bool:
+def _is_east_asian(body: bytes, text: str) -> bool:
+    """Return whether what UTF-16 says beyond ASCII is nearly all East Asian, and the bytes are not ASCII."""
+    beyond = len(text) - len(text.encode("ascii", "ignore"))
+    return len(body.translate(None, ASCII)) * 8 >= beyond and len(EAST.findall(text)) * 100 >= beyond * 97 and beyond > 0
+
+
+def _is_alphabetic(body: bytes, name: str, zeros: int) -> bool:
     """Return whether the high bytes of UTF-16 are those of alphabets (below U+2000), or the body could not be UTF-8 instead."""
     high = body[1::2] if name == "utf-16le" else body[::2]
     if len(high.translate(None, BELOW_2000)) * 10 <= len(high):
@@ -81,7 +94,7 @@ def _is_alphabetic(body: bytes, name: str) -> bool:
     try:
         body.decode()
     except UnicodeDecodeError:
-        return True
+        return zeros * 50 >= len(high)
     return False
 
 
@@ -102,28 +115,65 @@ def by_statistics(body: bytes, url: str | None, truncated: bool) -> str | None:
 
     The top-level domain of `url` is a hint, as it is in browsers. Asked of bytes that are not UTF-8.
     """
-    from turbohtml.detect import Detection, detect
+    from turbohtml.detect import Detection
 
     first = HIGH.search(body)
     if first is None:
         return None
     begin = max(first.start() - 64, 0)
     sample = POUND.sub(b"GBP", body[begin : begin + LOOK])
+    if _is_monotonous(sample):
+        return None
     if not sample.translate(None, ASCII + TYPOGRAPHY.translate(None, POLISH)):
         return "windows-1252"
     host = TOP_LEVEL.match(url or "")
     options = Detection(excluded=frozenset({UTF8.upper()}), tld=host[1].lower() if host else None)
-    # A cut last character rules the right encoding out. What the page declares was asked before: blanks keep the library from
-    # asking again.
+    # A cut last character rules the right encoding out.
     cuts = range(4 if truncated or begin + LOOK < len(body) else 1)
-    matches = [detect(b" " * 1024 + sample[: len(sample) - cut], options) for cut in cuts]
+    matches = [_detect(sample[: len(sample) - cut], options) for cut in cuts]
     match = max(matches, key=lambda found: (_name(found) in EAST_ASIAN, found.confidence))
     name = _name(match)
     if name not in EAST_ASIAN and _is_mac(sample):  # the library knows this encoding, but never names it
         return "x-mac-cyrillic"
+    better = _by_parts(sample, options)
+    if better is not None and better != name:
+        return better
     if not match.confidence and (name != "windows-1252" or sample.translate(None, ASCII + TYPOGRAPHY)):
         return None
-    return None if _is_monotonous(sample) else name or None
+    return name or None
+
+
+def _by_parts(sample: bytes, options: Detection) -> str | None:
+    """Return the encoding of most parts of a sample, if the whole has a byte that it does not read.
+
+    One bad byte rules an encoding out, but of one part alone.
+    """
+    votes: Counter[str] = Counter()
+    for part in _parts(STRAY.sub(b"", sample)):
+        match = _detect(part, options)
+        if match.confidence:
+            votes[_name(match)] += len(part.translate(None, ASCII))
+    if not votes:
+        return None
+    name, count = votes.most_common(1)[0]
+    bad = read(name, sample).count(REPLACEMENT)
+    return name if bad and count * 10 >= votes.total() * 7 else None
+
+
+def _parts(sample: bytes) -> list[bytes]:
+    """Cut a sample into up to eight parts with bytes beyond ASCII, where no character can be cut."""
+    places = [place.end() for place in BOUNDARY.finditer(sample)]
+    wanted = [len(sample) * part // 8 for part in range(1, 8)]
+    cuts = sorted({places[at] for at in (bisect_left(places, want) for want in wanted) if at < len(places)})
+    parts = [sample[begin:end] for begin, end in pairwise((0, *cuts, len(sample)))]
+    return [part for part in parts if not part.isascii()]
+
+
+def _detect(sample: bytes, options: Detection) -> EncodingMatch:
+    from turbohtml.detect import detect
+
+    # What the page declares was asked before: blanks keep the library from asking again.
+    return detect(b" " * 1024 + sample, options)
 
 
 def _name(match: EncodingMatch) -> str:
@@ -131,9 +181,12 @@ def _name(match: EncodingMatch) -> str:
 
 
 def _is_monotonous(sample: bytes) -> bool:
-    """Return whether what is not ASCII are a few bytes, again and again in long rows, as in no language."""
-    rows = ROWS.findall(sample)
-    return bool(rows) and len(set(b"".join(rows))) < 5
+    """Return whether what is not ASCII are a few bytes again and again, in long rows or as words, as in no language."""
+    rows = b"".join(ROWS.findall(sample))
+    if rows and len(set(rows)) < 5:
+        return True
+    high = sample.translate(None, ASCII + TYPOGRAPHY)
+    return len(high) >= 20 and len(set(high)) < 5 and TOUCHING.search(sample) is None
 
 
 def _is_mac(sample: bytes) -> bool:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from stages.source.encodings import read
+from stages.source.guess import by_nuls
+
 HTML, PLAIN = "text/html", "text/plain"
 XHTML = frozenset({"application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
 XML = frozenset({"application/xml", "text/xml"})
@@ -38,7 +41,6 @@ BINARY = re.compile(
     re.DOTALL,
 )
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data bytes", 3
-CONTROL_BUT_NUL = re.compile(rb"[\x01-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 MARKUP = re.compile(rb"<(?:[a-z!?]|/[a-z])", re.IGNORECASE)
 
 
@@ -78,20 +80,12 @@ def begins_page(body: bytes) -> bool:
 def is_binary(body: bytes) -> bool:
     """Tell whether bytes are no text: by their signature, or control characters near the beginning (MIME Sniffing 5, 7.2).
 
-    Zeros alone are none where they stand as UTF-16 and UTF-32 have them.
+    Those of UTF-16 and UTF-32 are none.
     """
     head = body[:SNIFFED]
     if head.startswith(MARKS):
         return False
-    return BINARY.match(head) is not None or (
-        CONTROL.search(head) is not None and (CONTROL_BUT_NUL.search(head) is not None or not _is_wide(head))
-    )
-
-
-def _is_wide(head: bytes) -> bool:
-    """Tell whether the zeros of some bytes are all at even places or all at odd ones, and at many of those."""
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    return max(even, odd) * 8 > len(head) and min(even, odd) * 4 <= len(head) and even != odd
+    return BINARY.match(head) is not None or (CONTROL.search(head) is not None and by_nuls(body) is None)
 
 
 def _is_no_page(body: bytes) -> bool:
@@ -112,6 +106,8 @@ def _sniffed(body: bytes) -> str | None:
     head = body[:SNIFFED]
     if head.startswith(MARKS[:2]):
         head = head.decode("utf-16", "ignore").encode("utf-8", "ignore")
+    elif b"\0" in head and (name := by_nuls(body)) is not None:
+        head = read(name, head).encode("utf-8", "ignore")
     head = head.removeprefix(MARKS[2])
     if prolog := PROLOG.match(head):
         return "application/xhtml+xml" if _is_xhtml(head[prolog.end() :]) else None

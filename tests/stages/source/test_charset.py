@@ -68,6 +68,14 @@ def test_what_nobody_declares_is_read_by_what_it_looks_like(language, label):
     assert text_of(b"<html><body><p>" + body + b"</body>") == f"<html><body><p>{text}</body>"
 
 
+def test_an_element_met_in_parsing_corrects_what_only_looked_like_one():
+    page = "<script>let x = '<meta charset=big5>'</script><meta charset={}>" + SAMPLES["fr"]
+    for label in ("utf-8", "windows-1252"):
+        assert text_of(page.format(label).encode(label)) == page.format(label)
+    page = "<textarea><meta charset=koi8-r></textarea>" + SAMPLES["ru"]
+    assert text_of(page.encode("koi8-r")) == page
+
+
 @pytest.mark.parametrize("language", SAMPLES)
 @pytest.mark.parametrize("label", ["iso-8859-1", "windows-1251", "koi8-r", "iso-8859-15", "us-ascii", "x-user-defined"])
 def test_utf8_wins_over_labels_of_one_byte_a_character(language, label):
@@ -194,6 +202,8 @@ def test_utf16_and_utf32_with_and_without_a_mark(codec, language, declared):
     assert text_of(body, declared) == text
     assert text_of("\ufeff".encode(codec) + body, declared) == text
     assert text_of(body[:-1], declared, truncated=True) == text[:-1]
+    lines = (SAMPLES.get(language, ENGLISH) + "\n") * 2
+    assert text_of(lines.encode(codec), declared, markup=False) == lines
     assert "\0" not in text_of((SAMPLES.get(language, ENGLISH) + "\n").encode(codec), declared, markup=False)
 
 
@@ -229,11 +239,13 @@ def test_a_byte_order_mark_wins_over_everything_and_is_no_text():
     [
         bytes(range(128, 256)) * 4,
         b"\xff" * 300,
+        b"\x80" * 300,
+        b"word \xff\xfe " * 60,
         bytes(at * at * 31 % 251 for at in range(5000)),
         b"\x81\x8d\x8f\x90 \xff\xfe\xfd",
         b"\xff",
     ],
-    ids=["all high bytes", "one byte", "binary", "few", "single"],
+    ids=["all high bytes", "one byte", "one sign", "two bytes", "binary", "few", "single"],
 )
 def test_what_is_no_text_has_a_reason(garbage, declared):
     found = decode(garbage, declared, True)
@@ -246,6 +258,20 @@ def test_the_bound_is_a_share_of_characters():
     assert decode(body, "utf-8", True, max_replaced=0.05).drop == "undecodable"
     assert decode(body, "utf-8", True).drop == "undecodable"
     assert decode(body.replace(b"\xff" * 5, b"eeeee"), "utf-8", True, max_replaced=0).drop is None
+
+
+@pytest.mark.parametrize(("language", "label"), [pair for pair in EACH if pair[1] != "iso-2022-jp"])
+def test_a_bad_byte_does_not_rule_an_encoding_out_that_nobody_declares(language, label):
+    body, text = coded(language, label, 5)
+    found = text_of(b"<p>" + body + b" \xff </p><p>" + body + b"</p>")
+    assert found is not None and found.startswith(f"<p>{text} ") and found.endswith(f" </p><p>{text}</p>")
+
+
+def test_a_stray_nul_makes_no_utf16():
+    for language, label in EACH:
+        body, text = coded(language, label)
+        if label != "iso-2022-jp":
+            assert text_of(b"<html><p>" + body[: len(body) // 4 * 4] + b"\0</html>", label).startswith("<html><p>" + text[:9])
 
 
 def test_nul_bytes_that_pad_a_page_are_no_harm():

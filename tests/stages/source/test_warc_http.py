@@ -97,6 +97,17 @@ def test_the_share_of_what_cannot_be_read_is_a_parameter_of_the_source():
         WarcSource(paths="", max_replaced=-1)
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("kind", [b"text/html", b"text/html; charset=utf-8", b"text/plain", b""])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("words", ["Grüße", "Привет, мир", "こんにちは世界", "שלום עולם"])
+def test_pages_of_utf16_and_utf32_are_no_binary_files(codec, kind, mark, words):
+    text = f"<html><head><title>x</title></head>\n<body><p>{words}</p></body></html>"
+    head = b"HTTP/1.1 200 OK\r\n" + (b"Content-Type: " + kind + b"\r\n" if kind else b"") + b"\r\n"
+    row = one(head + (mark + text).encode(codec))
+    assert (row["text"], row["drop"], row["error"]) == (text, None, None)
+
+
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["utf-8", "latin1", "utf-16", "gbk", "\xff", ""]), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_give_encodable_text_or_none(body, declared, markup):
