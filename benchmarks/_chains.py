@@ -37,7 +37,7 @@ def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
         stages = [
             ("warc", STAGES["warc"](paths=tuple(warcs))),  # type: ignore[call-arg]
             ("extract_html", STAGES["extract_html"](engine=engine)),  # type: ignore[call-arg]
-            ("language", STAGES["language"](keep=(ENGLISH,), min_score=_datatrove.MIN_SCORE)),  # type: ignore[call-arg]
+            ("language", STAGES["language"](keep=(ENGLISH,), min_score=_datatrove.MIN_SCORE, normalize="none")),  # type: ignore[call-arg]
             *((name, STAGES[name]()) for name in ("gopher_repetition", "gopher_quality", "fineweb_quality")),
             *((name, STAGES[name]()) for name in ("dedup_exact", "dedup_minhash", "documents")),
         ]
@@ -45,7 +45,7 @@ def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
         outcome = drive(plan, lambda: LocalEngine(0), Options(str(folder)))
         assert outcome.build is not None, outcome.failures
         store = open_store(str(folder))
-        return _kept([account for step in plan.steps for manifest in manifests(store, step) for account in manifest["ledger"]])
+        return _kept([account for step in plan.steps for manifest in manifests(store, step) for account in manifest.ledger])
 
     return run
 

@@ -141,7 +141,7 @@ def jobs(folder: Path, paths: Sequence[str], peers: bool) -> Iterator[Job]:
     extract = STAGES["extract_html"]().open()  # type: ignore[attr-defined]
     yield Job("extract_html", pages, tables_through(extract), "Trafilatura", step(_datatrove.extractor))
     texts = left([extract(part) for part in split(pages)])
-    language = STAGES["language"](keep=(ENGLISH,), min_score=_datatrove.MIN_SCORE).open()  # type: ignore[call-arg,attr-defined]
+    language = STAGES["language"](keep=(ENGLISH,), min_score=_datatrove.MIN_SCORE, normalize="none").open()  # type: ignore[call-arg,attr-defined]
     yield Job("language", texts, tables_through(language), "LanguageFilter", step(partial(_datatrove.language, [ENGLISH])))
     english = left([language(part) for part in split(texts)])
     for name in ("gopher_repetition", "gopher_quality", "fineweb_quality"):

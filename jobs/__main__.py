@@ -1,5 +1,5 @@
 """The commands: `python -m jobs build | plan | stages | train-tokenizer | measure-tokenizer | train-reference | report |
-explain`.
+explain | prune`.
 
 Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
 the store, 130 interrupted.
@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn
 
 from jobs.terminal import tell
 from pipeline.errors import StoreError, UserError
@@ -29,7 +32,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
 def _build(arguments: argparse.Namespace) -> int:
     from jobs.build import run
 
-    return run(arguments.config, _overrides(arguments))
+    return run(arguments.config, _overrides(arguments), verify=arguments.verify)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -75,8 +78,23 @@ def _explain(arguments: argparse.Namespace) -> int:
     return run(arguments.build, arguments.document, token=arguments.token)
 
 
+def _prune(arguments: argparse.Namespace) -> int:
+    from jobs.prune import run
+
+    return run(arguments.output, yes=arguments.yes)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose complaints pass the door to the terminal, as all else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell of a mistake in the arguments and end."""
+        tell(f"{self.format_usage()}{self.prog}: error: {message}")
+        sys.exit(USER_MISTAKE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs", description="From web crawl to training-ready tokens.")
+    parser = _Parser(prog="python -m jobs", description="From web crawl to training-ready tokens.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, work: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -88,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, work, text)
         added.add_argument("config", help="the build's YAML")
         added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key, such as run.on=ray")
+        if name == "build":
+            wanted = "read all that is done, compare it with its hashes, and compute again what is damaged"
+            added.add_argument("--verify", action="store_true", help=wanted)
         if name == "plan":
             added.add_argument("--json", action="store_true", help="for machines")
     added = command("stages", _stages, "list the stages, or one stage with its parameters")
@@ -115,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("build", help="a build's output folder")
     added.add_argument("document", nargs="?", help="a URL or a document id")
     added.add_argument("--token", metavar="SHARD:ROW:POS", help="a token of the build, such as 0:12:345")
+    added = command("prune", _prune, "list what no finished build of an output needs, or delete it")
+    added.add_argument("output", help="the output folder of builds")
+    added.add_argument("--yes", action="store_true", help="delete it")
     return parser
 
 
@@ -139,5 +163,10 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
 if __name__ == "__main__":
+    sys.excepthook = _unexpected
     sys.exit(main())

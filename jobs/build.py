@@ -12,18 +12,15 @@ from typing import Any
 
 from jobs import config
 from jobs.progress import BuildProgress
-from jobs.terminal import command, say, show_json, tell
+from jobs.terminal import command, say, show_json, tell, warn
+from pipeline.barren import told
 from pipeline.drive import Engine, Options, Outcome, drive
-from pipeline.errors import ConfigError, InputError, UserError
+from pipeline.errors import ConfigError, Damaged, InputError, UserError
 from pipeline.plan import Plan, given_twice, make_plan
 from pipeline.store import expand, open_store
 
 BUILT, FAILED = 0, 3
-
-
-def warn(message: str) -> None:
-    """Print a warning."""
-    tell(f"warning: {message}")
+AGAIN = 64  # input files up to which a finished build says again what is odd about it: their accounts are read for it
 
 
 def plan_of(build: config.Build) -> Plan:
@@ -59,8 +56,8 @@ def engine_of(build: config.Build) -> Engine:
     return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries)
 
 
-def run(path: str, overrides: Mapping[str, str]) -> int:
-    """Build; return the exit code."""
+def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int:
+    """Build; return the exit code. With `verify` all that is done is read and compared with its hashes first."""
     build = config.load(path, overrides)
     plan = plan_of(build)
     record = {
@@ -70,10 +67,20 @@ def run(path: str, overrides: Mapping[str, str]) -> int:
         "config": build.text,
         "path": path,
     }
-    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record)
+    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, verify, record)
     with BuildProgress() as progress:
         outcome = drive(plan, lambda: engine_of(build), options, progress)
+    if outcome.build is not None and (not outcome.reused or len(plan.inputs) <= AGAIN):
+        _warn_of_inputs(build, plan)
     return _tell(outcome, build, path)
+
+
+def _warn_of_inputs(build: config.Build, plan: Plan) -> None:
+    try:
+        for line in told(open_store(build.output), plan):
+            warn(line)
+    except Damaged as error:  # of a build that was finished before: its own files are whole
+        warn(str(error))
 
 
 def _tell(outcome: Outcome, build: config.Build, path: str) -> int:

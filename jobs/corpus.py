@@ -7,6 +7,7 @@ by the budget and one table.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 import json
@@ -19,8 +20,10 @@ import pyarrow.compute as pc
 from gristmill import format as fmt
 from gristmill import manifest as mf
 from gristmill.errors import FormatError
+from jobs.terminal import warn
 from pipeline import schema
 from pipeline.errors import InputError
+from pipeline.records import find_lead, runs
 from pipeline.stage import Source
 from pipeline.store import Store, expand, open_read, open_store
 
@@ -59,9 +62,19 @@ class Sample:
             digest.update(text)
         return digest.hexdigest()
 
-    def split(self, share: float) -> tuple[Sample, Sample]:
-        """Return the sample without its last `share` of documents (one at least where there are two), and those."""
+    def split(self, share: float, least: int = 0, most: float = 1.0) -> tuple[Sample, Sample]:
+        """Return the sample without its last documents, and those.
+
+        Args:
+            share: of the documents, one at least where there are two.
+            least: bytes that the last documents have, if need be by more of them,
+            most: as long as these are no more than this share of all bytes.
+        """
         held = max(1, int(len(self) * share)) if len(self) > 1 else 0
+        size, whole = sum(map(len, self.texts[len(self) - held :])), self.bytes
+        while size < least and held + 1 < len(self) and size + len(self.texts[-held - 1]) <= most * whole:
+            size += len(self.texts[-held - 1])
+            held += 1
         return self._part(0, len(self) - held), self._part(len(self) - held, len(self))
 
     def _part(self, begin: int, end: int) -> Sample:
@@ -168,14 +181,27 @@ def _named(where: str | Source) -> str:
 
 
 def _of_source(source: Source) -> Iterator[pa.Table]:
-    """Yield the documents of a source without those that it drops or could not read."""
+    """Yield the documents of a source without those that it drops or could not read; tell of files with nothing that it reads."""
     read = source.open()
-    for file in expand(source.paths):
+    for file in expand(source.paths, _warn_once):
+        found, first = 0, None
         for table in read(file, ROWS):
+            errors = table[schema.ERROR] if schema.ERROR in table.column_names else pa.chunked_array([], pa.string())
+            found += table.num_rows - (len(errors) - errors.null_count)
+            first = first or next((error for error in errors.to_pylist() if error is not None), None)
             for column in (schema.DROP, schema.ERROR):
                 if column in table.column_names:
                     table = table.filter(pc.is_null(table[column]))
             yield table
+        if not found:
+            why = f"the first error: {first}" if first else "nothing in it that the source reads"
+            _warn_once(f"{file.name}: not one document; {why}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn the first time: documents are gone through several times."""
+    warn(message)
 
 
 def _of_build(build: str) -> Iterator[pa.Table]:
@@ -192,8 +218,8 @@ def _manifest(build: str) -> tuple[Store, str, mf.Manifest]:
     parts = build.rstrip("/").split("/")
     one = parts[-2:-1] == ["builds"]
     store = open_store("/".join(parts[:-2] if one else parts) or ("/" if build.startswith("/") else "."))
-    records = sorted(store.list("runs"), reverse=True)  # names begin with the time
-    names = ["/".join(parts[-2:]) + f"/{mf.NAME}"] if one else [json.loads(store.read(f"runs/{r}"))["manifest"] for r in records]
+    leads = () if one else (find_lead(store, name) for name in runs(store))
+    names = ["/".join(parts[-2:]) + f"/{mf.NAME}"] if one else [lead.manifest for lead in leads if lead is not None]
     for name in names:
         if not store.exists(name):
             continue
@@ -201,6 +227,8 @@ def _manifest(build: str) -> tuple[Store, str, mf.Manifest]:
             manifest = mf.parse(json.loads(store.read(name)), store.uri(name))
         except FormatError as error:
             raise InputError(f"documents {build!r}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"documents {build!r}: {store.uri(name)} is damaged: it cannot be read as JSON") from error
         if manifest.kind == fmt.DOCUMENTS:
             return store, name.rsplit("/", 1)[0], manifest
     raise InputError(

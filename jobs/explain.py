@@ -40,7 +40,7 @@ def run(build: str, document: str | None, *, token: str | None) -> int:
 
 
 def _address(found: Found, trace: Trace) -> list[str]:
-    uri = next(each["uri"] for each in trace.record["inputs"] if each["name"] == found.file)
+    uri = next(each["uri"] for each in trace.record.inputs if each["name"] == found.file)
     lines = [
         f"document {found.id}",
         f"  url     {one_line(found.url or 'none')}",
@@ -75,7 +75,7 @@ def _start(text: str) -> str:
 
 def _token(trace: Trace, located: Located, address: str) -> list[str]:
     """Lead from a training token back to its WARC record."""
-    name = located.record["manifest"]
+    name = located.record.manifest
     manifest = whole_manifest(located.store, name)
     numbers = address.split(":")
     if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
@@ -85,7 +85,7 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
     shard = manifest.shards[shard_number]
     if not shard.tokens:
         raise InputError(f"{located.output}: a build of texts has no tokens; its last stage must be `shards`")
-    folder = located.record["manifest"].rsplit("/", 1)[0]
+    folder = located.record.manifest.rsplit("/", 1)[0]
     _within("ROW", row, shard.documents)
     with located.store.open(f"{folder}/{shard.file}") as file:
         stored = _row(file, row)

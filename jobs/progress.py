@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +13,7 @@ from gristmill.secrets import masked
 from jobs.terminal import visible
 from pipeline.child import Failure
 from pipeline.plan import Step
+from pipeline.records import UnitRecord
 
 PLAIN_EVERY_S = 5.0
 
@@ -58,11 +57,10 @@ class BuildProgress:
         else:
             self._say(f"{step.name}: {todo} of {whole} to do" if todo else f"{step.name}: all {whole} done before")
 
-    def unit(self, step: Step, manifest: Mapping[str, Any]) -> None:
+    def unit(self, step: Step, manifest: UnitRecord) -> None:
         """Count one unit."""
         self._units += 1
-        ledger = manifest["ledger"]
-        self._documents += ledger[0]["in"] if ledger else 0
+        self._documents += manifest.ledger[0]["in"] if manifest.ledger else 0
         seconds = time.monotonic() - self._begun
         rate = f"{self._documents / max(seconds, 1e-9):,.0f} documents/s" if self._documents else ""
         if self._live:
@@ -78,6 +76,10 @@ class BuildProgress:
     def failed(self, step: Step, label: str, failure: Failure) -> None:
         """Tell of a failure at once."""
         self._say(f"{step.name}: {label} failed: {failure.message.splitlines()[0]}")
+
+    def note(self, line: str) -> None:
+        """Tell of something at once."""
+        self._say(line)
 
     def _say(self, line: str) -> None:
         self._console.print(visible(masked(line)), markup=False, soft_wrap=True)

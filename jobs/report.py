@@ -1,27 +1,26 @@
 """`report`: one page that says what happened to a crawl, or the ledger as JSON.
 
-Reads the record of a run (`runs/<time>-<id>.json`) and the unit manifests that it names; writes `builds/<id>/report.html`
+Reads the record of a run (`runs/run-<number>.json`) and the unit manifests that it names; writes `builds/<id>/report.html`
 into the same output, or prints JSON to standard output.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jobs.report_page import faults, page
 from jobs.report_sections import adds
 from jobs.terminal import show_json, tell
 from jobs.token_scores import token_scores
 from pipeline.errors import InputError
+from pipeline.records import RunRecord, find_lead, read_run, runs
+from pipeline.scratch import held_file
 from pipeline.store import Store, open_store
 from pipeline.store_local import LocalStore
-from pipeline.summary import summarize
+from pipeline.summary import faults_of_files, summarize
 
 DONE, BROKEN = 0, 1
 
@@ -32,13 +31,13 @@ class Located:
 
     store: Store
     output: str
-    record: dict[str, Any]
+    record: RunRecord
     name: str
 
     @property
     def added(self) -> bool:
         """Tell whether the run added columns to a build that was there."""
-        return adds(self.record.get("stages", []))
+        return adds(self.record.stages)
 
 
 def locate(build: str, *, made: bool = False) -> Located:
@@ -48,6 +47,7 @@ def locate(build: str, *, made: bool = False) -> Located:
 
     Raises:
         InputError: there is no finished run; says where it was looked for and what is allowed.
+        Damaged: a record of a run that had to be looked at.
     """
     parts = build.rstrip("/").split("/")
     if parts[-1].endswith(".json") and parts[-2:-1] == ["runs"]:
@@ -58,25 +58,18 @@ def locate(build: str, *, made: bool = False) -> Located:
         output, names, wanted = "/".join(parts), None, None
     output = output or ("/" if build.startswith("/") else ".")
     store = open_store(output)
-    for name in names if names is not None else _newest(store):
-        try:
-            record = json.loads(store.read(name))
-        except FileNotFoundError:
+    for name in names if names is not None else runs(store):
+        lead = find_lead(store, name)
+        if lead is None or wanted not in (None, lead.build):
             continue
-        found = Located(store, output, record, name)
-        if wanted in (None, record["build"]) and not (made and found.added):
+        found = Located(store, output, read_run(store, name), name)
+        if not (made and found.added):
             return found
     looked = store.uri(names[0] if names else "runs/")
     raise InputError(
         f"{build!r}: no finished build there (looked in {looked!r}). Give the output folder of a build, one of its "
         "builds/<id> or one of its runs/*.json; `python -m jobs build CONFIG` makes them"
     )
-
-
-def _newest(store: Store) -> list[str]:
-    """Return the records of runs, the newest first: their names begin with the time."""
-    names = (name.rsplit("/", 1)[-1] for name in store.list("runs"))
-    return [f"runs/{name}" for name in sorted(names, reverse=True) if name.endswith(".json")]
 
 
 def write(store: Store, build: str, text: str, page_name: str = "report") -> str:
@@ -90,12 +83,12 @@ def write(store: Store, build: str, text: str, page_name: str = "report") -> str
     if isinstance(store, LocalStore):
         target = Path(store.root) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-        try:
-            temporary.write_bytes(content)
+        if not target.parent.resolve().is_relative_to(Path(store.root).resolve()):
+            raise InputError(f"{target.parent}: leads out of the output ({target.parent.resolve()}); nothing is written there")
+        with held_file(target.parent, target.name) as (temporary, file):
+            file.write(content)
+            file.flush()
             os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
     elif not store.put_new(name, content) and store.read(name) != content:
         name = f"builds/{build}/{page_name}-{hashlib.sha256(content).hexdigest()[:8]}.html"
         store.put_new(name, content)
@@ -103,21 +96,27 @@ def write(store: Store, build: str, text: str, page_name: str = "report") -> str
 
 
 def page_name(found: Located) -> str:
-    """Return the name of the page: `report`, with the time of the run where it added columns to the build."""
-    return f"report-{found.name.rpartition('/')[2].partition('-')[0]}" if found.added else "report"
+    """Return the name of the page: `report`, with the name of the run where it added columns to the build."""
+    return f"report-{found.name.rpartition('/')[2].removesuffix('.json')}" if found.added else "report"
 
 
 def run(build: str, *, as_json: bool = False) -> int:
-    """Write the page (or print the ledger); return the exit code: 1 when the ledger does not add up, which is a bug."""
+    """Write the page (or print the ledger); return the exit code.
+
+    It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size.
+    """
     found = locate(build)
     summary = summarize(found.store, found.record)
+    damaged = faults_of_files(found.store, summary)
     if as_json:
         show_json(summary)
     else:
-        scores = token_scores(found.store, found.record["manifest"])
+        scores = None if damaged else token_scores(found.store, found.record.manifest)
         path = write(found.store, summary["build"], page(summary, found.output, scores), page_name(found))
         tell(f"report: {path}")
     wrong = faults(summary)
     for line in wrong:
         tell(f"the ledger does not add up: {line}")
-    return BROKEN if wrong else DONE
+    for line in damaged:
+        tell(f"damaged: {line}; run the build again, it is put back")
+    return BROKEN if wrong or damaged else DONE

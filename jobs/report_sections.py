@@ -13,6 +13,7 @@ from typing import Any
 from jobs.charts import by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 from jobs.terminal import command, one_line
+from pipeline.barren import Barren, warnings
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
@@ -206,8 +207,11 @@ def quarantine(summary: Summary) -> Html:
     """Return the table of documents set aside, with their addresses."""
     rows = summary["quarantine"][:ROWS_SHOWN]
     count = losses(summary)[1]
+    files = [tag("li", isolated(line)) for line in warnings([Barren(**each) for each in summary.get("barren", ())])]
+    barren = tag("ul", files) if files else Html("")
     if not count:
-        return _empty("Nothing is in quarantine: no document raised an error, killed its worker or was unreadable.")
+        none = _empty("Nothing is in quarantine: no document raised an error, killed its worker or was unreadable.")
+        return join(barren, none)
     lead = f"{plural(count, 'document')} could not be processed and are set aside with their address; they never stop a build."
     table = table_of(
         rows,
@@ -217,7 +221,7 @@ def quarantine(summary: Summary) -> Html:
         ("address", "", lambda q: join(isolated(q["file"]), " at ", data(q["offset"]))),
         ("document", "", lambda q: tag("code", q["id"], class_="all")),
     )
-    return join(tag("p", lead, class_="lead"), table, _more(len(rows), count, "documents"))
+    return join(tag("p", lead, class_="lead"), barren, table, _more(len(rows), count, "documents"))
 
 
 def time(summary: Summary) -> Html:

@@ -1,39 +1,20 @@
 """The door to the terminal: all that a command prints passes here.
 
-Pages, URLs and the names of files are written by strangers. A terminal obeys some characters (ECMA-48's escape sequences
-set titles, move the cursor, fill the clipboard) and shows others in another order than they stand (Unicode's UAX 9, "Trojan
-Source"). Here such characters become visible, `\\x1b` or `\\u202e`, secrets in URLs become `***`, and what is there to be pasted
-into a shell is quoted.
+Characters of strangers that steer a terminal (`pipeline/visible.py`) become visible, `\\x1b` or `\\u202e`, secrets in URLs become
+`***`, and what is there to be pasted into a shell is quoted.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from typing import Any, TextIO
 
 from gristmill.secrets import masked
+from pipeline.visible import LINES, STEERING, one_line, visible
 
-# C0 but for tab and new line, DEL, C1; what directs writing: marks, embeddings, overrides, isolates; line ends; lone surrogates.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_LINES = re.compile("[\t\n]")
-
-
-def visible(text: str) -> str:
-    """Return a text in which nothing steers a terminal; tabs and new lines stay."""
-    return _UNSAFE.sub(_escape, text)
-
-
-def one_line(text: str) -> str:
-    """Return a text for a part of a line: as `visible`, with tabs and new lines as `\\t` and `\\n`."""
-    return _LINES.sub(lambda found: "\\t" if found[0] == "\t" else "\\n", visible(text))
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+__all__ = ["command", "one_line", "quoted", "say", "show", "show_json", "tell", "visible"]
 
 
 def say(text: str, *, file: TextIO | None = None) -> None:
@@ -51,10 +32,15 @@ def tell(text: str) -> None:
     say(text, file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    tell(f"warning: {text}")
+
+
 def show_json(value: Any, *, allow_nan: bool = True) -> None:  # noqa: ANN401 - JSON
     """Print plain data as one line of JSON, in which such characters are escaped as JSON escapes them."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
-    print(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def quoted(argument: str) -> str:
@@ -64,13 +50,13 @@ def quoted(argument: str) -> str:
     """
     if argument.startswith("-"):
         argument = f"./{argument}"
-    if not (_UNSAFE.search(argument) or _LINES.search(argument)):
+    if not (STEERING.search(argument) or LINES.search(argument)):
         return shlex.quote(argument)
     return "$'" + "".join(map(_spelled, argument)) + "'"
 
 
 def _spelled(character: str) -> str:
-    if character in "'\\!" or _UNSAFE.match(character) or _LINES.match(character):
+    if character in "'\\!" or STEERING.match(character) or LINES.match(character):
         escaped = "\udc80" <= character <= "\udcff"  # a byte of a name that is not UTF-8
         return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape" if escaped else "surrogatepass"))
     return character

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from jobs import config
 from pipeline import exchange
+from pipeline.checked import Reader, reading
 from pipeline.drive import read_all
 from pipeline.errors import InputError
+from pipeline.records import RunRecord, read_unit
 from pipeline.schema import DROP, ERROR, undecided
-from pipeline.segment import read_manifest
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
 from pipeline.store import InputFile, Store
 
@@ -51,11 +52,11 @@ class Decision:
 class Trace:
     """A finished run, opened for questions about single documents."""
 
-    def __init__(self, store: Store, record: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, record: RunRecord) -> None:
         self.store = store
         self.record = record
-        self.build = config.from_record(record["run"]["config"])
-        self._steps = [(step["kind"], step["units"]) for step in record["steps"]]
+        self.build = config.from_record(record.run["config"])
+        self._steps = [(step.kind, step.units) for step in record.steps]
 
     def find(self, wanted: str) -> list[Found]:
         """Return every document with this id or URL, in the order of the inputs.
@@ -67,41 +68,21 @@ class Trace:
         for kind, units in self._steps:
             if kind != "segment":
                 continue
-            for manifest in read_all(self.store, units):
-                for role, output in manifest["outputs"].items():
+            for name, unit in zip(units, read_all(self.store, units), strict=True):
+                for role, output in unit.outputs.items():
                     if role in ("docs", "dropped", "quarantined"):
-                        self._search(output["data"], role, wanted, found)
-                for part in manifest["parts"]:
-                    self._search(part["data"], "part", wanted, found)
+                        with reading(self.store, output, name) as file:
+                            _search(file, role, wanted, found)
+                for part in unit.parts:
+                    with reading(self.store, part, name) as file:
+                        _search(file, "part", wanted, found)
         if not found:
             raise InputError(
-                f"no document {wanted!r} in build {self.record['build'][:12]} ({len(self.record['inputs'])} input files); "
+                f"no document {wanted!r} in build {self.record.build[:12]} ({len(self.record.inputs)} input files); "
                 "give a URL exactly as crawled or a document id of 32 hex digits, as the report lists them"
             )
-        names = [file["name"] for file in self.record["inputs"]]
+        names = [file["name"] for file in self.record.inputs]
         return sorted(found.values(), key=lambda each: (names.index(each.file), each.offset))
-
-    def _search(self, data: str, role: str, wanted: str, found: dict[str, Found]) -> None:
-        for rows in self._matching(data, wanted):
-            for row in rows.to_pylist():
-                if role in ("dropped", "quarantined"):
-                    found[row["id"]] = _found(row, {**row, "role": role})
-                else:
-                    found.setdefault(row["id"], _found(row, None))
-
-    def _matching(self, data: str, wanted: str) -> Iterator[pa.Table]:
-        with self.store.open(data) as file:
-            reader = pa.ipc.open_file(file)
-            names = ["doc_id" if name == "id" and "doc_id" in reader.schema.names else name for name in ADDRESS]
-            if not set(names) <= set(reader.schema.names):
-                return  # a sidecar
-            extra = [name for name in ("stage", "reason", "detail") if name in reader.schema.names]
-            for index in range(reader.num_record_batches):
-                table = pa.Table.from_batches([reader.get_batch(index)])
-                same = pc.or_kleene(pc.equal(table[names[0]], wanted), pc.fill_null(pc.equal(table["url"], wanted), False))
-                hits = table.filter(same)
-                if hits.num_rows:
-                    yield hits.select([*names, *extra]).rename_columns([*ADDRESS, *extra])
 
     def raw(self, found: Found) -> pa.Table:
         """Read the document from its input file again: a table of one row.
@@ -109,7 +90,7 @@ class Trace:
         Raises:
             InputError: the input file is not where it was.
         """
-        entry = next(each for each in self.record["inputs"] if each["name"] == found.file)
+        entry = next(each for each in self.record.inputs if each["name"] == found.file)
         file = InputFile(found.file, entry["uri"], entry["bytes"], "")
         try:
             return self.build.source.fetch(file, found.offset, found.length)
@@ -148,13 +129,11 @@ class Trace:
     def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
         """Give the document the verdict or the model that all documents together came to."""
         settles = [units[0] for kind, units in self._steps if kind == "settle"]
-        settled = read_manifest(self.store, settles[number])
-        assert settled is not None
-        with self.store.open(settled["outputs"]["settled"]["data"]) as file:
-            reader = pa.ipc.open_file(file)
+        settled = read_unit(self.store, settles[number]).outputs["settled"]
+        with reading(self.store, settled, settles[number]) as reader:
             if isinstance(stage, Fit):
                 return stage.apply(reader.read_all())(docs), {}
-            shard = [each["name"] for each in self.record["inputs"]].index(found.file)
+            shard = [each["name"] for each in self.record.inputs].index(found.file)
             row = self._row(number, shard, found.id)
             verdicts = pa.Table.from_batches([reader.get_batch(shard)])
             return exchange.apply_verdicts(docs, row, verdicts, stage.defaults()), {}
@@ -162,16 +141,14 @@ class Trace:
     def _row(self, number: int, shard: int, document: str) -> int:
         """Return the document's number in the segment before barrier `number`."""
         segment = [units for kind, units in self._steps if kind == "segment"][number]
-        manifest = read_manifest(self.store, segment[shard])
-        assert manifest is not None
-        with self.store.open(manifest["outputs"]["docs"]["data"]) as file:
-            ids = pa.ipc.open_file(file).read_all()["id"]
+        with reading(self.store, read_unit(self.store, segment[shard]).outputs["docs"], segment[shard]) as file:
+            ids = file.read_all()["id"]
         return int(pc.index(ids, document).as_py())
 
     def stored(self, found: Found) -> dict[str, Any]:
         """Return where the build holds the document: file and row."""
-        built = json.loads(self.store.read(self.record["manifest"]))
-        folder = self.record["manifest"].rsplit("/", 1)[0]
+        built = json.loads(self.store.read(self.record.manifest))
+        folder = self.record.manifest.rsplit("/", 1)[0]
         for shard in built["shards"]:
             if shard["input"] != found.file:
                 continue
@@ -182,6 +159,28 @@ class Trace:
             if row >= 0:
                 return {"file": self.store.uri(f"{folder}/{shard['file']}"), "row": row}
         return {}
+
+
+def _search(file: Reader, role: str, wanted: str, found: dict[str, Found]) -> None:
+    for rows in _matching(file, wanted):
+        for row in rows.to_pylist():
+            if role in ("dropped", "quarantined"):
+                found[row["id"]] = _found(row, {**row, "role": role})
+            else:
+                found.setdefault(row["id"], _found(row, None))
+
+
+def _matching(file: Reader, wanted: str) -> Iterator[pa.Table]:
+    names = ["doc_id" if name == "id" and "doc_id" in file.schema.names else name for name in ADDRESS]
+    if not set(names) <= set(file.schema.names):
+        return  # a sidecar
+    extra = [name for name in ("stage", "reason", "detail") if name in file.schema.names]
+    for index in range(file.num_record_batches):
+        table = pa.Table.from_batches([file.get_batch(index)])
+        same = pc.or_kleene(pc.equal(table[names[0]], wanted), pc.fill_null(pc.equal(table["url"], wanted), False))
+        hits = table.filter(same)
+        if hits.num_rows:
+            yield hits.select([*names, *extra]).rename_columns([*ADDRESS, *extra])
 
 
 def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from gristmill.secrets import without_secrets
@@ -27,19 +26,19 @@ from jobs.corpus import Sample, sample
 from jobs.parameters import as_data, build
 from jobs.spread import Spread, Where
 from jobs.terminal import say, tell
+from jobs.tokenizer_record import CONFIG, decided, end_token, lines, measures, transformers_config
 from jobs.training_progress import TrainingProgress
 from jobs.yaml_nodes import Node, found, load_node, nothing, pairs, place, resolve, suggest
 from pipeline.errors import ConfigError, UserError
 from pipeline.stage import Source
 from stages.tokenizer import SCHEMES
-from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.foreign import as_file
 from stages.tokenizer.scheme import Scheme
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import Vocabulary, is_superword
 
 RECORD = "recipe.json"
-HELD_OUT = 0.01  # of the sampled documents: not trained on, but measured
+HELD_OUT, MOST_HELD_OUT = 0.01, 0.1  # of the sample: not trained on, but measured; and what `held_out_bytes` takes at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +46,24 @@ class Settings:
     """The plain keys of a recipe.
 
     `output`: folder of the result. `bytes`: of text to train on, at most. `seed`: of the sample. `stratify`: the column in
-    whose groups the sample has the same shares of bytes as all documents; null for none.
+    whose groups the sample has the same shares of bytes as all documents; null for none. `held_out_bytes`: of text that is
+    measured on and not trained on, at least: a hundredth of the documents, or as many more as it takes, up to a tenth of the
+    sample; with less than this the figures are given and said to be no measurement.
     """
 
     output: str
     bytes: int = 50_000_000
     seed: int = 0
     stratify: str | None = "language"
+    held_out_bytes: int = 250_000
     run: Where = field(default_factory=Where)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.bytes < 1:
             raise ValueError(f"bytes must be at least 1, found {self.bytes}")
+        if self.held_out_bytes < 0:
+            raise ValueError(f"held_out_bytes must be at least 0, found {self.held_out_bytes}")
         if not self.output.strip():
             raise ValueError("output must name a folder, found nothing")
 
@@ -74,7 +78,7 @@ class Recipe:
     text: Mapping[str, Any]
 
 
-_KEYS = ("scheme", "documents", "bytes", "seed", "stratify", "output", "run")
+_KEYS = ("scheme", "documents", "bytes", "seed", "stratify", "held_out_bytes", "output", "run")
 
 
 def read_recipe(path: str) -> Recipe:
@@ -154,16 +158,18 @@ def run(recipe: str) -> int:
         output = Path(plan.settings.output)
         file = _finished(output, plan, corpus)
         if file is None:
-            training, held = taken.split(HELD_OUT)
+            training, held = taken.split(HELD_OUT, plan.settings.held_out_bytes, MOST_HELD_OUT)
             begun = time.monotonic()
+            notes = dict[str, Any]()
             with Spread(plan.settings.run) as spread:
                 texts = replace(make_corpus(training.texts, training.strata), run=spread)
-                vocabulary = plan.scheme.train(texts, shown)
+                vocabulary = plan.scheme.train(texts, shown, notes.__setitem__)
             shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
-            file = _write(output, _contents(vocabulary, plan, corpus, held))
-    facts = json.loads((output / RECORD).read_text())["tokenizer"]
-    tell(f"bytes per token on {facts['held_out_documents']} held-out documents: {facts['bytes_per_token']}")
-    say(f"tokenizer {facts['sha256']} {file}")
+            file = _write(output, _contents(vocabulary, plan, corpus, held, decided(plan.scheme, vocabulary, notes, held)))
+    record = json.loads((output / RECORD).read_text())
+    for line in lines(record, plan.settings.held_out_bytes):
+        tell(line)
+    say(f"tokenizer {record['tokenizer']['sha256']} {file}")
     return 0
 
 
@@ -178,7 +184,9 @@ def _describe(taken: Sample) -> dict[str, Any]:
     return {**described, "strata": {name: strata[name] for name in sorted(strata)}}
 
 
-def _contents(vocabulary: Vocabulary, plan: Recipe, corpus: Mapping[str, Any], held: Sample) -> dict[str, bytes]:
+def _contents(
+    vocabulary: Vocabulary, plan: Recipe, corpus: Mapping[str, Any], held: Sample, training: Mapping[str, Any]
+) -> dict[str, bytes]:
     """Return the files of the result, the tokenizer's own first."""
     name, text = as_file(vocabulary)
     data = text.encode()
@@ -190,39 +198,16 @@ def _contents(vocabulary: Vocabulary, plan: Recipe, corpus: Mapping[str, Any], h
             "sha256": hashlib.sha256(data).hexdigest(),
             "vocab_size": vocabulary.size,
             "superwords": sum(map(is_superword, vocabulary.ordinary()[: vocabulary.size])),
-            **_measures(vocabulary, held),
+            "eos_token": end_token(plan.scheme, vocabulary),
+            **measures(vocabulary, held, plan.settings.held_out_bytes),
         },
+        "training": training,
     }
     files = {name: data, RECORD: json.dumps(record, indent=1).encode()}
     if vocabulary.standard:  # or transformers could not open it
-        files["tokenizer_config.json"] = json.dumps(
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "eos_token": next(iter(vocabulary.special_tokens), None),
-                "add_prefix_space": False,
-                "clean_up_tokenization_spaces": False,
-            },
-            indent=1,
-        ).encode()
+        config = transformers_config(plan.scheme, vocabulary)
+        files[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False).encode()
     return files
-
-
-def _measures(vocabulary: Vocabulary, held: Sample) -> dict[str, Any]:
-    """Return bytes per token of the held-out documents, of all and of each stratum."""
-    if not len(held):
-        return {"held_out_documents": 0, "bytes_per_token": None, "bytes_per_token_by_stratum": {}}
-    texts = make_corpus(held.texts, held.strata)
-    encoder = choose_encoder(vocabulary)
-    tokens, size = np.zeros(len(texts.groups), np.int64), np.zeros(len(texts.groups), np.int64)
-    for batch in texts.batches:
-        tokens[batch.group] += len(encoder.encode(batch.text, batch.offsets)[0])
-        size[batch.group] += len(batch.text)
-    by_group = {name: round(float(size[i] / tokens[i]), 4) for i, name in enumerate(texts.groups)}
-    return {
-        "held_out_documents": len(held),
-        "bytes_per_token": round(float(size.sum() / tokens.sum()), 4),
-        "bytes_per_token_by_stratum": by_group,
-    }
 
 
 def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | None:
@@ -233,8 +218,8 @@ def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | N
     record = json.loads(sidecar.read_text()) if sidecar.is_file() else None
     file = output if record is None else output / str(record["tokenizer"]["file"])
     if record is not None and file.is_file():
-        scheme = without_secrets(json.loads(json.dumps(plan.text["scheme"])))
-        same = record["recipe"]["scheme"] == scheme and record["corpus"] == corpus
+        given = without_secrets(json.loads(json.dumps({key: plan.text[key] for key in ("scheme", "held_out_bytes")})))
+        same = all(record["recipe"].get(key) == value for key, value in given.items()) and record["corpus"] == corpus
         if same and hashlib.sha256(file.read_bytes()).hexdigest() == record["tokenizer"]["sha256"]:
             return file
         what = "a tokenizer made from another scheme or other documents, or changed since"

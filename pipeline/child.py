@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import ENDINGS, PipelineError, StoreError, StoreFull, UserError
+from pipeline.errors import ENDINGS, Damaged, PipelineError, StoreError, StoreFull, UserError
 from pipeline.flow import Done, Pool
 from pipeline.panics import pass_on
 from pipeline.pool import Answer, Call, open_once, pack, run_call
@@ -44,8 +44,10 @@ DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the so
 class Failure:
     """Why a unit is not done: `kind` is what the driver acts on, `message` is for people."""
 
-    kind: str  # "failed" (ours or the data's: no retry) | "store" (retry) | "full" (stop) | "user" (stop)
+    # "failed" (ours or the data's: no retry) | "store" (retry) | "full" (stop) | "user" (stop) | "damaged" (mend `record`)
+    kind: str
     message: str
+    record: str = ""  # of the unit whose result is damaged
 
 
 Ask = Callable[[pa.Buffer], Callable[[], Answer | Failure]]  # sends a packed table to a pool; the result waits for the reply
@@ -96,6 +98,8 @@ def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str,
         return Failure("full", str(error))
     except StoreError as error:
         return Failure("store", str(error))
+    except Damaged as error:
+        return Failure("damaged", error.what, error.record)
     except UserError as error:
         return Failure("user", str(error))
     except PipelineError as error:

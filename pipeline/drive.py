@@ -1,13 +1,12 @@
 """Drive a plan to its end on any engine: which units are still to do, what to do when some fail, and the finished build.
 
-Reads the store's listings to see what is done; writes the build's folder (`builds/<id>/`), the record of the run
-(`runs/<time>-<id>.json`), and last `finished/<plan>.json`, which makes the next run of the same plan a single read.
+Reads the store's listings to see what is done; `finish.py` writes the build and the records of it. What a unit finds missing or
+damaged of an earlier one is computed again.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +16,17 @@ from typing import Any, Protocol
 
 from gristmill.secrets import without_secrets
 from pipeline.child import Failure
-from pipeline.errors import StoreError, StoreFull
+from pipeline.errors import StoreFull
+from pipeline.finish import READERS, Say, finish, standing, unsound
 from pipeline.plan import Plan, Step, Unit
-from pipeline.segment import Task, read_manifest
-from pipeline.stage import Attachment, Stored
-from pipeline.store import Store, open_read, open_store, probe
+from pipeline.records import Finished, UnitRecord, read_unit
+from pipeline.segment import Task
+from pipeline.store import Store, open_store, probe
 
-READERS = 16  # threads that read manifests: latency-bound on S3
+MENDED = 3  # times that a unit is computed again because something of it is damaged
 
-Result = dict[str, Any] | Failure
+Result = UnitRecord | Failure
+Failed = tuple[str, str, Failure]  # step, label of the unit
 
 
 class Engine(Protocol):
@@ -47,12 +48,16 @@ class Watcher(Protocol):
         """A step begins with `todo` units to do."""
         ...
 
-    def unit(self, step: Step, manifest: Mapping[str, Any]) -> None:
+    def unit(self, step: Step, manifest: UnitRecord) -> None:
         """A unit is done."""
         ...
 
     def failed(self, step: Step, label: str, failure: Failure) -> None:
         """A unit failed for good."""
+        ...
+
+    def note(self, line: str) -> None:
+        """Something happened that a person should know of, such as damage that is mended."""
         ...
 
 
@@ -63,6 +68,7 @@ class Options:
     root: str
     batch_rows: int = 256
     memory: int | None = None
+    verify: bool = False  # read everything that is done and compare it with its hashes
     record: Mapping[str, Any] | None = None  # on, workers, version, config: kept in the run record
 
 
@@ -73,7 +79,7 @@ class Outcome:
     build: str | None
     manifest: str | None
     record: str | None
-    failures: tuple[tuple[str, str, Failure], ...] = ()
+    failures: tuple[Failed, ...] = ()
     reused: bool = False
 
 
@@ -88,129 +94,141 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
         StoreFull: no room; everything committed so far stays.
     """
     store = open_store(options.root)
-    finished = read_manifest(store, plan.finished())
-    if finished is not None and store.exists(finished["manifest"]):
-        return Outcome(finished["build"], store.uri(finished["manifest"]), store.uri(finished["record"]), reused=True)
+    work = _Work(plan, store, engine, options, watcher)
+    if options.verify:
+        work.damaged |= unsound(store, (unit.manifest for step in plan.steps for unit in step.units), whole=True)
+    finished = None if work.damaged or options.verify else standing(store, plan, _say(watcher))
+    if finished is not None:
+        return _outcome(store, finished, reused=True)
     probe(store)
     store.sweep()
+    with store.alive():
+        return _carry_out(plan, store, work, options, watcher)
+
+
+def _carry_out(plan: Plan, store: Store, work: _Work, options: Options, watcher: Watcher | None) -> Outcome:
+    """Do all units that are not done, and assemble the build."""
     started = datetime.datetime.now(datetime.UTC)
     clock = time.perf_counter()
-    running: Engine | None = None
     done: dict[str, int] = {}
     try:
-        for step in plan.steps:
+        failures = work.mend()
+        for step in () if failures else plan.steps:
             missing = step.missing(store)
             done[step.name] = len(missing)
             if watcher is not None:
                 watcher.step(step, len(missing))
-            if not missing:
-                continue
-            running = running or engine()
-            failures = _run_step(step, [_task(plan, step, unit, options) for unit in missing], running, watcher)
+            failures = work.run(step, missing)
             if failures:
-                return Outcome(None, None, None, tuple(failures))
+                break
+        found, failures = ([], failures) if failures else work.last()
     finally:
-        if running is not None:
-            running.close()
+        work.close()
+    if failures:
+        return Outcome(None, None, None, tuple(failures))
     seconds = time.perf_counter() - clock
-    return _finish(plan, store, options, {"started": started.isoformat(timespec="seconds"), "seconds": seconds}, done)
+    run = without_secrets({"started": started.isoformat(timespec="seconds"), "seconds": seconds, **(options.record or {})})
+    finished = finish(plan, store, run, done, found, whole=options.verify, say=_say(watcher))
+    return _outcome(store, finished)
+
+
+def _say(watcher: Watcher | None) -> Say:
+    return watcher.note if watcher is not None else lambda line: None
+
+
+def _outcome(store: Store, finished: Finished, *, reused: bool = False) -> Outcome:
+    return Outcome(finished.build, store.uri(finished.manifest), store.uri(finished.record), reused=reused)
+
+
+class _Work:
+    """The units of a plan under way on an engine, which is made when there is the first thing to do.
+
+    `damaged` are the manifests of units with something missing or damaged, and what it is: whoever reads it finds it, and the
+    unit is computed again before the reader is.
+    """
+
+    def __init__(self, plan: Plan, store: Store, engine: Callable[[], Engine], options: Options, watcher: Watcher | None) -> None:
+        self._plan, self._store, self._make, self._options, self._watcher = plan, store, engine, options, watcher
+        self._engine: Engine | None = None
+        self._mended: Counter[str] = Counter()
+        self.damaged: dict[str, str] = {}
+
+    def close(self) -> None:
+        """End the engine."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def run(self, step: Step, units: Sequence[Unit], *, again: bool = False) -> list[Failed]:
+        """Do units of a step, and before another try what they found damaged; return what failed for good."""
+        while units:
+            self._engine = self._engine or self._make()
+            failures, waiting = self._round(step, units, again)
+            failures = failures or self.mend()
+            if failures:
+                return failures
+            units = waiting
+        return []
+
+    def mend(self) -> list[Failed]:
+        """Compute the units anew of which something is damaged, in the order of the steps; return what failed for good."""
+        for step in self._plan.steps:
+            units = [unit for unit in step.units if unit.manifest in self.damaged]
+            for unit in units:
+                what = self.damaged.pop(unit.manifest)
+                self._mended[unit.manifest] += 1
+                if self._mended[unit.manifest] > MENDED:
+                    return [(step.name, unit.label, Failure("failed", f"{what}, after it was computed again {MENDED} times"))]
+                if self._watcher is not None:
+                    self._watcher.note(f"{what}; computed again ({step.name}, {unit.label})")
+                # Its files are put back by whoever commits them and finds damage under their names.
+                self._store.remove(unit.manifest)
+            failures = self.run(step, units, again=True)
+            if failures:
+                return failures
+        assert not self.damaged, f"not of this plan: {self.damaged}"
+        return []
+
+    def last(self) -> tuple[list[UnitRecord], list[Failed]]:
+        """Return the manifests of the last step, in order, when their files are there; or what failed for good."""
+        names = [unit.manifest for unit in self._plan.steps[-1].units]
+        while True:
+            self.damaged |= unsound(self._store, names, whole=False)
+            if not self.damaged:
+                return read_all(self._store, names), []
+            failures = self.mend()
+            if failures:
+                return [], failures
+
+    def _round(self, step: Step, units: Sequence[Unit], again: bool) -> tuple[list[Failed], list[Unit]]:
+        """Give units to the engine once; return what failed for good, and those that wait for others."""
+        assert self._engine is not None
+        failures, waiting = [], []
+        for task, result in self._engine.run([_task(self._plan, step, unit, self._options) for unit in units]):
+            if not isinstance(result, Failure):
+                if self._watcher is not None and not again:
+                    self._watcher.unit(step, result)
+            elif result.kind == "full":
+                raise StoreFull(result.message)
+            elif result.kind == "damaged":
+                self.damaged[result.record] = result.message
+                waiting.append(task.unit)
+            else:
+                failures.append((step.name, task.unit.label, result))
+                if self._watcher is not None:
+                    self._watcher.failed(step, task.unit.label, result)
+        return failures, waiting
 
 
 def _task(plan: Plan, step: Step, unit: Unit, options: Options) -> Task:
     return Task(options.root, step.spec, unit, len(plan.inputs), options.batch_rows, options.memory)
 
 
-def _run_step(step: Step, tasks: Sequence[Task], engine: Engine, watcher: Watcher | None) -> list[tuple[str, str, Failure]]:
-    failures = []
-    for task, result in engine.run(tasks):
-        if isinstance(result, dict):
-            if watcher is not None:
-                watcher.unit(step, result)
-            continue
-        if result.kind == "full":
-            raise StoreFull(result.message)
-        failures.append((step.name, task.unit.label, result))
-        if watcher is not None:
-            watcher.failed(step, task.unit.label, result)
-    return failures
-
-
-def manifests(store: Store, step: Step) -> list[dict[str, Any]]:
-    """Return the manifests of all units of a step, in order."""
+def manifests(store: Store, step: Step) -> list[UnitRecord]:
+    """Return the manifests of all units of a step, in order. Raises Damaged."""
     return read_all(store, [unit.manifest for unit in step.units])
 
 
-def read_all(store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Read unit manifests side by side; all must be there."""
+def read_all(store: Store, names: Sequence[str]) -> list[UnitRecord]:
+    """Read unit manifests side by side; all must be there. Raises Damaged."""
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(lambda name: read_manifest(store, name), names))
-    missing = [name for name, manifest in zip(names, found, strict=True) if manifest is None]
-    if missing:
-        raise StoreError(
-            f"{store.uri(missing[0])} was committed and is gone; to make it anew delete {store.uri('finished')} and run the "
-            "build again"
-        )
-    return [manifest for manifest in found if manifest is not None]
-
-
-def stored_parts(step: Step, found: Sequence[Mapping[str, Any]]) -> list[Stored]:
-    """Return the parts that the units of the last step committed, in the order of the plan.
-
-    Where a part stands is what the plan says now: its unit may have been computed when the inputs were others, in another place.
-
-    Args:
-        step: the last.
-        found: the manifests of its units, in order.
-    """
-    parts = [
-        Stored(place, unit.label, p["kind"], p["number"], p["data"], p["sha256"], p["bytes"], p["rows"], p["stats"])
-        for place, (unit, manifest) in enumerate(zip(step.units, found, strict=True))
-        for p in manifest["parts"]
-    ]
-    addresses = [(part.shard, part.number, part.kind) for part in parts]
-    assert len(set(addresses)) == len(addresses), f"two parts of one place: {Counter(addresses).most_common(1)}"
-    return parts
-
-
-def attachments(plan: Plan) -> list[Attachment]:
-    """Read the files that the stages of a plan attach, in the order of the stages."""
-    found = []
-    for _, stage in plan.stages:
-        for name, path in stage.attachments().items():
-            with open_read(path) as file:
-                found.append(Attachment(name, file.read()))
-    return found
-
-
-def _finish(plan: Plan, store: Store, options: Options, run: dict[str, Any], done: Mapping[str, int]) -> Outcome:
-    parts = stored_parts(plan.steps[-1], manifests(store, plan.steps[-1]))
-    assembly = plan.sink().assemble(parts, plan.lineage(), attachments(plan))
-    folder = f"builds/{assembly.id}"
-    with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(lambda link: store.link_new(link[1], f"{folder}/{link[0]}"), assembly.links.items()))
-    for name, content in assembly.files.items():
-        store.put_new(f"{folder}/{name}", content)
-    manifest = f"{folder}/{assembly.manifest}"
-    record = _record(plan, options, run, done, assembly.id, manifest)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    name = f"runs/{stamp}-{assembly.id[:12]}.json"
-    store.put_new(name, json.dumps(record, indent=1, ensure_ascii=False).encode())
-    store.put_new(plan.finished(), json.dumps({"build": assembly.id, "manifest": manifest, "record": name}).encode())
-    return Outcome(assembly.id, store.uri(manifest), store.uri(name))
-
-
-def _record(
-    plan: Plan, options: Options, run: Mapping[str, Any], done: Mapping[str, int], build: str, manifest: str
-) -> dict[str, Any]:
-    steps = [
-        {
-            "name": step.name,
-            "kind": step.spec.kind,
-            "stages": [name for name, _ in step.spec.all()],
-            "units": [unit.manifest for unit in step.units],
-            "done": done[step.name],
-        }
-        for step in plan.steps
-    ]
-    told = without_secrets({**run, **(options.record or {})})
-    return {"build": build, "manifest": manifest, **plan.lineage(), "run": told, "steps": steps}
+        return list(pool.map(lambda name: read_unit(store, name), names))

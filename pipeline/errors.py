@@ -4,7 +4,8 @@
     ├── UserError (ValueError)        the config, the input or the store is at fault; exit code 2, no traceback
     │   ├── ConfigError               a mistake in the YAML; carries the place
     │   ├── InputError                a file, glob or build that is not there or cannot be used
-    │   └── StoreRefused              an output store that cannot commit safely (no conditional put)
+    │   ├── StoreRefused              an output store that cannot commit safely (no conditional put)
+    │   └── Damaged                   what was committed is missing or not what it was; the driver has it computed again
     ├── StoreError (OSError)          infrastructure; the driver retries with backoff
     │   └── StoreFull                 no room left; the build stops and a rerun goes on
     └── UnitFailed                    one unit of work could not be done; exit code 3 when others are finished
@@ -12,6 +13,8 @@
 Whatever else a stage raises on a document is quarantined by the segment; whatever else it raises in `open()` fails
 the unit. That holds for what does not derive from Exception, too (a panic in Rust), but for `ENDINGS`.
 """
+
+from __future__ import annotations
 
 # What ends a process or a generator is no error of a document, a stage or a node.
 ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -39,6 +42,20 @@ class InputError(UserError):
 
 class StoreRefused(UserError):
     """An output location that cannot commit atomically without overwriting."""
+
+
+class Damaged(UserError):
+    """Something that was committed is missing, or is not what was written: `what`; `record` names the record that it belongs to.
+
+    While a build runs, the driver has the unit of that record computed again; whoever else reads it gets the message.
+    """
+
+    def __init__(self, what: str, record: str) -> None:
+        self.what, self.record = what, record
+        super().__init__(f"{what}; `python -m jobs build CONFIG --verify` puts it back")
+
+    def __reduce__(self) -> tuple[type[Damaged], tuple[str, str]]:
+        return type(self), (self.what, self.record)
 
 
 class StoreError(PipelineError, OSError):

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checked import Writer
 from pipeline.plan import SLICES
 from pipeline.schema import DROP
 from pipeline.stage import Exchange, Transform
@@ -26,6 +28,19 @@ RANGE = 512 << 20  # bytes of rows given to one call of reduce
 MAPPED_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
 
 ADDRESS = {"shard": pa.int32(), "row": pa.int64()}
+
+
+class Batches(Protocol):
+    """An open file of record batches."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of all of them."""
+        ...
+
+    def get_batch(self, number: int) -> pa.RecordBatch:
+        """Return one."""
+        ...
 
 
 def cut(keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -38,7 +53,7 @@ class RunWriter:
     """Collects the rows that one shard emits and writes them as sorted runs `rows-0`, `rows-1`, ... in `folder`."""
 
     def __init__(self, folder: Path, combine: Transform | None, limit: int = SPILL) -> None:
-        self.runs: list[tuple[Path, int]] = []
+        self.runs: list[tuple[Path, int, tuple[int, ...]]] = []
         self._folder = folder
         self._combine = combine
         self._limit = limit
@@ -58,8 +73,8 @@ class RunWriter:
         if self._bytes > self._limit:
             self._write()
 
-    def close(self) -> list[tuple[Path, int]]:
-        """Write what is held and return (path, rows) of every run; at least one."""
+    def close(self) -> list[tuple[Path, int, tuple[int, ...]]]:
+        """Write what is held and return (path, rows, ends of its ranges) of every run; at least one."""
         if self._bytes or not self.runs:
             self._write()
         return self.runs
@@ -74,23 +89,23 @@ class RunWriter:
         order = np.argsort(keys, kind="stable")
         rows, keys = rows.take(pa.array(order)).combine_chunks(), keys[order]
         path = self._folder / f"rows-{len(self.runs)}.arrow"
-        with pa.ipc.new_file(path, rows.schema) as writer:
+        with Writer(path, rows.schema) as writer:
             _write_batches(writer, rows, cut(keys))
-        self.runs.append((path, rows.num_rows))
+        self.runs.append((path, writer.rows, tuple(writer.ends)))
         self._held, self._bytes = [], 0
 
 
-def _write_batches(writer: pa.ipc.RecordBatchFileWriter, rows: pa.Table, edges: Sequence[int] | np.ndarray[Any, Any]) -> None:
+def _write_batches(writer: Writer, rows: pa.Table, edges: Sequence[int] | np.ndarray[Any, Any]) -> None:
     """Write one record batch for each pair of neighbouring edges, empty ones too."""
     batches = rows.to_batches()
     whole = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
     assert len(batches) <= 1
     for low, high in itertools.pairwise(edges):
-        writer.write_batch(whole.slice(int(low), int(high - low)))
+        writer.write(whole.slice(int(low), int(high - low)))
 
 
 def read_range(
-    runs: Sequence[tuple[int, Callable[[], pa.NativeFile]]], partition: int, partitions: int, limit: int = RANGE
+    runs: Sequence[tuple[int, Callable[[], AbstractContextManager[Batches]]]], partition: int, partitions: int, limit: int = RANGE
 ) -> Iterator[pa.Table]:
     """Yield the rows of one partition of the key space in key order, sorted by (key, shard, row).
 
@@ -106,8 +121,7 @@ def read_range(
     width = SLICES // partitions
     parts: list[tuple[int, pa.Table, np.ndarray[Any, Any]]] = []
     for shard, opener in runs:
-        with opener() as file:
-            reader = pa.ipc.open_file(file)
+        with opener() as reader:
             batches = [reader.get_batch(i) for i in range(partition * width, (partition + 1) * width)]
             # Where the file is mapped, the batches keep the mapping when the file is closed.
             table = pa.Table.from_batches(batches, reader.schema)
@@ -135,16 +149,17 @@ def _bounds(keys: Sequence[np.ndarray[Any, Any]], ranges: int) -> np.ndarray[Any
     return np.unique(everything[(np.arange(1, ranges) * len(everything)) // ranges])
 
 
-def write_verdicts(exchange: Exchange, verdicts: pa.Table, shards: int, path: Path) -> None:
-    """Write verdicts sorted by (shard, row), a record batch a shard."""
+def write_verdicts(exchange: Exchange, verdicts: pa.Table, shards: int, path: Path) -> tuple[int, tuple[int, ...]]:
+    """Write verdicts sorted by (shard, row), a record batch a shard; return the rows and the ends of the file's ranges."""
     expected = {**ADDRESS, DROP: pa.string(), **exchange.adds()}
     assert set(verdicts.column_names) == set(expected), f"verdicts have {verdicts.column_names}, expected {list(expected)}"
     for name, kind in expected.items():
         assert verdicts.schema.field(name).type == kind, f"verdict {name} is {verdicts.schema.field(name).type}, expected {kind}"
     verdicts = verdicts.select(list(expected)).sort_by([("shard", "ascending"), ("row", "ascending")]).combine_chunks()
     edges = np.searchsorted(verdicts.column("shard").to_numpy(), np.arange(shards + 1))
-    with pa.ipc.new_file(path, verdicts.schema) as writer:
+    with Writer(path, verdicts.schema) as writer:
         _write_batches(writer, verdicts, edges)
+    return writer.rows, tuple(writer.ends)
 
 
 def apply_verdicts(docs: pa.Table, first_row: int, verdicts: pa.Table, defaults: Mapping[str, Any]) -> pa.Table:

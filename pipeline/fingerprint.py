@@ -19,7 +19,7 @@ from pipeline.stage import Source, Stage
 from pipeline.store import open_read
 
 # Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
-MACHINE = 1
+MACHINE = 2
 
 
 def digest(*parts: object) -> str:

@@ -36,8 +36,14 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # of a source on its file
     cpu_s: float = 0.0
     wall_s: float = 0.0
+
+    def note(self, line: str) -> None:
+        """Keep a line, once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     def balanced(self) -> bool:
         """Tell whether in = kept + dropped + quarantined."""
@@ -54,6 +60,7 @@ class Tally:
             "samples": {reason: self.samples[reason] for reason in sorted(self.samples)},
             "cpu_s": round(self.cpu_s, 6),
             "wall_s": round(self.wall_s, 6),
+            **({"notes": self.notes} if self.notes else {}),
         }
 
     def sample(self, reason: str, rows: pa.Table) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline.child import Child, Closed, attempt, run_isolated
+from pipeline.child import Child, Closed, Failure, attempt, run_isolated
 from pipeline.drive import Result
 from pipeline.segment import Task
 
@@ -68,7 +68,7 @@ class LocalEngine:
     def _retried(self, task: Task, child: Child | None) -> Result:
         for number in range(self._retries + 1):
             result = run_isolated(child, task) if child is not None else attempt(task)
-            if isinstance(result, dict) or result.kind != "store":
+            if not isinstance(result, Failure) or result.kind != "store":
                 return result
             time.sleep(BACKOFF_S * 2**number)
         return result

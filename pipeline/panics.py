@@ -2,7 +2,7 @@
 
 Rust prints each panic with its backtrace before Python can catch it; a document that panics is on record in the quarantine, and a
 crawl has thousands of them. The first panic at each place of a library's code is passed on, in two lines; all else as it is, but
-for empty lines.
+for empty lines, what steers a terminal (libraries say words of pages), and secrets in URLs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import IO, Literal
+
+from gristmill.secrets import masked
+from pipeline.visible import visible
 
 PLACES = 100  # at which panics are passed on by one process
 
@@ -57,7 +60,7 @@ def pass_on(stream: IO[bytes]) -> threading.Thread:
     def copy() -> None:
         with stream:
             for line in _PANICS.without_repeats(stream):
-                os.write(2, line)
+                os.write(2, visible(masked(line.decode(errors="backslashreplace"))).encode())
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()

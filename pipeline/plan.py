@@ -24,8 +24,6 @@ from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
 from pipeline.store import InputFile, Store
 
 SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
-FINISHED = 2  # raised when what was finished under the name of a plan may not be what the plan says: 1 took places from records
-
 Named = tuple[str, Stage]
 
 
@@ -159,7 +157,7 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
             final = _settle(len(steps) + 1, spec.after, reduce)
             steps += [reduce, final]
             settle = final.units[0]
-    fingerprint = digest("plan", FINISHED, [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
+    fingerprint = digest("plan", [step.folder for step in steps], [unit.fingerprint for unit in steps[-1].units])
     return Plan(name, tuple(inputs), tuple(stages), tuple(steps), fingerprint)
 
 

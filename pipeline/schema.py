@@ -15,6 +15,7 @@ import pyarrow as pa
 DROP = "drop"
 ERROR = "error"
 
+NOTE = b"note"  # in the metadata of a source's table: one line on its file that a person should know, though it is read
 STORED = b"stored"  # in the metadata of a per-token column that a finished build has already: it is read, not to be written again
 
 DOCUMENT = pa.schema(

@@ -1,17 +1,15 @@
 """Run one unit of work in this process and commit it: a segment on a shard, a reduce on a key range, or a settle.
 
 Reads the unit's input (a source file, or what earlier units committed), writes data files named by their sha256, and last the
-unit's manifest, named by its fingerprint: `{unit, fingerprint, outputs {role: {data, sha256, bytes, rows}}, parts, ledger,
-measures, seconds}`. What is committed already is not computed again. Application errors on a document end in the ledger;
-errors that stop the whole unit are raised.
+unit's manifest (`records.UnitRecord`), named by its fingerprint. What is committed already is not computed again; what is read of
+it is compared with the hashes that were taken when it was written. Application errors on a document end in the ledger; errors
+that stop the whole unit are raised.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,15 +18,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import exchange
+from pipeline import checked, exchange
 from pipeline.errors import UnitFailed
 from pipeline.fingerprint import describe, digest
 from pipeline.flow import Flow, Pool, Room, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
-from pipeline.schema import check, undecided, undeclared
+from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
+from pipeline.schema import NOTE, check, undecided, undeclared
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
-from pipeline.store import Store, open_store, sha256_file
+from pipeline.store import Store, open_store
 
 _OPENED: dict[str, Any] = {}  # what stages opened in this process, by fingerprint: models are opened once a worker
 OPENED_LIMIT = 32
@@ -51,7 +50,19 @@ class Task:
 Report = Callable[[int, str, str | None], None]  # (table number, stage, document id)
 
 
-def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> dict[str, Any]:
+@dataclass
+class _Made:
+    """What the work on a unit came to; `elsewhere_s` is CPU time of pools."""
+
+    outputs: dict[str, Data] = field(default_factory=dict)
+    parts: tuple[PartData, ...] = ()
+    ledger: tuple[Mapping[str, Any], ...] = ()
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    stage: str | None = None
+    elsewhere_s: float = 0.0
+
+
+def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> UnitRecord:
     """Run a unit unless it is committed already; return its manifest.
 
     Args:
@@ -61,41 +72,35 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
 
     Raises:
         UnitFailed: a stage that raises on everything.
+        Damaged: what an earlier unit committed is missing or damaged.
         StoreError: the store failed, for a retry.
         Exception: whatever a stage raises in `open()`, a barrier in `reduce`, `settle`, or a sink.
     """
     store = open_store(task.root)
-    committed = read_manifest(store, task.unit.manifest)
+    committed = find_unit(store, task.unit.manifest)
     if committed is not None:
         return committed
     started = time.perf_counter()
     cpu = time.process_time()
     with store.scratch() as folder:
         if task.spec.kind == "segment":
-            manifest = _segment(task, store, folder, report, pools or {})
+            made = _segment(task, store, folder, report, pools or {})
         else:
-            manifest = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder)
-    manifest |= {"unit": task.unit.label, "fingerprint": task.unit.fingerprint}
-    elsewhere = manifest.pop("elsewhere", 0.0)
-    manifest["seconds"] = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + elsewhere}
-    store.put_new(task.unit.manifest, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            made = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder)
+    seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + made.elsewhere_s}
+    record = UnitRecord(
+        unit=task.unit.label,
+        fingerprint=task.unit.fingerprint,
+        outputs=made.outputs,
+        parts=made.parts,
+        ledger=made.ledger,
+        measures=made.measures,
+        seconds=seconds,
+        stage=made.stage,
+    )
+    store.put_new(task.unit.manifest, pack(record))
     # Whoever was first decides; the data is the same, the timings are theirs.
-    return read_manifest(store, task.unit.manifest) or manifest
-
-
-def read_manifest(store: Store, name: str) -> dict[str, Any] | None:
-    """Return a unit's manifest, or None when it is not committed."""
-    try:
-        manifest: dict[str, Any] = json.loads(store.read(name))
-    except FileNotFoundError:
-        return None
-    return manifest
-
-
-def _need(store: Store, name: str) -> dict[str, Any]:
-    manifest = read_manifest(store, name)
-    assert manifest is not None, f"{name}: the driver runs steps in order, so this unit is committed"
-    return manifest
+    return read_unit(store, task.unit.manifest)
 
 
 def opened(stage: Stage, extra: str = "", how: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - what the stage opens
@@ -122,7 +127,7 @@ class _Emit:
         return table
 
 
-def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> dict[str, Any]:
+def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _Made:
     number = -1
 
     def at(stage: str, document: str | None) -> None:
@@ -153,25 +158,24 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         yield flow.schema(undecided(first.slice(0, 0)))
         yield from flow.stream(entering(itertools.chain([first], tables)))
 
-    manifest: dict[str, Any] = {"parts": [], "outputs": {}}
+    made = _Made()
     accounts = [*([entry] if entry is not None else []), *rooms]
     if runs is not None:
-        docs = folder / "docs.arrow"
-        manifest["outputs"]["docs"] = _commit(store, docs, _write(docs, flowing(), "zstd"))
-        for index, (path, count) in enumerate(runs.close()):
-            manifest["outputs"][f"rows-{index}"] = _commit(store, path, count)
+        made.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
+        for index, (path, rows, ends) in enumerate(runs.close()):
+            made.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
         assert task.spec.sink is not None, "a segment ends in a barrier or in a sink"
         sink = Room(*task.spec.sink)
+        made.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
         accounts.append(sink)
-        manifest["parts"] = [_commit_part(store, part) for part in _parts(sink, flowing(), folder)]
     flow.finish()
-    manifest["outputs"] |= _lost_outputs(store, folder, flow)
-    manifest["elsewhere"] = flow.elsewhere_s
+    made.outputs |= _lost_outputs(store, folder, flow)
+    made.elsewhere_s = flow.elsewhere_s
     assert all(room.tally.balanced() for room in accounts), [room.tally.plain() for room in accounts]
-    manifest["ledger"] = [{**room.tally.plain(), "phase": room.phase} for room in accounts]
-    manifest["measures"] = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
-    return manifest
+    made.ledger = tuple({**room.tally.plain(), "phase": room.phase} for room in accounts)
+    made.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
+    return made
 
 
 def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Room | None]:
@@ -182,13 +186,13 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Roo
         return _timed(_read_source(task, at), room.tally), room
     assert spec.before is not None
     name, barrier = spec.before
-    docs, settled = (_need(store, manifest)["outputs"] for manifest in unit.inputs)
-    tables = _read_docs(store, docs["docs"]["data"], task.batch_rows)
+    before, settle = unit.inputs
+    tables = _read_docs(store, read_unit(store, before).outputs["docs"], before, task.batch_rows)
     if isinstance(barrier, Fit):
         return tables, None
     assert isinstance(barrier, Exchange)
-    with store.open(settled["settled"]["data"]) as file:
-        verdicts = pa.Table.from_batches([pa.ipc.open_file(file).get_batch(unit.index)])
+    with checked.reading(store, read_unit(store, settle).outputs["settled"], settle) as file:
+        verdicts = pa.Table.from_batches([file.get_batch(unit.index)])
     room = Room(name, barrier, phase="after")
     return _timed(_judged(tables, verdicts, barrier), room.tally), room
 
@@ -201,6 +205,10 @@ def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
         tally.wall_s += time.perf_counter() - wall
         if table is None:
             return
+        facts = table.schema.metadata or {}
+        if NOTE in facts:
+            tally.note(facts[NOTE].decode())
+            table = table.replace_schema_metadata({key: value for key, value in facts.items() if key != NOTE})
         yield table
 
 
@@ -220,12 +228,11 @@ def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
         at("source", None)
 
 
-def _read_docs(store: Store, data: str, batch_rows: int) -> Iterator[pa.Table]:
-    with store.open(data) as file:
-        reader = pa.ipc.open_file(file)
-        yield reader.schema.empty_table()
-        for index in range(reader.num_record_batches):
-            table = pa.Table.from_batches([reader.get_batch(index)])
+def _read_docs(store: Store, docs: Data, maker: str, batch_rows: int) -> Iterator[pa.Table]:
+    with checked.reading(store, docs, maker) as file:
+        yield file.schema.empty_table()
+        for index in range(file.num_record_batches):
+            table = pa.Table.from_batches([file.get_batch(index)])
             for start in range(0, table.num_rows, batch_rows):
                 yield table.slice(start, batch_rows)
 
@@ -241,13 +248,14 @@ def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Room]:
     rooms = []
     if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
         name, fit = task.spec.before[0], task.spec.before[1]
-        settled = _need(store, task.unit.inputs[1])["outputs"]["settled"]
+        settle = task.unit.inputs[1]
+        settled = read_unit(store, settle).outputs["settled"]
 
         def model() -> Transform:
-            with store.open(settled["data"]) as file:
-                return fit.apply(pa.ipc.open_file(file).read_all())
+            with checked.reading(store, settled, settle) as file:
+                return fit.apply(file.read_all())
 
-        rooms.append(Room(name, fit, opened(fit, settled["sha256"], model), "after"))
+        rooms.append(Room(name, fit, opened(fit, settled.sha256, model), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
         rooms.append(Room(name, stage, opened(stage)) if pool is None else Room(name, stage, pool=pool))
@@ -277,71 +285,55 @@ def _parts(room: Room, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
     return parts
 
 
-def _commit(store: Store, path: Path, rows: int) -> dict[str, Any]:
-    sha256, size = sha256_file(path), os.path.getsize(path)
-    name = f"data/{sha256[:2]}/{sha256}.arrow"
-    store.put_new(name, path)
-    return {"data": name, "sha256": sha256, "bytes": size, "rows": rows}
+def _commit_part(store: Store, part: Part) -> PartData:
+    data = checked.commit(store, part.path, part.rows)
+    return PartData(**vars(data), kind=part.kind, number=part.number, stats=dict(part.stats))
 
 
-def _commit_part(store: Store, part: Part) -> dict[str, Any]:
-    return {**_commit(store, part.path, part.rows), "kind": part.kind, "number": part.number, "stats": dict(part.stats)}
+def _lost_outputs(store: Store, folder: Path, flow: Flow) -> dict[str, Data]:
+    lost = {"dropped": flow.dropped(), "quarantined": flow.quarantined()}
+    return {
+        role: _write(store, folder / f"{role}.arrow", iter([table]), "zstd") for role, table in lost.items() if table.num_rows
+    }
 
 
-def _lost_outputs(store: Store, folder: Path, flow: Flow) -> dict[str, Any]:
-    outputs = {}
-    for role, table in (("dropped", flow.dropped()), ("quarantined", flow.quarantined())):
-        if table.num_rows:
-            path = folder / f"{role}.arrow"
-            outputs[role] = _commit(store, path, _write(path, iter([table]), "zstd"))
-    return outputs
-
-
-def _write(path: Path, tables: Iterator[pa.Table], compression: str | None = None) -> int:
-    """Write tables of one schema (that of the first) to an IPC file; return the rows."""
+def _write(store: Store, path: Path, tables: Iterator[pa.Table], compression: str | None = None) -> Data:
+    """Write tables of one schema (that of the first) to an IPC file and commit it."""
     first = next(tables)
-    rows = 0
-    with pa.ipc.new_file(path, first.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    with checked.Writer(path, first.schema, compression) as writer:
         for table in itertools.chain([first], tables):
             # One record batch a table; the cast fails where a shard's documents gave another type.
-            writer.write_table(table.cast(first.schema).combine_chunks())
-            rows += table.num_rows
-    return rows
+            for batch in table.cast(first.schema).combine_chunks().to_batches():
+                writer.write(batch)
+    return checked.commit(store, path, writer.rows, tuple(writer.ends))
 
 
-def _reduce(task: Task, store: Store, folder: Path) -> dict[str, Any]:
+def _reduce(task: Task, store: Store, folder: Path) -> _Made:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
-    names = [
-        (shard, outputs[f"rows-{index}"]["data"])
-        for shard, outputs in enumerate(_need(store, name)["outputs"] for name in task.unit.inputs)
-        for index in range(sum(role.startswith("rows-") for role in outputs))
+    emitted = [
+        (shard, name, record.outputs[f"rows-{index}"])
+        for shard, (name, record) in enumerate((name, read_unit(store, name)) for name in task.unit.inputs)
+        for index in range(sum(role.startswith("rows-") for role in record.outputs))
     ]
-    mapped = len(names) <= exchange.MAPPED_RUNS
-    runs = [(shard, functools.partial(store.open, name, mapped=mapped)) for shard, name in names]
-    path = folder / "reduced.arrow"
-    rows = _write(path, (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions)))
-    return {"outputs": {"reduced": _commit(store, path, rows)}, "parts": [], "ledger": [], "measures": {}, "stage": stage}
+    mapped = len(emitted) <= exchange.MAPPED_RUNS
+    runs = [(shard, functools.partial(checked.reading, store, rows, maker, mapped=mapped)) for shard, maker, rows in emitted]
+    reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions))
+    return _Made({"reduced": _write(store, folder / "reduced.arrow", reduced)}, stage=stage)
 
 
-def _settle(task: Task, store: Store, folder: Path) -> dict[str, Any]:
+def _settle(task: Task, store: Store, folder: Path) -> _Made:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []
     for name in task.unit.inputs:
-        with store.open(_need(store, name)["outputs"]["reduced"]["data"]) as file:
-            tables.append(pa.ipc.open_file(file).read_all())
+        with checked.reading(store, read_unit(store, name).outputs["reduced"], name) as file:
+            tables.append(file.read_all())
     settled = barrier.settle()(tables)
     path = folder / "settled.arrow"
     if isinstance(barrier, Exchange):
-        exchange.write_verdicts(barrier, settled, task.shards, path)
+        found = checked.commit(store, path, *exchange.write_verdicts(barrier, settled, task.shards, path))
     else:
-        _write(path, iter([settled]))
-    return {
-        "outputs": {"settled": _commit(store, path, settled.num_rows)},
-        "parts": [],
-        "ledger": [],
-        "measures": {},
-        "stage": stage,
-    }
+        found = _write(store, path, iter([settled]))
+    return _Made({"settled": found}, stage=stage)

@@ -84,7 +84,8 @@ class Source(Stage):
 
     Tables have the columns of `schema.DOCUMENT`, and may have `drop` and `error`: rows with a reason there are counted
     as dropped or quarantined with their address. A damaged file never raises: what is readable comes, then one row with
-    `error` stands for the rest. Errors of the store (OSError) propagate.
+    `error` stands for the rest. Errors of the store (OSError) propagate. A line in a table's metadata, under `schema.NOTE`, is
+    told to whoever builds.
     """
 
     paths: str | tuple[str, ...]

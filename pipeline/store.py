@@ -59,6 +59,26 @@ class Store(Protocol):
         """Tell whether `name` is there."""
         ...
 
+    def size(self, name: str) -> int | None:
+        """Return the bytes of `name`, or None when it is not there."""
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the files directly in `folder`, as `list` does, with their bytes."""
+        ...
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """Return the names of the folders directly in `folder`, sorted; empty when there is no such folder."""
+        ...
+
+    def alive(self) -> contextlib.AbstractContextManager[None]:
+        """Keep a mark here, as long as the context lasts, that says that a build is running."""
+        ...
+
+    def live(self) -> Sequence[str]:
+        """Return the marks of builds that are running; on S3 those of killed ones too."""
+        ...
+
     def remove(self, name: str) -> None:
         """Take a file away, if it is there: one that was found damaged, or that nothing needs."""
         ...
@@ -84,7 +104,7 @@ class Store(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Remove the scratch folders of processes of this machine that are no more."""
+        """Remove what killed processes left half done: scratch folders and temporary files that nobody holds."""
         ...
 
 

@@ -9,16 +9,17 @@ import contextlib
 import errno
 import os
 import shutil
-import socket
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.errors import StoreFull, StoreRefused
+from pipeline.scratch import held_file, held_folder, held_mark, marks, sweep_files, sweep_folders
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+
+DRIVER = "driver"  # the name of the mark of a build that is running
 
 
 class LocalStore:
@@ -34,14 +35,13 @@ class LocalStore:
         if target.exists():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
         try:
             if isinstance(data, Path) and data.stat().st_dev == target.parent.stat().st_dev:
                 with data.open("rb") as written:
                     os.fsync(written.fileno())
                 os.link(data, target)
                 return True
-            with temporary.open("wb") as out:
+            with held_file(target.parent, target.name) as (temporary, out):
                 if isinstance(data, Path):
                     with data.open("rb") as source:
                         shutil.copyfileobj(source, out, 1 << 20)
@@ -49,13 +49,11 @@ class LocalStore:
                     out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            os.link(temporary, target)
+                os.link(temporary, target)
         except FileExistsError:
             return False
         except OSError as error:
             raise _local_error(error, str(target)) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return True
 
     def read(self, name: str) -> bytes:
@@ -66,17 +64,54 @@ class LocalStore:
         """See `Store.exists`."""
         return (self._root / name).exists()
 
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+        try:
+            return (self._root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         (self._root / name).unlink(missing_ok=True)
 
-    def list(self, folder: str) -> list[str]:
-        """See `Store.list`."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+        return {entry.name: entry.stat().st_size for entry in self._entries(folder)}
+
+    def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
         place = self._root / folder
         if not place.is_dir():
             return []
         with os.scandir(place) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+            files = (entry for entry in entries if not entry.name.startswith(".") and entry.is_file())
+            return sorted(files, key=lambda entry: entry.name)
+
+    def list(self, folder: str) -> list[str]:
+        """See `Store.list`."""
+        return [entry.name for entry in self._entries(folder)]
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """See `Store.folders`."""
+        place = self._root / folder
+        if not place.is_dir():
+            return []
+        with os.scandir(place) as entries:
+            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """See `Store.alive`: a file in `scratch/` that is locked."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held_mark(self._root / "scratch", DRIVER))
+            except OSError as error:
+                raise _local_error(error, str(self._root / "scratch")) from error
+            yield
+
+    def live(self) -> Sequence[str]:
+        """See `Store.live`."""
+        return [f"scratch/{path.name}" for path in marks(self._root / "scratch", DRIVER)]
 
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
@@ -85,28 +120,17 @@ class LocalStore:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """See `Store.scratch`: `scratch/<host>-<pid>-…`, so that what a killed process left can be swept."""
+        """See `Store.scratch`: `scratch/<32 hex digits>`."""
         try:
-            place = self._root / "scratch" / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            place.mkdir(parents=True)
+            with held_folder(self._root / "scratch") as place:
+                yield place
         except OSError as error:
             raise _local_error(error, str(self._root / "scratch")) from error
-        try:
-            yield place
-        except OSError as error:
-            raise _local_error(error, str(place)) from error
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
     def sweep(self) -> None:
         """See `Store.sweep`."""
-        for place in (self._root / "scratch").glob(f"{socket.gethostname()}-*"):
-            try:
-                os.kill(int(place.name.rsplit("-", 2)[1]), 0)
-            except ProcessLookupError:
-                shutil.rmtree(place, ignore_errors=True)
-            except PermissionError:
-                continue
+        sweep_folders(self._root / "scratch")
+        sweep_files(self._root)
 
     def link_new(self, source: str, name: str) -> None:
         """See `Store.link_new`: a hard link."""

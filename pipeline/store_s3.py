@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -20,6 +20,7 @@ from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
 from pipeline.errors import StoreError, StoreRefused
 from pipeline.matching import FILE, FOLDER, Entry
+from pipeline.scratch import held_folder, own_folder, sweep_folders
 
 T = TypeVar("T")
 
@@ -60,14 +61,18 @@ class S3Store:
 
     def exists(self, name: str) -> bool:
         """See `Store.exists`."""
+        return self.size(name) is not None
 
-        def head() -> bool:
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+
+        def head() -> int | None:
             self._fs.invalidate_cache()
             try:
-                self._fs.info(self.uri(name))
+                entry = self._fs.info(self.uri(name))
             except FileNotFoundError:
-                return False
-            return True
+                return None
+            return int(entry["size"]) if entry["type"] == "file" else None
 
         return _retried(head, self.uri(name))
 
@@ -77,17 +82,48 @@ class S3Store:
 
     def list(self, folder: str) -> list[str]:
         """See `Store.list`."""
+        return list(self.sizes(folder))
 
-        def find() -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+
+        def find() -> dict[str, int]:
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return {}
+            found = {e["name"].rsplit("/", 1)[1]: int(e["size"]) for e in entries if e["type"] == "file"}
+            return {name: found[name] for name in sorted(found) if name}  # some servers list the folder itself, as an empty name
+
+        return _retried(find, self.uri(folder))
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """See `Store.folders`."""
+
+        def find() -> Sequence[str]:
             self._fs.invalidate_cache()
             try:
                 entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
             except FileNotFoundError:
                 return []
-            names = (e["name"].rsplit("/", 1)[1] for e in entries if e["type"] == "file")
-            return sorted(name for name in names if name)  # some servers list the folder itself, as an empty name
+            return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
 
         return _retried(find, self.uri(folder))
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """See `Store.alive`: an object in `live/`."""
+        name = f"live/{uuid.uuid4().hex}"
+        self.put_new(name, b"a build is running")
+        try:
+            yield
+        finally:
+            self.remove(name)
+
+    def live(self) -> Sequence[str]:
+        """See `Store.live`."""
+        return [f"live/{name}" for name in self.list("live")]
 
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
@@ -95,12 +131,16 @@ class S3Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """See `Store.scratch`."""
-        with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
-            yield Path(folder)
+        """See `Store.scratch`: in the temporary folder of this machine. What was killed here goes first."""
+        with own_folder() as parent:
+            sweep_folders(parent)
+            with held_folder(parent) as place:
+                yield place
 
     def sweep(self) -> None:
         """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
+        with own_folder() as parent:
+            sweep_folders(parent)
 
     def link_new(self, source: str, name: str) -> None:
         """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless.

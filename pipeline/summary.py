@@ -1,7 +1,6 @@
 """Add up a build: the ledgers of its units, per stage and reason, with samples, histograms, shards and timings.
 
-Reads the record of a run (`runs/<time>-<id>.json`) and the unit manifests it names; returns plain data, for the report and
-for machines.
+Reads the record of a run and the unit manifests it names; returns plain data, for the report and for machines.
 """
 
 from __future__ import annotations
@@ -9,36 +8,44 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-
+from pipeline.barren import barren
+from pipeline.checked import fault, reading
 from pipeline.drive import read_all
+from pipeline.errors import Damaged
 from pipeline.ledger import Measure, smallest
+from pipeline.records import RunRecord, StepRecord, UnitRecord
 from pipeline.store import Store
 
 SAMPLES = 8  # of dropped documents shown a reason
 QUARANTINED = 500  # rows of the quarantine listed; the counts are of all
 
-Manifest = Mapping[str, Any]
+Named = tuple[str, UnitRecord]  # a unit's manifest with its name in the store
 
 
-def summarize(store: Store, record: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     """Return the whole account of a build as JSON-ready data.
 
     Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, by name in the order of
-    documents), steps, samples, quarantine, measures, shards, languages, documents, tokens, text_bytes.
+    documents), steps, barren (inputs without a document), samples, quarantine, measures, shards, languages, documents, tokens,
+    text_bytes.
+
+    Raises:
+        Damaged: one of these records is missing or damaged.
     """
-    steps = [(step, read_all(store, step["units"])) for step in record["steps"]]
-    segments = [manifest for step, manifests in steps if step["kind"] == "segment" for manifest in manifests]
-    built = json.loads(store.read(record["manifest"]))
-    shards = built["shards"]
+    steps = [(step, read_all(store, step.units)) for step in record.steps]
+    segments = [unit for step, units in steps if step.kind == "segment" for unit in units]
+    names = [name for step in record.steps if step.kind == "segment" for name in step.units]
+    shards = _shards(store, record.manifest)
     return {
-        **{key: record[key] for key in ("build", "name", "manifest", "run", "inputs")},
-        "stages": _stages(record["stages"], segments, [m for s, ms in steps if s["kind"] != "segment" for m in ms]),
-        "steps": [_step(step, manifests) for step, manifests in steps],
+        **{key: getattr(record, key) for key in ("build", "name", "manifest", "run", "inputs")},
+        "stages": _stages(record.stages, segments, [unit for step, units in steps if step.kind != "segment" for unit in units]),
+        "steps": [_step(step, units) for step, units in steps],
+        "barren": [asdict(each) for each in barren(store, list(zip(record.steps[0].units, steps[0][1], strict=True)))],
         "samples": _samples(segments),
-        "quarantine": _quarantine(store, segments),
+        "quarantine": _quarantine(store, list(zip(names, segments, strict=True))),
         "measures": _measures(segments),
         "shards": shards,
         "languages": _languages(segments),
@@ -48,26 +55,49 @@ def summarize(store: Store, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def faults_of_files(store: Store, summary: Mapping[str, Any]) -> list[str]:
+    """Return which files of the build's shards are missing or have another size than its manifest says."""
+    folder = summary["manifest"].rpartition("/")[0]
+    found = []
+    for file in (file for shard in summary["shards"] for file in (shard, *shard.get("sidecars", {}).values())):
+        wrong = fault(store, f"{folder}/{file['file']}", file["bytes"], None)
+        if wrong is not None:
+            found.append(f"{store.uri(folder)}/{file['file']} {wrong}")
+    return found
+
+
+def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:
+    """Return the shards that the manifest of a build lists."""
+    try:
+        shards: list[dict[str, Any]] = json.loads(store.read(manifest))["shards"]
+    except FileNotFoundError as error:
+        raise Damaged(f"{store.uri(manifest)} is missing", manifest) from error
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise Damaged(
+            f"{store.uri(manifest)} is damaged: it is no manifest of a build ({type(error).__name__})", manifest
+        ) from error
+    return shards
+
+
 def _stages(
-    named: Sequence[Mapping[str, Any]], segments: Iterable[Manifest], barriers: Iterable[Manifest]
+    named: Sequence[Mapping[str, Any]], segments: Iterable[UnitRecord], barriers: Iterable[UnitRecord]
 ) -> list[dict[str, Any]]:
     """Return one account a stage; of a barrier, what entered before the meeting and what was kept after it."""
     total: dict[str, dict[str, Any]] = {
         stage["stage"]: {**stage, "in": 0, "kept": 0, "dropped": Counter(), "quarantined": Counter(), "cpu_s": 0.0, "wall_s": 0.0}
         for stage in named
     }
-    for manifest in segments:
-        for account in manifest["ledger"]:
+    for unit in segments:
+        for account in unit.ledger:
             sum_ = total[account["stage"]]
             sum_["in"] += account["in"] if account["phase"] != "after" else 0
             sum_["kept"] += account["kept"] if account["phase"] != "before" else 0
             for key in ("dropped", "quarantined", "cpu_s", "wall_s"):
                 sum_[key] += Counter(account[key]) if isinstance(account[key], dict) else account[key]
-    for manifest in barriers:
-        seconds = manifest["seconds"]
-        sum_ = total[manifest["stage"]]
-        sum_["cpu_s"] += seconds["cpu"]
-        sum_["wall_s"] += seconds["wall"]
+    for unit in barriers:
+        assert unit.stage is not None, "reduces and settles say whose they are"
+        total[unit.stage]["cpu_s"] += unit.seconds["cpu"]
+        total[unit.stage]["wall_s"] += unit.seconds["wall"]
     ordered = {"dropped", "quarantined"}
     return [
         {key: dict(sorted(value.items())) if key in ordered else value for key, value in account.items()}
@@ -75,57 +105,56 @@ def _stages(
     ]
 
 
-def _step(step: Mapping[str, Any], manifests: Sequence[Manifest]) -> dict[str, Any]:
-    outputs = [output for manifest in manifests for output in (*manifest["outputs"].values(), *manifest["parts"])]
+def _step(step: StepRecord, units: Sequence[UnitRecord]) -> dict[str, Any]:
     return {
-        **{key: step[key] for key in ("name", "kind", "stages")},
-        "units": len(manifests),
-        "reused": len(manifests) - step["done"],
-        "cpu_s": sum(manifest["seconds"]["cpu"] for manifest in manifests),
-        "wall_s": sum(manifest["seconds"]["wall"] for manifest in manifests),
-        "bytes": sum(output["bytes"] for output in outputs),
+        **{key: getattr(step, key) for key in ("name", "kind", "stages")},
+        "units": len(units),
+        "reused": len(units) - step.done,
+        "cpu_s": sum(unit.seconds["cpu"] for unit in units),
+        "wall_s": sum(unit.seconds["wall"] for unit in units),
+        "bytes": sum(data.bytes for unit in units for data in unit.files()),
     }
 
 
-def _samples(segments: Iterable[Manifest]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _samples(segments: Iterable[UnitRecord]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Return for each stage and reason those of all units' samples that have the smallest ids, whichever file they are from."""
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for manifest in segments:
-        for account in manifest["ledger"]:
+    for unit in segments:
+        for account in unit.ledger:
             of_stage = samples.setdefault(account["stage"], {}) if account["samples"] else {}
             for reason, rows in account["samples"].items():
                 of_stage[reason] = smallest([*of_stage.get(reason, []), *rows], SAMPLES)
     return samples
 
 
-def _quarantine(store: Store, segments: Iterable[Manifest]) -> list[dict[str, Any]]:
+def _quarantine(store: Store, segments: Iterable[Named]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for manifest in segments:
-        output = manifest["outputs"].get("quarantined")
+    for name, unit in segments:
+        output = unit.outputs.get("quarantined")
         if output is None or len(found) >= QUARANTINED:
             continue
-        with store.open(output["data"]) as file:
-            rows = pa.ipc.open_file(file).read_all().slice(0, QUARANTINED - len(found)).to_pylist()
+        with reading(store, output, name) as file:
+            rows = file.read_all().slice(0, QUARANTINED - len(found)).to_pylist()
         found += [{**{key: row[key] for key in ("id", "url", "file", "offset", "stage")}, "error": row["detail"]} for row in rows]
     return found
 
 
-def _languages(segments: Iterable[Manifest]) -> dict[str, dict[str, int]]:
+def _languages(segments: Iterable[UnitRecord]) -> dict[str, dict[str, int]]:
     """Return documents, tokens and text bytes of the build by language, the most tokens first."""
     names = ("documents", "tokens", "text_bytes")
     total: dict[str, list[int]] = {}
-    for manifest in segments:
-        for part in manifest["parts"]:
-            for language, counts in part["stats"].get("languages", {}).items():
+    for unit in segments:
+        for part in unit.parts:
+            for language, counts in part.stats.get("languages", {}).items():
                 total[language] = [a + b for a, b in zip(total.get(language, [0, 0, 0]), counts, strict=True)]
     ordered = sorted(total.items(), key=lambda item: (-item[1][1], item[0]))
     return {language: dict(zip(names, counts, strict=True)) for language, counts in ordered}
 
 
-def _measures(segments: Iterable[Manifest]) -> dict[str, Any]:
+def _measures(segments: Iterable[UnitRecord]) -> dict[str, Any]:
     total: dict[str, Measure] = {}
-    for manifest in segments:
-        for name, data in manifest["measures"].items():
+    for unit in segments:
+        for name, data in unit.measures.items():
             measure = Measure.read(data)
             if name in total:
                 total[name].merge(measure)

@@ -1,8 +1,8 @@
 """Markup to text: the main content of a page, by resiliparse or trafilatura.
 
 Reads rows whose `media` is text/html; replaces their `text` and sets `media` to text/plain. Other rows pass unchanged.
-Dropped: `no_text` (nothing was found), `too_long`, `too_deep`. Both engines are pinned in pyproject.toml: their versions
-disagree on many pages.
+Dropped: `no_text` (nothing was found), `too_long`, `too_deep`, `too_complex`. Both engines are pinned in pyproject.toml:
+their versions disagree on many pages.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import pyarrow.compute as pc
 
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
+from stages.extract.cost import is_deeper, too_much
+from stages.extract.mending import GUTTERS, MARK, NAVIGATION, mark_alone, mend, mend_all, plain_markup, plain_spaces
+from stages.extract.rescue import is_lost, reveal
 
 HTML, PLAIN = "text/html", "text/plain"
 
@@ -25,14 +28,20 @@ class ExtractHtml(Map):
     """Extract the text of HTML pages.
 
     `resiliparse` (Bevendorff et al. 2018; DCLM's choice) keeps the layout of lists and paragraphs; `main_content` leaves out
-    navigation, headers and footers. `trafilatura` (Barbaresi 2021; FineWeb's choice, about 30 times slower) always looks
-    for the main content; `favor` weighs precision against recall. `comments` keeps readers' comments, `links` the targets
-    of links.
+    navigation, headers and footers. What its rules would lose of the content is kept: lists of any depth, figures with code
+    or tables, dates in sentences, notes, the base of `<ruby>` (its reading follows in parentheses), and pages whose boxes
+    have misleading names (`mending.py`, `lists.py`, `rescue.py`). `trafilatura` (Barbaresi 2021; FineWeb's choice, several
+    times slower) always looks for the main content; `favor` weighs precision against recall. `comments` keeps readers'
+    comments, `links` the targets of links. With both, no-break spaces become spaces and soft hyphens go.
 
     No wall-clock limit: what comes out must not depend on the machine's load. What bounds the work on one page is its
-    size (`max_chars` of markup) and the depth of its tree (`max_depth`; browsers stop at 512, too): the time of
-    resiliparse's main content grows with the square of the depth, 0.02 s at 512, 28 s at 32,000.
+    size (`max_chars` of markup), the depth of its tree (`max_depth`; browsers stop at 512, too) and `max_work`: units of
+    about 1/60 µs of one core, computed from the page (`cost.py`): each character counts once for each element around it,
+    each element 1,000 (with trafilatura 6,000), a list, note or the like 5,000 more. The default is about 4 s. Of 1,500 pages of
+    news, blogs and documentation the largest takes an eighth of it.
     """
+
+    version = 2
 
     engine: Literal["resiliparse", "trafilatura"] = "resiliparse"
     main_content: bool = True
@@ -41,13 +50,14 @@ class ExtractHtml(Map):
     links: bool = False
     max_chars: int = 4 << 20
     max_depth: int = 512
+    max_work: int = 1 << 28
 
     def __post_init__(self) -> None:
         if self.engine == "trafilatura" and not self.main_content:
             raise ValueError("main_content: false needs engine: resiliparse; trafilatura always looks for the main content")
         if self.engine == "resiliparse" and self.favor != "precision":
             raise ValueError(f"favor: {self.favor} needs engine: trafilatura; resiliparse has no such choice")
-        for name in ("max_chars", "max_depth"):
+        for name in ("max_chars", "max_depth", "max_work"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
 
@@ -73,20 +83,21 @@ class ExtractHtml(Map):
 
         if len(markup) > self.max_chars:
             return "", "too_long"
+        if self.engine == "resiliparse":
+            markup = mark_alone(plain_markup(markup))
         tree: Any = HTMLTree.parse(markup)
-        # A chain of child selectors matches an element at that depth or none. No page needs the look that has too few tags
-        # for it: html and body are implied, and at most two elements a tag (`<table><td>` makes four).
-        deep = 2 * markup.count("<") + 2 > self.max_depth and tree.document.query_selector(
-            " > ".join(["*"] * (self.max_depth + 1))
-        )
-        if deep:
+        if is_deeper(tree, self.max_depth):
             return "", "too_deep"
-        return extract(markup, tree), None
+        if too_much(tree, markup, self.max_work, self.engine):
+            return "", "too_complex"
+        return plain_spaces(extract(markup, tree)), None
 
     def _resiliparse(self) -> Callable[[str, Any], str]:
         from resiliparse.extract.html2text import extract_plain_text
 
-        def extract(markup: str, tree: Any) -> str:  # noqa: ANN401 - resiliparse's HTMLTree
+        skipped = [*NAVIGATION, *GUTTERS] if self.main_content else GUTTERS
+
+        def text_of(tree: Any) -> str:  # noqa: ANN401 - resiliparse's HTMLTree
             text: str = extract_plain_text(
                 tree,
                 main_content=self.main_content,
@@ -94,8 +105,22 @@ class ExtractHtml(Map):
                 links=self.links,
                 alt_texts=False,
                 preserve_formatting=True,
+                skip_elements=skipped,
             )
             return text
+
+        def extract(markup: str, tree: Any) -> str:  # noqa: ANN401 - as above
+            if tree.body is None:
+                return ""
+            if self.main_content:
+                mend(tree, markup, self.links)
+            else:
+                mend_all(tree)
+            text = text_of(tree)
+            if self.main_content and is_lost(tree, text):
+                reveal(tree)
+                text = text_of(tree)
+            return text.replace(MARK, "")
 
         return extract
 

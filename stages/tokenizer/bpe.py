@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from stages.tokenizer.patterns import Pattern, find_pattern
-from stages.tokenizer.scheme import Progress, Scheme, silent
+from stages.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.merges import learn
 from stages.tokenizer.training.rules import NO_RULES, Rules
@@ -35,7 +35,7 @@ class Bpe(Scheme):
         super().__post_init__()
         find_pattern(self.pattern, "pattern")
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         return train_words(self, [find_pattern(self.pattern, "pattern")], self.vocab_size, corpus, progress)[0]
 

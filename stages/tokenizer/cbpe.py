@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from stages.tokenizer.bpe import train_words
 from stages.tokenizer.patterns import find_pattern, pre_tokenizer
-from stages.tokenizer.scheme import Progress, Scheme, silent
+from stages.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.vocabulary import Vocabulary
@@ -82,7 +82,7 @@ class CBpe(Scheme):
         """Return the code points with which no longer token begins, ascending."""
         return tuple(sorted({*self.code_points, *(point for name in self.scripts for point in dependent_vowels(name))}))
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         cuts = [find_pattern(self.pattern, "pattern")]
         return train_words(self, cuts, self.vocab_size, corpus, progress, Rules(no_leading=self.leading))[0]

@@ -60,8 +60,12 @@ def load(path: str | Path, cuts: tuple[Pattern, ...] = (), special_tokens: Mappi
     return parse_own(text, where) if _OURS.match(data) else parse(text, where)
 
 
-def load_base(path: str) -> Vocabulary:
+def load_base(path: str, eos_token: str | None = None) -> Vocabulary:
     """Return the vocabulary of a tokenizer whose merges others go on from.
+
+    Args:
+        path: a `tokenizer.json`, or the folder of one.
+        eos_token: must be one of its special tokens, if given.
 
     Raises:
         InputError: as `load`, or no `tokenizer.json` gives its ids; names the parameter `base`.
@@ -72,6 +76,10 @@ def load_base(path: str) -> Vocabulary:
         found = load(path)
     except InputError as error:
         raise InputError(f"base: {error}") from error
+    if eos_token is not None and eos_token not in found.special_tokens:
+        raise InputError(
+            f"eos_token {eos_token!r} is no special token of base {path!r}; it has {', '.join(found.special_tokens) or 'none'}"
+        )
     missing = int((found.byte_ids() < 0).sum())
     for unfit, what in (
         (found.inference != "merges", f"makes tokens by {found.inference}, not by merges"),

@@ -25,8 +25,8 @@ import numpy as np
 from pipeline.errors import InputError
 from stages.tokenizer.foreign import load_base
 from stages.tokenizer.patterns import PATTERNS
-from stages.tokenizer.scheme import Progress, Scheme, silent
-from stages.tokenizer.training.corpus import Batch, Corpus
+from stages.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
+from stages.tokenizer.training.corpus import Batch, Corpus, normalized
 from stages.tokenizer.training.ngrams import Text, frequent_ngrams
 from stages.tokenizer.training.pieces import open_cutter
 from stages.tokenizer.vocabulary import Vocabulary
@@ -52,9 +52,15 @@ class Mwt(Scheme):
         if self.max_words < 2:
             raise ValueError(f"max_words must be at least 2, found {self.max_words}")
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    @property
+    def start(self) -> str:
+        """See `Scheme.start`."""
+        return self.base
+
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
-        base = load_base(self.base)
+        base = load_base(self.base, self.eos_token)
+        corpus = normalized(corpus, base.normalizer)
         if self.vocab_size <= base.size:
             raise InputError(
                 f"vocab_size must be above the {base.size} tokens of base {self.base!r}, to which n-grams are added; "

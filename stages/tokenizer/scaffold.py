@@ -20,7 +20,7 @@ import numpy as np
 
 from stages.tokenizer.bpe import Bpe, merging
 from stages.tokenizer.patterns import find_pattern
-from stages.tokenizer.scheme import Progress, silent
+from stages.tokenizer.scheme import Note, Progress, silent, unnoted
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.training.rules import Rules
 from stages.tokenizer.training.words import count_words, word_stream
@@ -37,7 +37,7 @@ class ScaffoldBpe(Bpe):
     `pattern`: gpt2, llama3, o200k, superbpe_paper, superbpe_repo, or a regular expression.
     """
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         from stages.tokenizer.training.merges import learn
 

@@ -19,6 +19,17 @@ Progress = Callable[[str, int, int, str], None]
 """Called with what is being done, how much of it is done, of how much (0 where nobody knows), and the unit."""
 
 
+Note = Callable[[str, object], None]
+"""Called with the name of something that training found out or decided, and with that."""
+
+END_TOKEN = "<|endoftext|>"
+"""What ends a document where nothing else is said: the default of `encode` too."""
+
+
+def unnoted(name: str, what: object) -> None:
+    """Note nothing."""
+
+
 def silent(what: str, done: int, total: int, unit: str) -> None:
     """Report nothing."""
 
@@ -34,11 +45,14 @@ class Scheme:
 
     `vocab_size`: tokens in all, with the special tokens and the 256 bytes; a small corpus may give fewer.
     `special_tokens`: get the first ids, in this order; they are never made from text.
+    `eos_token`: the special token that ends a document, as `tokenizer_config.json` names it; null: the one that the base names,
+        else `<|endoftext|>` where there is such, else none.
     `min_frequency`: a merge must occur this often in the training text.
     """
 
     vocab_size: int
-    special_tokens: tuple[str, ...] = ("<|endoftext|>",)
+    special_tokens: tuple[str, ...] = (END_TOKEN,)
+    eos_token: str | None = None
     min_frequency: int = 2
 
     def __post_init__(self) -> None:
@@ -51,15 +65,24 @@ class Scheme:
             )
         if len(set(self.special_tokens)) < len(self.special_tokens) or not all(self.special_tokens):
             raise ValueError(f"special_tokens must be different and not empty, found {list(self.special_tokens)}")
+        if self.eos_token is not None and self.start is None and self.eos_token not in self.special_tokens:
+            raise ValueError(f"eos_token {self.eos_token!r} is none of special_tokens, {list(self.special_tokens)}")
         if self.min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, found {self.min_frequency}")
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    @property
+    def start(self) -> str | None:
+        """Return the tokenizer that this one is made on top of: a file or folder."""
+        return None
+
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """Return a byte-level vocabulary; the same texts in any order and any batches give the same one.
 
         Args:
             corpus: the texts; its groups matter to schemes that care for languages.
             progress: called now and then, from this thread.
+            note: told of what was tried and decided: `transition` (what `auto` tried on texts held out, and chose), `plain` (the
+                vocabulary that a quota compares with).
 
         Raises:
             InputError: a file that a parameter names cannot be used.

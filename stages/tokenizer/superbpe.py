@@ -19,8 +19,8 @@ from pipeline.errors import InputError
 from stages.tokenizer.bpe import merging, train_words
 from stages.tokenizer.foreign import load_base
 from stages.tokenizer.patterns import PATTERNS, find_pattern
-from stages.tokenizer.scheme import ALPHABET, Progress, Scheme, silent, under
-from stages.tokenizer.training.corpus import Corpus
+from stages.tokenizer.scheme import ALPHABET, Note, Progress, Scheme, silent, under, unnoted
+from stages.tokenizer.training.corpus import Corpus, normalized
 from stages.tokenizer.training.merges import learn
 from stages.tokenizer.training.rules import NO_QUOTA, Quota, Rules
 from stages.tokenizer.training.stream import encode_stream, group_sizes
@@ -64,7 +64,7 @@ class SuperBpe(Scheme):
         """Check the ranges."""
         super().__post_init__()
         least = ALPHABET + len(self.special_tokens)
-        if self.transition != "auto" and not least <= self.stage1_size <= self.vocab_size:
+        if self.base is None and self.transition != "auto" and not least <= self.stage1_size <= self.vocab_size:
             raise ValueError(
                 f"transition must be 'auto', a share below 1 or a vocabulary size, so that stage 1 ends with {least} to "
                 f"{self.vocab_size} (vocab_size) tokens; found {self.transition!r}, which is {self.stage1_size} tokens"
@@ -77,16 +77,22 @@ class SuperBpe(Scheme):
             raise ValueError("max_loss is nothing to a base: superwords on top of its tokens never cost a language any")
 
     @property
+    def start(self) -> str | None:
+        """See `Scheme.start`."""
+        return self.base
+
+    @property
     def stage1_size(self) -> int:
         """Return the size of the vocabulary when stage 1 ends."""
         if self.transition == "auto":
             return self.vocab_size
         return round(self.transition * self.vocab_size) if isinstance(self.transition, float) else self.transition
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         if self.base is not None:
-            return self._across(corpus, self._of_base(self.base), NO_QUOTA, under("stage 2", progress))
+            found = self._of_base(self.base)
+            return self._across(normalized(corpus, found.normalizer), found, NO_QUOTA, under("stage 2", progress))
         size = self.vocab_size if self.transition == "auto" else self.stage1_size
         words, _ = train_words(self, [PATTERNS[f"superbpe_{self.patterns}"]], size, corpus, under("stage 1", progress))
         plain = None
@@ -94,8 +100,9 @@ class SuperBpe(Scheme):
             plain, _ = train_words(
                 self, [find_pattern(self.against, "against")], self.vocab_size, corpus, under("plain", progress)
             )
+            note("plain", plain)
         if self.transition == "auto":
-            size = self._best(corpus, words, plain, progress)
+            size = self._best(corpus, words, plain, progress, note)
         start = self._cut_back(words, size)
         quota = NO_QUOTA if plain is None else self._fitted(corpus, plain, start, progress)
         return self._across(corpus, start, quota, under("stage 2", progress))
@@ -108,7 +115,7 @@ class SuperBpe(Scheme):
 
     def _of_base(self, base: str) -> Vocabulary:
         """Return the base with the cuts of stage 2."""
-        found = load_base(base)
+        found = load_base(base, self.eos_token)
         if self.vocab_size <= found.size:
             raise InputError(
                 f"vocab_size must be above the {found.size} tokens of base {base!r}, to which superwords are added; "
@@ -129,7 +136,7 @@ class SuperBpe(Scheme):
         )
         return start.joined(learned.merges)
 
-    def _best(self, corpus: Corpus, words: Vocabulary, plain: Vocabulary | None, progress: Progress) -> int:
+    def _best(self, corpus: Corpus, words: Vocabulary, plain: Vocabulary | None, progress: Progress, note: Note) -> int:
         """Return the transition that leaves the fewest tokens of texts it was not tried on."""
         tried, held = corpus.split(TRIED_BYTES, HELD_EVERY)
         if not tried.batches or not held.batches:
@@ -143,7 +150,10 @@ class SuperBpe(Scheme):
             name = under(f"transition {size}", progress)
             some = self._across(tried, self._cut_back(words, size), quota, name)
             left[size] = len(encode_stream(held, some, name).ids)
-        return min(left, key=lambda size: (left[size], size))
+        chosen = min(left, key=lambda size: (left[size], size))
+        sizes = {"held_out_documents": sum(map(len, held.batches)), "held_out_bytes": held.bytes}
+        note("transition", {"chosen": chosen, "tried": {str(size): {"held_out_tokens": left[size]} for size in left}, **sizes})
+        return chosen
 
     def _quota(self, corpus: Corpus, plain: Vocabulary, progress: Progress) -> Quota:
         """Return the tokens that each group may have: those of plain BPE and the loss that is allowed, one at least."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from stages.tokenizer.bpe import merging
 from stages.tokenizer.patterns import find_pattern
-from stages.tokenizer.scheme import Progress, Scheme, silent
+from stages.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
 from stages.tokenizer.training.corpus import Batch, Corpus
 from stages.tokenizer.training.pieces import open_cutter
 from stages.tokenizer.training.rules import Rules
@@ -73,7 +73,7 @@ class SuperToken(Scheme):
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be from 0 to 2^64 - 1, found {self.seed}")
 
-    def train(self, corpus: Corpus, progress: Progress = silent) -> Vocabulary:
+    def train(self, corpus: Corpus, progress: Progress = silent, note: Note = unnoted) -> Vocabulary:
         """See `Scheme.train`."""
         from stages.tokenizer.training.merges import learn
 

@@ -309,6 +309,12 @@ def test_a_crawl_of_many_shards_still_gives_a_page_that_opens(summary):
 # Where builds are found and pages are put
 
 
+def record_of(build, name):
+    """Return the least that the record of a run says."""
+    lists = {"inputs": [], "stages": [], "steps": []}
+    return json.dumps({"build": build, "manifest": f"builds/{build}/manifest.json", "name": name, "run": {}, **lists}).encode()
+
+
 @pytest.fixture
 def output(tmp_path):
     store = LocalStore(str(tmp_path / "out"))
@@ -317,7 +323,7 @@ def output(tmp_path):
         ("20250102T000000000000Z", "bbbb"),
         ("20250103T000000000000Z", "aaaa"),
     ):
-        store.put_new(f"runs/{stamp}-{build}.json", json.dumps({"build": build, "stamp": stamp}).encode())
+        store.put_new(f"runs/{stamp}-{build}.json", record_of(build, stamp))
     return store
 
 
@@ -333,7 +339,7 @@ def output(tmp_path):
 )
 def test_a_run_is_found_by_its_output_its_build_or_its_record(output, what, stamp):
     found = locate(output.root + what)
-    assert found.record["stamp"].startswith(stamp) and found.output == output.root
+    assert found.record.name.startswith(stamp) and found.output == output.root
 
 
 @pytest.mark.parametrize("what", ["/builds/cccc", "/runs/none.json", "/nowhere"])
@@ -357,8 +363,8 @@ def test_on_a_remote_store_another_page_of_the_build_gets_its_own_name(monkeypat
     with moto() as port:
         use(monkeypatch, port)
         store = open_store(f"s3://{BUCKET}/out")
-        store.put_new("runs/20250101T000000000000Z-aaaa.json", json.dumps({"build": "aaaa"}).encode())
-        assert locate(f"s3://{BUCKET}/out/builds/aaaa").record == {"build": "aaaa"}
+        store.put_new("runs/20250101T000000000000Z-aaaa.json", record_of("aaaa", "on S3"))
+        assert locate(f"s3://{BUCKET}/out/builds/aaaa").record.name == "on S3"
         first = write(store, "aaaa", "one")
         assert first == write(store, "aaaa", "one") == f"s3://{BUCKET}/out/builds/aaaa/report.html"
         second = write(store, "aaaa", "two")

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from jobs.progress import BuildProgress
 from jobs.terminal import command, one_line, quoted, say, show, show_json, tell, visible
+from pipeline.panics import pass_on
 from tests.conftest import ROOT
 
 CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
@@ -125,3 +127,12 @@ def test_nothing_is_printed_past_the_door():
             printed = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             written = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout.write", "sys.stderr.write")
             assert not printed and not written, f"{path.name}:{node.lineno}"
+
+
+def test_words_of_libraries_in_workers_pass_it_too(capfd):
+    """What a child process prints of a page, line by line; bytes that are no UTF-8 as well."""
+    script = "import os; os.write(2, b'bad page \\x1b[2J\\x9b \\xe2\\x80\\xae http://u:hunter2@h/ caf\\xc3\\xa9\\n\\nend')"
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        pass_on(child.stderr).join()
+    assert capfd.readouterr().err == "bad page \\x1b[2J\\x9b \\u202e http://u:***@h/ café\nend"

@@ -69,13 +69,13 @@ def test_every_damage_is_on_record(built: tuple[Plan, Path, str]) -> None:
     counts: Counter[str] = Counter()
     for step in plan.steps:
         for manifest in manifests(store, step):
-            for account in manifest["ledger"]:
+            for account in manifest.ledger:
                 out = sum(account["dropped"].values()) + sum(account["quarantined"].values())
                 assert account["in"] == account["kept"] + out
                 counts[f"{account['stage']} {account['phase']} in"] += account["in"]
                 counts[f"{account['stage']} {account['phase']} kept"] += account["kept"]
-            if "quarantined" in manifest["outputs"]:
-                with store.open(manifest["outputs"]["quarantined"]["data"]) as file:
+            if "quarantined" in manifest.outputs:
+                with store.open(manifest.outputs["quarantined"].data) as file:
                     lost += pa.ipc.open_file(file).read_all().to_pylist()
     by_url = {row["url"]: row for row in lost if row["url"]}
     url = "http://test.example"

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.report_sections import samples as section
 from pipeline.ledger import SAMPLES, Tally
+from pipeline.records import UnitRecord
 from pipeline.schema import document_id
 from pipeline.summary import SAMPLES as SHOWN
 from pipeline.summary import _samples
@@ -44,15 +45,20 @@ def test_the_smallest_ids_of_a_unit(cuts):
     assert all(len(sample["text"]) == min(sample["offset"], 500) for sample in found)
 
 
+def unit_with(tally):
+    ledger = (tally.plain(),)
+    return UnitRecord(unit="u", fingerprint="f", outputs={}, parts=(), ledger=ledger, measures={}, seconds={})
+
+
 def test_the_smallest_ids_of_all_units():
     """Samples come from all over the crawl and not from its first files; the order of the units leaves no trace."""
-    units = [{"ledger": [tallied([rows(f"f{number:02}", 40)]).plain()]} for number in range(30)]
+    units = [unit_with(tallied([rows(f"f{number:02}", 40)])) for number in range(30)]
     found = _samples(units)["short"]["too_short"]
-    everything = [sample for unit in units for sample in unit["ledger"][0]["samples"]["too_short"]]
+    everything = [sample for unit in units for sample in unit.ledger[0]["samples"]["too_short"]]
     assert [sample["id"] for sample in found] == sorted(sample["id"] for sample in everything)[:SHOWN]
     assert len({sample["file"] for sample in found}) >= 5
     assert _samples(units[::-1]) == _samples(units)
-    assert _samples([{"ledger": [Tally("short").plain()]}]) == {}
+    assert _samples([unit_with(Tally("short"))]) == {}
 
 
 def test_languages_and_scores_are_told():

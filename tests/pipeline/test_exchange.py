@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,14 @@ def write(folder: Path, shards: list[list[list[int]]], limit: int) -> list[tuple
         for keys in [[], *tables]:
             writer.add(rows_of(keys), first)
             first += len(keys)
-        runs += [(shard, functools.partial(pa.memory_map, str(path))) for path, _ in writer.close()]
+        runs += [(shard, functools.partial(opened, path)) for path, _, _ in writer.close()]
     return runs
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[pa.RecordBatchFileReader]:
+    with pa.memory_map(str(path)) as file:
+        yield pa.ipc.open_file(file)
 
 
 @given(

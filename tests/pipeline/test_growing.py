@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.drive import Options, drive, manifests, stored_parts
+from pipeline.drive import Options, drive, manifests
+from pipeline.finish import stored_parts
 from pipeline.local import LocalEngine
 from pipeline.plan import Named, Plan, make_plan
+from pipeline.records import UnitRecord
 from pipeline.store import expand, open_store
 from stages.sink.documents import Documents
-from tests.toy import Files, Lines, Share, Short, Unique, Upper
+from tests.toy import Lines, Share, Short, Unique, Upper
 
 # Texts repeat within and between files, so that verdicts on one file depend on which files come before it.
 TEXTS = {
@@ -24,10 +27,8 @@ TEXTS = {
 }
 PLAIN = [("upper", Upper()), ("short", Short())]
 SHAPES: dict[str, list[Named]] = {
-    "no_barrier": [*PLAIN, ("files", Files())],
     "several_parts_a_shard": [*PLAIN, ("documents", Documents(bytes_per_shard=40))],
     "verdicts": [*PLAIN, ("unique", Unique()), ("documents", Documents(bytes_per_shard=40))],
-    "model": [*PLAIN, ("share", Share()), ("files", Files())],
     "verdicts_then_model": [("unique", Unique()), *PLAIN, ("share", Share()), ("documents", Documents())],
 }
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -89,7 +90,7 @@ def test_names_and_contents_that_move(shape: str, tmp_path: Path) -> None:
         assert build(plan_of(crawl, shape), output) == build(plan_of(crawl, shape), tmp_path / f"fresh-{number}")
 
 
-@pytest.mark.parametrize("shape", ["several_parts_a_shard", "verdicts_then_model"])
+@pytest.mark.parametrize("shape", ["several_parts_a_shard", "verdicts"])
 def test_every_order_of_arrival_leads_to_one_build(shape: str, tmp_path: Path) -> None:
     found = {}
     for number, order in enumerate(itertools.permutations(("a", "b", "c"))):
@@ -101,25 +102,23 @@ def test_every_order_of_arrival_leads_to_one_build(shape: str, tmp_path: Path) -
 
 
 def test_a_record_of_a_unit_says_nothing_of_its_place(tmp_path: Path) -> None:
-    """Whatever an older record says of its place (or now says, by hand) does not move it."""
     crawl = tmp_path / "crawl"
     lay(crawl, {"b": "b", "c": "c"})
-    plan = plan_of(crawl, "no_barrier")
+    plan = plan_of(crawl, "several_parts_a_shard")
     build(plan, tmp_path / "output")
     found = manifests(open_store(str(tmp_path / "output")), plan.steps[-1])
-    assert not any("index" in manifest for manifest in found)
-    claims = [{**manifest, "index": 7, "unit": "a.txt"} for manifest in found]
-    parts = stored_parts(plan.steps[-1], claims)
-    assert [(part.shard, part.input) for part in parts] == [(0, "b.txt"), (1, "c.txt")]
+    assert not {field.name for field in fields(UnitRecord)} & {"index", "number", "place", "shard"}
+    parts = stored_parts(plan.steps[-1], [replace(record, unit="a.txt") for record in found])
+    assert sorted({(part.shard, part.input) for part in parts}) == [(0, "b.txt"), (1, "c.txt")]
 
 
 def test_two_parts_of_one_place_are_no_build(tmp_path: Path) -> None:
     crawl = tmp_path / "crawl"
     lay(crawl, {"b": "b", "c": "c"})
-    plan = plan_of(crawl, "no_barrier")
+    plan = plan_of(crawl, "several_parts_a_shard")
     build(plan, tmp_path / "output")
     found = manifests(open_store(str(tmp_path / "output")), plan.steps[-1])
-    twice = [{**manifest, "parts": [*manifest["parts"], *manifest["parts"]]} for manifest in found]
+    twice = [replace(record, parts=(*record.parts, *record.parts)) for record in found]
     with pytest.raises(AssertionError, match="two parts of one place"):
         stored_parts(plan.steps[-1], twice)
 
@@ -128,7 +127,7 @@ def test_a_plan_finished_by_a_machine_that_misplaced_files_is_assembled_anew(tmp
     """What was recorded as finished under the plan's former name leads nowhere; the units it computed serve again."""
     crawl, output = tmp_path / "crawl", tmp_path / "output"
     lay(crawl, {"a": "a", "b": "b"})
-    plan = plan_of(crawl, "no_barrier")
+    plan = plan_of(crawl, "several_parts_a_shard")
     right = build(plan, output)
     finished = output / plan.finished()
     wrong = json.dumps({**json.loads(finished.read_text()), "build": "of an older machine"})

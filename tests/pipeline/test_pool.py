@@ -85,7 +85,7 @@ def committed(plan: Plan, root: Path) -> list[Any]:
     """All that the first step left, but for the timings."""
     timings = {"cpu_s", "wall_s"}
     return [
-        [unit["outputs"], unit["measures"], [{k: v for k, v in a.items() if k not in timings} for a in unit["ledger"]]]
+        [unit.outputs, unit.measures, [{k: v for k, v in a.items() if k not in timings} for a in unit.ledger]]
         for unit in manifests(open_store(str(root)), plan.steps[0])
     ]
 
@@ -132,8 +132,8 @@ def test_same_build_with_the_stage_opened_once_an_actor(cluster: None, texts: Pa
     assert committed(pooled, tmp_path / "b") == committed(plan, tmp_path / "a")
     assert len(list(log.iterdir())) == HALVES.actors
     for unit in manifests(open_store(str(tmp_path / "b")), pooled.steps[0]):
-        (account,) = [account for account in unit["ledger"] if account["stage"] == "pooled"]
-        assert 0 < account["cpu_s"] < unit["seconds"]["cpu"]
+        (account,) = [account for account in unit.ledger if account["stage"] == "pooled"]
+        assert 0 < account["cpu_s"] < unit.seconds["cpu"]
     deadline = time.monotonic() + 20
     while ray.available_resources().get("GPU") != 1.0:
         assert time.monotonic() < deadline, "the pool still holds the GPU"
@@ -155,7 +155,7 @@ def test_same_build_whatever_dies(cluster: None, texts: Path, tmp_path: Path) ->
     assert committed(pooled, tmp_path / "b") == committed(plan, tmp_path / "a")
     kinds: collections.Counter[str] = collections.Counter()
     for unit in manifests(open_store(str(tmp_path / "b")), pooled.steps[0]):
-        for account in unit["ledger"]:
+        for account in unit.ledger:
             kinds.update(account["quarantined"])
     assert kinds == collections.Counter(WORDS.values())
 

@@ -66,7 +66,7 @@ def test_documents_that_kill_are_found_and_quarantined(corpus: Path, tmp_path: P
     first = run(plan, tmp_path / "a", workers=2)
     kinds: Counter[str] = Counter()
     for manifest in manifests(open_store(str(tmp_path / "a")), plan.steps[0]):
-        for account in manifest["ledger"]:
+        for account in manifest.ledger:
             kinds.update(account["quarantined"])
     texts = [line for path in sorted(corpus.glob("*.txt")) for line in path.read_text().splitlines()]
     assert kinds["RuntimeError"] == sum("aab" in text for text in texts)

@@ -37,7 +37,7 @@ def totals(plan: Plan, root: Path) -> dict[str, Counter[str]]:
     store = open_store(str(root))
     for step in plan.steps:
         for manifest in manifests(store, step):
-            for account in manifest["ledger"]:
+            for account in manifest.ledger:
                 counts = found.setdefault(f"{account['stage']}/{account['phase']}", Counter())
                 counts.update({"in": account["in"], "kept": account["kept"]})
                 counts.update({"dropped": sum(account["dropped"].values()), "quarantined": sum(account["quarantined"].values())})

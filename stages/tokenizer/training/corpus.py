@@ -5,7 +5,7 @@ Reads texts that the caller holds; writes nothing. What is learned must not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from zlib import crc32
@@ -37,6 +37,16 @@ class Batch:
         data = self.text.tobytes()
         for begin, end in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True):
             yield data[begin:end]
+
+
+def normalized(corpus: Corpus, normalizer: Mapping[str, Any] | None) -> Corpus:
+    """Return the corpus as a normalizer of a `tokenizer.json` leaves it; the same one for None."""
+    if normalizer is None:
+        return corpus
+    from stages.tokenizer.encoding.normalizing import Normalizer
+
+    change = Normalizer(normalizer)
+    return replace(corpus, batches=tuple(Batch(*change(b.text, b.offsets), b.group) for b in corpus.batches))
 
 
 def here(begin: Callable[[], Callable[[Any], T]], batches: Sequence[Batch]) -> Iterator[T]:

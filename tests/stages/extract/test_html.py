@@ -1,6 +1,7 @@
 """Extraction against the engines called directly, and pages that must not hang or crash it."""
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,9 @@ import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
 
+from stages.extract.cost import levels
 from stages.extract.html import ExtractHtml
+from stages.extract.mending import GUTTERS, NAVIGATION, plain_spaces
 
 CRAWL = Path(__file__).parents[3] / "examples" / "crawl" / "docs-00000.warc.gz"
 
@@ -31,13 +34,14 @@ def run(texts, media="text/html", **options):
 
 
 @pytest.mark.parametrize("main_content", [True, False])
-def test_resiliparse_gives_what_it_gives_when_called_directly(main_content):
+def test_all_that_resiliparse_gives_when_called_directly_comes_out(main_content):
     found = run(PAGES, main_content=main_content)
-    expected = [
-        extract_plain_text(page, main_content=main_content, comments=False, alt_texts=False, preserve_formatting=True)
-        for page in PAGES
-    ]
-    assert found["text"].to_pylist() == expected
+    for page, text in zip(PAGES, found["text"].to_pylist(), strict=True):
+        skipped = [*NAVIGATION, *GUTTERS] if main_content else GUTTERS
+        alone = extract_plain_text(
+            page, main_content=main_content, comments=False, alt_texts=False, preserve_formatting=True, skip_elements=skipped
+        )
+        assert not Counter("".join(plain_spaces(alone).split())) - Counter(text)
     assert set(found["media"].to_pylist()) == {"text/plain"}
     assert found["extra"].to_pylist() == list(range(len(PAGES)))
 
@@ -47,6 +51,7 @@ def test_trafilatura_gives_what_it_gives_when_called_directly():
 
     some = PAGES[:8]
     expected = [trafilatura.extract(page, favor_precision=True, include_comments=False, deduplicate=False) or "" for page in some]
+    expected = [plain_spaces(text) for text in expected]
     assert run(some, engine="trafilatura")["text"].to_pylist() == expected
 
 
@@ -104,6 +109,59 @@ def test_size_is_bounded():
 
 
 @pytest.mark.parametrize(
+    ("engine", "markup"),
+    [
+        ("resiliparse", "<div>" * 500 + "<p>some words of text here</p>" * 20_000),
+        ("resiliparse", "<div class=a>" * 400 + "<b></b>" * 100_000),
+        ("resiliparse", "<ul><li>a<li>b</ul>" * 50_000),
+        ("resiliparse", "<aside>note</aside>" * 50_000),
+        ("trafilatura", "<a href=x>some words</a> " * 50_000),
+        ("trafilatura", "<ul>" + "<li><a href=x>some words</a>" * 30_000),
+    ],
+)
+def test_pages_of_too_much_work_are_dropped_before_it(engine, markup):
+    started = time.process_time()
+    assert run([markup], engine=engine)["drop"].to_pylist() == ["too_complex"]
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<div>" * 500 + "<p>some words of text here</p>" * 4_000,
+        "<ul><li>some words<li>of text</ul>" * 8_000,
+        "<div>" + "<p>some text</p><ul><li>of a list</ul>" * 10_000,
+        "<p>" + "<ruby>犬<rt>i</ruby>" * 8_000,
+        "<p>" + "text and <time>5</time> and <b class=email>b</b> " * 8_000,
+        "<script>" + "'<div>'" * 300_000 + "</script>" + "<p>some words of text here</p>" * 20,
+    ],
+)
+def test_work_below_the_bound_takes_the_time_it_says(markup):
+    started = time.process_time()
+    assert run([markup])["drop"].to_pylist() == [None]
+    assert time.process_time() - started < 8
+
+
+def test_the_bound_of_work_is_a_parameter():
+    page = "<p>some words of text here</p>" * 200
+    assert run([page], max_work=1000)["drop"].to_pylist() == ["too_complex"]
+    assert run([page], max_work=1 << 20)["drop"].to_pylist() == [None]
+
+
+def test_levels_are_those_of_the_tree():
+    parts = [
+        ("<html>", 1),
+        ("<body>", 2),
+        ("<p>ab<br>c", 3),
+        ("</p>", 2),
+        ("<script>'<p>'</script>", 2),
+        ("</body>", 1),
+        ("</html>", 0),
+    ]
+    assert levels("".join(part for part, _ in parts)) == sum(len(part) * level for part, level in parts)
+
+
+@pytest.mark.parametrize(
     "markup",
     [
         "<table><tr><td>" * 60_000,
@@ -132,6 +190,7 @@ def test_odd_pages_take_no_time(markup):
         ({"favor": "recall"}, "favor: recall needs engine: trafilatura"),
         ({"max_depth": 0}, "max_depth is 0"),
         ({"max_chars": -1}, "max_chars is -1"),
+        ({"max_work": 0}, "max_work is 0"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(options, message):

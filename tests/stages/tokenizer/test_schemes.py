@@ -22,6 +22,7 @@ from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import to_json, to_tokenizer
 
 EOS = "<|endoftext|>"
+FEW = {EOS: 0, "a": 1}
 
 
 def crawl_texts(limit=120):
@@ -258,12 +259,12 @@ def test_a_tokenizer_json_is_read_and_given_back_to_the_letter():
     [
         (lambda data: data["model"].update(type="Unigram"), "model.type is 'Unigram'"),
         (lambda data: data["model"].update(dropout=0.1), "model.dropout is 0.1"),
-        (lambda data: data["model"].update(byte_fallback=True), "model.byte_fallback is True"),
-        (lambda data: data.update(normalizer={"type": "NFC"}), "normalizer is 'NFC'"),
+        (lambda data: data["model"].update(byte_fallback=True, vocab=FEW), "model.byte_fallback is True"),
+        (lambda data: data["model"].update(unk_token="a", vocab=FEW), "model.unk_token is 'a'"),
         (lambda data: data.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer is 'Whitespace'"),
         (lambda data: data["model"]["vocab"].update({"日": 999}), "model.vocab is not byte-level: its token '日'"),
         (lambda data: data["model"]["merges"].append(["a", "q"]), "model.merges has 'a' with 'q', but 'aq'"),
-        (lambda data: data["added_tokens"][0].update(special=False), "added_tokens has '<|endoftext|>', which is not special"),
+        (lambda data: data["added_tokens"][0].update(special=False, rstrip=True), "added_tokens has '<|endoftext|>' with rstrip"),
         (lambda data: data.pop("model"), "is not a tokenizer.json"),
     ],
 )
@@ -284,6 +285,7 @@ def test_files_that_cannot_be_used_name_the_key(change, message):
         ("bpe", {"vocab_size": 300, "min_frequency": 0}, "^min_frequency"),
         ("bpe", {"vocab_size": 300, "pattern": "llama2"}, "^pattern .* did you mean 'llama3'"),
         ("bpe", {"vocab_size": 300, "pattern": r" ?(\p{L}+"}, r"^pattern does not compile"),
+        ("bpe", {"vocab_size": 300, "special_tokens": ("<a>", "<b>"), "eos_token": "<c>"}, "^eos_token '<c>' is none of special"),
         ("superbpe", {"vocab_size": 300, "transition": 301}, "^transition .* 257 to 300"),
         ("superbpe", {"vocab_size": 300, "transition": 0.5}, "^transition .* 257 to 300 .* found 0.5, which is 150 tokens"),
         ("superbpe", {"vocab_size": 300, "transition": 1.5}, "^transition"),
