@@ -22,15 +22,17 @@ from jobs.measure_table import table
 from jobs.terminal import say, show_json, tell
 from jobs.training_progress import TrainingProgress
 from pipeline.errors import InputError, UserError
-from stages.tokenizer.encoding.choose import choose_encoder
+from stages.tokenizer.encoding.library import LibraryEncoder
 from stages.tokenizer.encoding.windows import FlatEncoder, Offsets
-from stages.tokenizer.foreign import find_file, load
+from stages.tokenizer.foreign import find_file
 from stages.tokenizer.measuring import measure as measures
 from stages.tokenizer.measuring.measure import Measured
 from stages.tokenizer.measuring.mixture import infer
+from stages.tokenizer.measuring.spelling import LibraryTable, Speller, Table, as_vocabulary
+from stages.tokenizer.opening import open_encoder, read_tokenizer
 from stages.tokenizer.patterns import Pattern, find_pattern
 from stages.tokenizer.scheme import Progress
-from stages.tokenizer.training.corpus import Corpus, make_corpus
+from stages.tokenizer.training.corpus import Corpus, make_corpus, normalized
 from stages.tokenizer.vocabulary import Vocabulary, is_superword
 
 LANGUAGES = 12  # shown by name; the others are one group
@@ -57,12 +59,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Opened:
-    """A tokenizer and what it is called."""
+    """A tokenizer and what it is called; `vocabulary` has its tokens, of one that only the library knows without merges."""
 
     name: str
     file: Path
     vocabulary: Vocabulary
     encoder: FlatEncoder
+    table: Speller
 
 
 def run(request: Request, *, as_json: bool = False) -> int:
@@ -80,8 +83,8 @@ def run(request: Request, *, as_json: bool = False) -> int:
         found = []
         for each in opened:
             shown.say(f"{each.name}: {each.vocabulary.size:,} tokens")
-            measured = measures.measure(each.vocabulary, each.encoder, corpus, request.seed, shown)
-            mixture = _mixture(each.vocabulary, corpus, first_stage, shown) if request.mixture else None
+            measured = measures.measure(each.vocabulary, each.encoder, corpus, request.seed, shown, each.table)
+            mixture = _mixture(each, corpus, first_stage, shown) if request.mixture else None
             found.append((each, measured, mixture))
         summary = summarize(request, (taken, groups), found, baseline)
         if as_json:
@@ -128,12 +131,15 @@ def open_all(paths: Sequence[str]) -> list[Opened]:
     """
     found = []
     for path, name in zip(paths, names(paths), strict=True):
-        vocabulary = load(path)
+        held = read_tokenizer(path, tell_unknown=False)
         try:
-            encoder = choose_encoder(vocabulary)
+            encoder = open_encoder(held, path)
+        except UserError:
+            raise
         except ValueError as error:
             raise InputError(f"tokenizer {path!r}: {error}") from error
-        found.append(Opened(name, find_file(path), vocabulary, encoder))
+        table = LibraryTable(held) if isinstance(held, LibraryEncoder) else Table(held)
+        found.append(Opened(name, find_file(path), as_vocabulary(held), encoder, table))
     return found
 
 
@@ -168,10 +174,13 @@ def take(request: Request, progress: Progress) -> tuple[Sample, list[str]]:
     return taken, [(name or UNKNOWN) if name in kept else OTHERS for name in taken.strata]
 
 
-def _mixture(vocabulary: Vocabulary, corpus: Corpus, first_stage: Pattern | None, progress: Progress) -> dict[str, Any]:
+def _mixture(opened: Opened, corpus: Corpus, first_stage: Pattern | None, progress: Progress) -> dict[str, Any]:
     """Return the inferred mixture, or why there is none: of several tokenizers one may say nothing."""
+    vocabulary = opened.vocabulary
     try:
-        found = infer(vocabulary, corpus, first_stage=first_stage, progress=progress)
+        if not len(vocabulary.merges):
+            raise InputError(f"a mixture is read off byte-level merges; tokenizer {opened.name!r} has none")
+        found = infer(vocabulary, normalized(corpus, vocabulary.normalizer), first_stage=first_stage, progress=progress)
     except InputError as error:
         return {"error": str(error)}
     return {"shares": dict(found.shares), "merges": found.merges, "seen": found.seen, "slack": round(found.slack, 4)}
@@ -277,8 +286,8 @@ def _heat(opened: Opened, measured: Measured, taken: Sample, groups: Sequence[st
     for group in (measured.groups[i] for i in order):
         starts = [taken.texts[i].decode()[:HEAT_CHARACTERS] for i, name in enumerate(groups) if name == group][:HEAT_CANDIDATES]
         text = max(starts, key=lambda start: sum(map(str.isalpha, start)))  # prose rather than a menu of links
-        ids, ends = measures.token_spans(opened.vocabulary, opened.encoder, text)
-        letters = _letters(text.encode(), ends)
+        ids, ends, data = measures.token_spans(opened.vocabulary, opened.encoder, text)
+        letters = _letters(data, ends)
         rows = zip(letters, ids.tolist(), np.diff(ends).tolist(), strict=True)
         tokens = [(part, i, int(measured.counts[i]), size, is_superword(opened.vocabulary.tokens[i])) for part, i, size in rows]
         shown.append({"language": group, "tokens": tokens})

@@ -27,12 +27,14 @@ def read_tokenizer(
     special_tokens: Mapping[str, int] | None = None,
     *,
     names_as_tokens: bool = False,
+    tell_unknown: bool = True,
 ) -> Held:
     """Return the vocabulary of a file, or the library's tokenizer of it where it is more than a vocabulary says.
 
     Args:
         path, cuts, special_tokens: see `foreign.load`.
         names_as_tokens: whether the names of special tokens in texts become these.
+        tell_unknown: see `LibraryEncoder`.
 
     Raises:
         InputError: no such file, or none that can be used. Names the file and the key.
@@ -43,7 +45,8 @@ def read_tokenizer(
             check_plain_names(find_file(path), str(path))
         return found
     except UnsupportedTokenizer as reason:
-        return LibraryEncoder(find_file(path), str(reason), names_as_tokens=names_as_tokens)
+        file = find_file(path)
+        return LibraryEncoder(file, str(reason), names_as_tokens=names_as_tokens, tell_unknown=tell_unknown)
 
 
 def open_encoder(held: Held, path: str | Path, *, names_as_tokens: bool = False) -> FlatEncoder:

@@ -166,7 +166,7 @@ def mistakes(place, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere", "--on", "texts"], r"tokenizer 'nowhere'.*does not exist"),
-        (["{0}/level", "--on", "texts"], r"model.type is 'WordLevel'"),
+        (["{0}/level", "--on", "texts"], r"key added_tokens gives '<\|end\|>' the id 0, which 'a' has in model"),
         (["{0}/bytes", "--on", "texts"], r"tokenizer .*bytes'.*key model\."),
         (["words", "--on", "nowhere"], r"no finished build of documents"),
         (["words", "--on", "{0}/none"], r"holds no documents|without any text"),

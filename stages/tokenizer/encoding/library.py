@@ -28,18 +28,19 @@ class LibraryEncoder:
     """The library's own tokenizer of a `tokenizer.json` of any kind.
 
     `reason`: why it is needed. `size`: the number of ids that can come out. `special_tokens`: name → id. `post_processor`: as in
-    the file.
+    the file. `byte_level`: its tokens are written in the letters of byte-level files.
     `unknown`: the id that stands for a character which the library would leave out without a word, as BPE does with one that
     is no token where the file names no `unk_token`; above all others, None where there is none such.
     """
 
-    def __init__(self, file: str | Path, reason: str = "", *, names_as_tokens: bool = False) -> None:
+    def __init__(self, file: str | Path, reason: str = "", *, names_as_tokens: bool = False, tell_unknown: bool = True) -> None:
         """Read the file.
 
         Args:
             file: a `tokenizer.json`; its truncation and padding are left out.
             reason: for messages.
             names_as_tokens: whether the names of special tokens in texts become these, or are text like any other.
+            tell_unknown: whether there is to be an id `unknown`.
 
         Raises:
             InputError: the library cannot read it, or what it gives is random.
@@ -70,7 +71,9 @@ class LibraryEncoder:
         self._numbers: Ids | None = None
         content = json.loads(data)
         self.post_processor: dict[str, Any] | None = content.get("post_processor")
-        twin = _with_unknown(content)
+        parts = json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
+        self.byte_level = '"ByteLevel"' in parts
+        twin = _with_unknown(content) if tell_unknown else None
         if twin is not None:
             self._with_unknown(Tokenizer.from_str(twin))
 

@@ -11,34 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
+from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets
+from stages.tokenizer.measuring.spelling import Speller
 from stages.tokenizer.training.corpus import Batch
-from stages.tokenizer.vocabulary import Vocabulary
 
 WINDOW_TOKENS = 256
 EXAMPLES = 12
-
-
-class Table:
-    """The bytes of all tokens, flat, so that ids are decoded without a loop. No special token comes out of text."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        tokens = vocabulary.ordinary()
-        self.sizes = np.array([len(token) for token in tokens], np.int64)
-        self.starts = np.cumsum(self.sizes) - self.sizes
-        self.data = np.frombuffer(b"".join(tokens), np.uint8)
-
-    def decode(self, ids: Ids, offsets: Offsets) -> tuple[Text, Offsets]:
-        """Return the bytes of documents of ids, uint8, and where each begins, int64 [documents + 1].
-
-        Args:
-            ids: [tokens].
-            offsets: int64 [documents + 1], from 0 to the number of ids.
-        """
-        sizes = self.sizes[ids]
-        ends = np.append(0, np.cumsum(sizes))
-        within = np.arange(ends[-1]) - np.repeat(ends[:-1], sizes)
-        return self.data[np.repeat(self.starts[ids], sizes) + within], ends[offsets]
 
 
 @dataclass(frozen=True)
@@ -79,7 +57,7 @@ class Consistency:
         return self.same_ids / self.windows if self.windows else float("nan")
 
 
-def round_trips(table: Table, ids: Ids, offsets: Offsets, batch: Batch) -> npt.NDArray[np.bool_]:
+def round_trips(table: Speller, ids: Ids, offsets: Offsets, batch: Batch) -> npt.NDArray[np.bool_]:
     """Return which documents decode to their own text, bool [documents]."""
     text, places = table.decode(ids, offsets)
     data, source = text.tobytes(), batch.documents()
@@ -101,7 +79,7 @@ def cut_windows(offsets: Offsets, choose: np.random.Generator) -> tuple[Offsets,
 
 
 def reencode(
-    table: Table, encoder: FlatEncoder, encoded: tuple[Ids, Offsets], windows: tuple[Offsets, Offsets], found: Consistency
+    table: Speller, encoder: FlatEncoder, encoded: tuple[Ids, Offsets], windows: tuple[Offsets, Offsets], found: Consistency
 ) -> None:
     """Decode windows of ids, encode them again, and add to `found` what comes of it.
 
@@ -135,7 +113,7 @@ def reencode(
                 found.examples.setdefault(part.text, part)
 
 
-def _is_cut_between_characters(table: Table, ids: Ids, offsets: Offsets, at: Offsets) -> npt.NDArray[np.bool_]:
+def _is_cut_between_characters(table: Speller, ids: Ids, offsets: Offsets, at: Offsets) -> npt.NDArray[np.bool_]:
     """Return whether a character begins with each of these tokens; after the last token of a document one always does."""
     end = np.isin(at, offsets[1:])
     first = table.data[table.starts[ids[np.where(end, 0, at)]]] if len(ids) else np.zeros(0, np.uint8)
@@ -143,7 +121,7 @@ def _is_cut_between_characters(table: Table, ids: Ids, offsets: Offsets, at: Off
     return begins
 
 
-def _differences(table: Table, given: Ids, encoded: Ids) -> list[Difference]:
+def _differences(table: Speller, given: Ids, encoded: Ids) -> list[Difference]:
     """Return the stretches between places where both sequences have a token boundary, where they are not the same tokens."""
     ends = [np.cumsum(table.sizes[ids]) for ids in (given, encoded)]
     common = np.intersect1d(ends[0], ends[1])

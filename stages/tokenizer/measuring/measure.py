@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from stages.tokenizer.encoding.library import LibraryEncoder
 from stages.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets
-from stages.tokenizer.measuring.consistency import Consistency, Table, cut_windows, reencode, round_trips
+from stages.tokenizer.measuring.consistency import Consistency, cut_windows, reencode, round_trips
+from stages.tokenizer.measuring.spelling import Speller, Table
 from stages.tokenizer.scheme import Progress, silent
 from stages.tokenizer.training.corpus import Corpus
 from stages.tokenizer.vocabulary import Vocabulary, is_superword
@@ -45,7 +47,14 @@ class Measured:
     unreachable: tuple[int, ...] = ()
 
 
-def measure(vocabulary: Vocabulary, encoder: FlatEncoder, corpus: Corpus, seed: int = 0, progress: Progress = silent) -> Measured:
+def measure(
+    vocabulary: Vocabulary,
+    encoder: FlatEncoder,
+    corpus: Corpus,
+    seed: int = 0,
+    progress: Progress = silent,
+    table: Speller | None = None,
+) -> Measured:
     """Return the counts of one tokenizer over all texts.
 
     Args:
@@ -54,8 +63,9 @@ def measure(vocabulary: Vocabulary, encoder: FlatEncoder, corpus: Corpus, seed: 
         corpus: the texts by group.
         seed: of the windows that are decoded and encoded again.
         progress: told of the bytes encoded.
+        table: ids to text; None: by the bytes of the vocabulary's tokens.
     """
-    table = Table(vocabulary)
+    table = Table(vocabulary) if table is None else table
     documents, sizes, tokens = (np.zeros(len(corpus.groups), np.int64) for _ in range(3))
     counts = np.zeros(len(vocabulary.tokens), np.int64)
     consistency = Consistency()
@@ -72,7 +82,7 @@ def measure(vocabulary: Vocabulary, encoder: FlatEncoder, corpus: Corpus, seed: 
         reencode(table, encoder, (ids, offsets), (begins, ends), consistency)
         done += len(batch.text)
     progress("encode", done, total, "bytes")
-    unreachable = find_unreachable(vocabulary, encoder)
+    unreachable = find_unreachable(vocabulary, encoder, table)
     return Measured(corpus.groups, documents, sizes, tokens, counts, consistency, tuple(unreachable.tolist()))
 
 
@@ -167,21 +177,19 @@ def use(vocabulary: Vocabulary, counts: Counts) -> Use:
 
 def _ordinary(vocabulary: Vocabulary) -> Counts:
     """Return the ids that text can become, ascending."""
-    tokens = enumerate(vocabulary.ordinary()[: vocabulary.size])
+    tokens = enumerate(vocabulary.of_text()[: vocabulary.size])
     return np.array([i for i, token in tokens if token and not (len(token) == 1 and token[0] in IMPOSSIBLE)], np.int64)
 
 
-def find_unreachable(vocabulary: Vocabulary, encoder: FlatEncoder) -> Counts:
-    """Return the tokens that their own bytes do not become, int64, ascending: no text that is just them gives them.
+def find_unreachable(vocabulary: Vocabulary, encoder: FlatEncoder, table: Speller) -> Counts:
+    """Return the tokens that their own text does not become, int64, ascending: no text that is just them gives them.
 
     Tokens that are part of a character only are left out, as no text is.
     """
-    known = vocabulary.ordinary()
+    known = vocabulary.of_text()
     wanted = [i for i in _ordinary(vocabulary).tolist() if _is_text(known[i])]
-    offsets = np.zeros(len(wanted) + 1, np.int64)
-    np.cumsum([len(known[i]) for i in wanted], out=offsets[1:])
-    ids, places = encoder.encode(np.frombuffer(b"".join(known[i] for i in wanted), np.uint8), offsets)
     expected = np.array(wanted, np.int64)
+    ids, places = encoder.encode(*table.decode(expected.astype(np.uint32), np.arange(len(wanted) + 1)))
     single = np.diff(places) == 1
     reached = np.zeros(len(expected), bool)
     reached[single] = ids[places[:-1][single]] == expected[single]
@@ -234,13 +242,17 @@ def superwords(vocabulary: Vocabulary, counts: Counts, shown: int) -> Superwords
     )
 
 
-def token_spans(vocabulary: Vocabulary, encoder: FlatEncoder, text: str) -> tuple[Ids, Offsets]:
-    """Return the ids of one text, and where each token's bytes begin in it, int64 [tokens + 1]."""
+def token_spans(vocabulary: Vocabulary, encoder: FlatEncoder, text: str) -> tuple[Ids, Offsets, bytes]:
+    """Return the ids of one text, where each token's bytes begin, int64 [tokens + 1], and these bytes: those of the text, or what
+    the normalizer made of it."""
     data = np.frombuffer(text.encode(), np.uint8)
     ids, _ = encoder.encode(data, np.array([0, len(data)], np.int64))
+    if isinstance(encoder, LibraryEncoder):
+        return *encoder.spans(text), text.encode()
+    parts = [vocabulary.tokens[i] for i in ids.tolist()]
     ends = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(vocabulary.tokens[i]) for i in ids.tolist()], out=ends[1:])
-    return ids, ends
+    np.cumsum([len(part) for part in parts], out=ends[1:])
+    return ids, ends, b"".join(parts)
 
 
 def order_by_bytes(groups: Sequence[str], sizes: Counts) -> list[int]:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.measuring import measure as measures
-from stages.tokenizer.measuring.consistency import Table, cut_windows
+from stages.tokenizer.measuring.consistency import cut_windows
 from stages.tokenizer.measuring.measure import measure
+from stages.tokenizer.measuring.spelling import Table
 from stages.tokenizer.patterns import PATTERNS
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import Vocabulary, alphabet, to_tokenizer
@@ -197,7 +198,8 @@ def test_the_same_seed_gives_the_same_windows_and_batches_do_not_matter_to_count
 
 
 def test_spans_of_tokens_lie_side_by_side():
-    ids, ends = measures.token_spans(WORDS, choose_encoder(WORDS), TEXTS[2])
+    ids, ends, spelled = measures.token_spans(WORDS, choose_encoder(WORDS), TEXTS[2])
+    assert spelled.decode() == TEXTS[2]
     data = TEXTS[2].encode()
     assert [data[b:e] for b, e in pairwise(ends)] == [WORDS.tokens[i] for i in ids]
     assert ids.tolist() == library_ids(WORDS, [TEXTS[2]])[0]
