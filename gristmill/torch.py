@@ -88,12 +88,11 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
 
     def __iter__(self) -> Iterator[Batch]:
         """Return this process's batches, in order."""
-        info = get_worker_info()
-        if info is not None:
-            return _Strided(self.loader, info.id, info.num_workers)
         if (self.loader.sample, self.loader.placed) != self._left:  # it was moved since iterating left it
             self._begin = self.loader.sample
-        return self._run(self._begin)
+            self._left = (self.loader.sample, self.loader.placed)
+        info = get_worker_info()
+        return self._run(self._begin) if info is None else _Strided(self.loader, self._begin, info.id, info.num_workers)
 
     def _run(self, sample: int) -> Iterator[Batch]:
         """Yield the loader's batches from a sample on, whatever else moves the loader meanwhile."""
@@ -108,7 +107,7 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
             yield batch if self.loader.wanted.as_torch else to_torch(batch)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the loader's state: where iterating goes on, or begins with workers."""
+        """Return the loader's state: after the last batch that was made in this process, where workers make none."""
         return self.loader.state_dict()
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -123,17 +122,17 @@ class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not
 
 
 class _Strided(Iterator[Batch]):
-    """Every `workers`-th batch of a loader, from the loader's state on, in a worker process.
+    """Every `workers`-th batch of a loader, from sample `begin` on, in a worker process.
 
     Its state is where this worker goes on; `StatefulDataLoader` asks for it in each worker.
     """
 
-    def __init__(self, loader: TokenLoader, worker: int, workers: int) -> None:
+    def __init__(self, loader: TokenLoader, begin: int, worker: int, workers: int) -> None:
         wanted = replace(loader.wanted, as_torch=True, pin_memory=False)  # pinned memory does not travel
         # Opened anew: the locks of a forked dataset may be held for ever, by a thread that is not there.
         dataset: TokenDataset = pickle.loads(pickle.dumps(loader.dataset))
         self._maker = BatchMaker(dataset, wanted, one_by_one=workers > 1)
-        self._sample = loader.sample + worker * wanted.batch_size
+        self._sample = begin + worker * wanted.batch_size
         self._step = workers * wanted.batch_size
         self._shape = {"batch_size": wanted.batch_size, "workers": workers, "worker": worker}
 

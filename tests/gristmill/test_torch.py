@@ -231,6 +231,14 @@ def test_every_pass_begins_where_the_loader_was_put(folder, workers, as_torch):
         assert take(batches, 2) == straight[2:4]
 
 
+def test_passes_with_workers_and_without_in_turn(folder):
+    """Of one dataset: a pass leaves no trace on where the next begins, whoever makes it."""
+    straight = take(loader_of(folder, max_epochs=1.5, as_torch=True), None)
+    tokens = TorchTokens(loader_of(folder, max_epochs=1.5))
+    for workers, count in ((0, None), (2, None), (0, 3), (2, None), (0, None)):
+        assert take(DataLoader(tokens, batch_size=None, num_workers=workers), count) == straight[:count]
+
+
 def test_passes_side_by_side(folder):
     """Each goes its own way, as with workers."""
     straight = take(loader_of(folder, as_torch=True), 6)

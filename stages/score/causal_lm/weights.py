@@ -26,6 +26,7 @@ from typing import Any
 import fsspec
 
 from gristmill.errors import FormatError
+from gristmill.home import cache_folder
 from gristmill.remote.folder import Remote
 from gristmill.secrets import masked
 from pipeline.errors import InputError
@@ -99,10 +100,15 @@ def stamps(path: str) -> tuple[str, ...]:
 
 
 def cache_root() -> Path:
-    """Return the folder of downloaded models: `models` in $GRISTMILL_CACHE, else in gristmill's own below ~/.cache."""
-    given = os.environ.get("GRISTMILL_CACHE")
-    folder = given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gristmill"
-    return Path(folder).expanduser() / "models"
+    """Return the folder of downloaded models: `models` in $GRISTMILL_CACHE, else in gristmill's own below ~/.cache.
+
+    Raises:
+        InputError: the user has no home.
+    """
+    folder = cache_folder()
+    if folder is None:
+        raise InputError("no folder for downloaded models, the user has no home; set GRISTMILL_CACHE to one that can be written")
+    return folder / "models"
 
 
 def needed(names: Mapping[str, object], index: Callable[[], str], where: str) -> tuple[str, ...]:
@@ -178,7 +184,8 @@ def _downloaded(url: str) -> Path:
     listing = _listing(url)
     target = _listing_file(url, listing).with_suffix("")
     if not target.exists():
-        with target.with_suffix(".lock").open("w") as lock:  # released when closed, however this process ends
+        # Nothing that is there is emptied; the lock is released when the file is closed, however this process ends.
+        with target.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
                 _download(url, listing, target)
