@@ -16,6 +16,7 @@ from stages.source import zstd_frames
 from stages.source.media import begins_page, is_binary
 
 CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
+LINE_END = re.compile(rb"\r?\n")
 TRAILERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\n]*\n)*(?:\r?\n|\Z)")
 GZIP, ZLIB_METHOD = b"\x1f\x8b", 8
 FEED = 64 << 10
@@ -91,6 +92,7 @@ def _one(body: bytes, name: str, limit: int) -> tuple[bytes, Broken | None]:
 
 
 def _unchunked(body: bytes, limit: int) -> tuple[bytes, Broken | None]:
+    """Return what the chunks hold, and what is wrong with them: before that place, and behind it what is stored."""
     parts: list[bytes] = []
     size = at = 0
     while size <= limit:
@@ -108,7 +110,10 @@ def _unchunked(body: bytes, limit: int) -> tuple[bytes, Broken | None]:
         at += length
         if at > len(body):
             return b"".join(parts), Broken("the body ends inside a chunk")
-        at += 2 if body[at : at + 2] == b"\r\n" else body[at : at + 1] == b"\n"
+        after = LINE_END.match(body, at)
+        if after is None and len(parts) == 1 and at < len(body):
+            return body, None  # a text whose first line is a number
+        at = after.end() if after else at
         if at == len(body):
             return b"".join(parts), Broken("the last chunk is missing")
     return b"".join(parts), None

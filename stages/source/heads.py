@@ -11,7 +11,9 @@ from dataclasses import dataclass
 HEAD_LIMIT = 64 << 10
 ARC_LINE = 8 << 10  # the longest header line of an ARC record
 BLANK = re.compile(rb"\n\r{0,2}\n")
-LENGTH = re.compile(r"[ \t]*(\d{1,18})[ \t]*")
+FOLD = re.compile(rb"[ \t\r]*\n[ \t]+")
+LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*(\d{1,18})[ \t\r]*(?=\n|\Z)", re.IGNORECASE)
+TYPE = re.compile(rb"\nwarc-type[ \t]*:[ \t]*([a-z]+)", re.IGNORECASE)
 # URL, address, date, then type (version 1) or type to filename (version 2), length. URLs of old crawls may hold blanks.
 ARC = re.compile(
     rb"([a-z][a-z0-9+.-]{0,30}:[^\n]{0,7000}?) ([^ \n]+) (\d{12,18}) (?:([^\n]{0,999}?) )?(\d{1,18})[ \t]*\r?\n", re.IGNORECASE
@@ -23,15 +25,21 @@ NEXT = re.compile(rb"\n(?=WARC/\d+\.\d+[ \t]*\r{0,2}\n[a-z-]+:|" + ARC.pattern +
 
 @dataclass(slots=True)
 class Head:
-    """One header: `end` is where the block begins, `size` what the header says of its length.
+    """One header: `end` is where the block begins, `size` what the header says of its length, `raw` the header itself.
 
-    `type` is the WARC-Type in lower case; ARC files have `response`, and `filedesc` for what describes the file. `media` is the
-    block's type: of an ARC record that of its payload.
+    `type` is the WARC-Type in lower case; ARC files have `response`, and `filedesc` for what describes the file.
     """
 
     end: int
     size: int
     type: str
+    raw: bytes
+
+
+@dataclass(slots=True)
+class About:
+    """What a header says of its record; `media` is the type of the block, of an ARC record that of its payload."""
+
     url: str | None = None
     date: str | None = None
     media: str = ""
@@ -50,42 +58,48 @@ def parse(data: bytes | bytearray) -> Head | str:
     found = ARC.match(data, 0, ARC_LINE)
     if found is None:
         return f"damaged_record: no WARC or ARC record begins with {bytes(data[:16])!r}"
-    url, _, date, media, size = (_text(part or b"") for part in found.groups())
-    kind = "filedesc" if url.lower().startswith("filedesc:") else "response"
-    return Head(found.end(), int(size), kind, url, date, media.partition(" ")[0])
+    kind = "filedesc" if found[1].lower().startswith(b"filedesc:") else "response"
+    return Head(found.end(), int(found[5]), kind, found[0])
 
 
 def _warc(data: bytes | bytearray) -> Head | str:
     blank = BLANK.search(data, 0, HEAD_LIMIT)
     if blank is None:
         return f"damaged_record: WARC header without end in {min(len(data), HEAD_LIMIT)} bytes"
-    fields = read_fields(bytes(data[: blank.start()]))
-    size = LENGTH.fullmatch((fields.get("content-length") or [""])[0])
+    raw = bytes(data[: blank.start()])
+    size, kind = LENGTH.search(raw), TYPE.search(raw)
     if size is None:
         return "damaged_record: WARC header without a Content-Length"
+    return Head(blank.end(), int(size[1]), kind[1].decode().lower() if kind else "", raw)
+
+
+def about(head: Head) -> About:
+    """Return what else a header says."""
+    found = ARC.match(head.raw)
+    if found is not None:
+        return About(_text(found[1]), _text(found[3]), _text(found[4] or b"").partition(" ")[0])
+    fields = read_fields(head.raw, FIELDS)
 
     def first(name: str) -> str | None:
-        return fields[name][0].strip() if name in fields else None
+        return fields[name][0] if name in fields else None
 
     url = (first("warc-target-uri") or "").removeprefix("<").removesuffix(">") or None
     truncated = first("warc-truncated") or ("segment" if "warc-segment-number" in fields else None)
-    kind = (first("warc-type") or "").lower()
-    return Head(blank.end(), int(size[1]), kind, url, first("warc-date"), first("content-type") or "", truncated)
+    return About(url, first("warc-date"), first("content-type") or "", truncated)
 
 
-def read_fields(head: bytes) -> dict[str, list[str]]:
-    """Return the header lines behind the first, by name in lower case: continued lines joined, those without a colon left out."""
+def names(*wanted: str) -> re.Pattern[bytes]:
+    """Return what finds the lines of these header fields for `read_fields`."""
+    return re.compile(rb"\n(" + "|".join(wanted).encode() + rb")[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE)
+
+
+def read_fields(head: bytes, wanted: re.Pattern[bytes]) -> dict[str, list[str]]:
+    """Return the values of the wanted fields, by name in lower case: continued lines are joined, lines without a colon passed."""
+    if b"\n " in head or b"\n\t" in head:
+        head = FOLD.sub(b" ", head)
     fields: dict[str, list[str]] = {}
-    values: list[str] = []
-    for line in head.split(b"\n")[1:]:
-        if line[:1] in (b" ", b"\t"):
-            if values:
-                values[-1] += " " + _text(line.strip())
-            continue
-        name, colon, value = line.partition(b":")
-        if colon:
-            values = fields.setdefault(_text(name.strip()).lower(), [])
-            values.append(_text(value.strip()))
+    for name, value in wanted.findall(head):
+        fields.setdefault(name.decode().lower(), []).append(_text(value.strip()))
     return fields
 
 
@@ -95,3 +109,6 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+FIELDS = names("warc-target-uri", "warc-date", "content-type", "warc-truncated", "warc-segment-number")

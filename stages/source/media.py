@@ -16,6 +16,7 @@ XHTML = frozenset({"application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
 XML = frozenset({"application/xml", "text/xml"})
 SNIFFED = 1445  # bytes that are looked at, as the standard says
 TYPE = re.compile(r"[\s\"']*([!#$&^_.+a-z0-9-]+/[!#$&^_.+a-z0-9-]+)[\s\"']*(?=[;\s\"']|$)", re.IGNORECASE)
+QUOTED = re.compile(r"=\s*\"[^\"]*\"")  # a parameter's value, which may hold commas
 UNKNOWN = frozenset({"unknown/unknown", "application/unknown"})
 MARKS = (b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf")
 # MIME Sniffing 7.1, and the other elements that begin the pages of people who leave out <html>. The standard wants a blank or
@@ -51,7 +52,7 @@ def essence(content_type: str) -> str:
     as semicolons do, which the standard does not say.
     """
     found = ""
-    for part in content_type.split(","):
+    for part in QUOTED.sub("=", content_type).split(","):
         match = TYPE.match(part)
         if match and match[1].lower() not in UNKNOWN:
             found = match[1].lower()

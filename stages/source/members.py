@@ -18,10 +18,10 @@ from stages.source import zstd_frames
 GZIP = b"\x1f\x8b\x08"
 READ = 64 << 10
 PIECE = 1 << 20
-PROBE = zstd_frames.BLOCK + 64  # compressed bytes that show how the content begins
 DICTIONARY = 32 << 20  # bytes; those that crawlers train have at most a few MB
 
 Kind = Literal["gzip", "zstd", "plain"]
+PROBE: dict[Kind, int] = {"gzip": 4096, "zstd": zstd_frames.BLOCK + 64}  # compressed bytes that show how the content begins
 
 
 @dataclass(slots=True)
@@ -100,12 +100,12 @@ def member_at(file: BinaryIO, kind: Kind, at: int, is_start: Callable[[bytes], b
     dictionary = _dictionary(file, kind)
     base = max(at - PIECE, 0)
     file.seek(base)
-    window = file.read(at - base + PROBE)
+    window = file.read(at - base + PROBE[kind])
     found = window.rfind(_magic(kind), 0, at - base + 4)
     while found >= 0:
-        if base + found <= at and is_start(_beginning(window[found : found + PROBE], kind, dictionary)):
+        if base + found <= at and is_start(_beginning(window[found : found + PROBE[kind]], kind, dictionary)):
             return base + found
-        found = window.rfind(_magic(kind), 0, found + 3)
+        found = window.rfind(_magic(kind), 0, found + len(_magic(kind)) - 1)
     return None
 
 
@@ -234,8 +234,8 @@ def _next_start(file: BinaryIO, kind: Kind, start: int, is_start: Callable[[byte
     more = True
     while True:
         found = window.find(_magic(kind), at)
-        if found >= 0 and (len(window) - found >= PROBE or not more):
-            if is_start(_beginning(window[found : found + PROBE], kind, dictionary)):
+        if found >= 0 and (len(window) - found >= PROBE[kind] or not more):
+            if is_start(_beginning(window[found : found + PROBE[kind]], kind, dictionary)):
                 return base + found
             at = found + 1
             continue
@@ -252,7 +252,7 @@ def _beginning(data: bytes, kind: Kind, dictionary: Any) -> bytes:  # noqa: ANN4
     """Return the first bytes of the content of the member that `data` begins with, b"" where there is none."""
     try:
         if kind == "gzip":
-            return zlib.decompressobj(wbits=31).decompress(data[:8192], 4096)
+            return zlib.decompressobj(wbits=31).decompress(data, 4096)
         return next(zstd_frames.decoded(_taker(data), dictionary), b"")
     except (zlib.error, zstd_frames.BadFrame, EOFError):
         return b""

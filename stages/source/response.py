@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from stages.source.heads import BLANK, read_fields
+from stages.source.heads import BLANK, names, read_fields
 
 HEAD = 256 << 10  # bytes of headers; browsers stop there too
+FIELDS = names("content-type", "transfer-encoding", "content-encoding")
 STATUS = re.compile(rb"\s{0,64}(?:HTTP|ICY)(?:[ \t]*/?[ \t]*\d+(?:\.\d+)?)?[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 
 
@@ -38,7 +39,7 @@ def parse(block: bytes) -> Response | None:
         return None
     blank = BLANK.search(block, status.end(), HEAD)
     head = block[status.start() : blank.start() if blank else HEAD].lstrip()
-    fields = read_fields(head)
+    fields = read_fields(head, FIELDS)
     return Response(
         int(status[1]),
         ",".join(fields.get("content-type", [])),

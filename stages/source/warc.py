@@ -25,9 +25,8 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.stage import Source
 from pipeline.store import InputFile
-from stages.source import codings, media, response
+from stages.source import codings, heads, media, response
 from stages.source.charset import MAX_REPLACED, check_share, decode
-from stages.source.heads import Head
 from stages.source.records import Record, records
 from stages.source.rows import Row, parse_date, table, tables
 from stages.source.xhtml import as_html
@@ -110,29 +109,30 @@ def _row(record: Record, source: WarcSource) -> Row:
     head = record.head
     if head is None:
         return row
-    row.url, row.date = head.url, parse_date(head.date)
-    if head.truncated is not None:
-        said = head.truncated.strip().lower()
+    about = heads.about(head)
+    row.url, row.date = about.url, parse_date(about.date)
+    if about.truncated is not None:
+        said = about.truncated.lower()
         row.more = (said if said in TRUNCATED else "unspecified",)
     if record.damage is not None:
         return row
     if record.size > source.max_record_bytes:
         row.drop = "too_long"
     elif head.type == "conversion":
-        _fill(row, head.media or media.PLAIN, record.block, source)
+        _fill(row, about.media or media.PLAIN, record.block, source)
     else:
-        _respond(row, head, record.block, source)
+        _respond(row, about.media, record.block, source)
     return row
 
 
-def _respond(row: Row, head: Head, block: bytes, source: WarcSource) -> None:
-    """Fill the row from a response: of HTTP, or of what the record's own type names."""
+def _respond(row: Row, kind: str, block: bytes, source: WarcSource) -> None:
+    """Fill the row from a response: of HTTP, or of the kind that the record names."""
     found = response.parse(block)
-    http = head.media.lower().lstrip().startswith("application/http")
+    http = kind.lower().lstrip().startswith("application/http")
     if found is None and http and not media.begins_page(block):
         row.error = f"malformed_http: no HTTP status begins the response, but {block[:40]!r}"
     elif found is None:
-        _fill(row, "" if http else head.media, block, source)
+        _fill(row, "" if http else kind, block, source)
     elif found.status != 200:
         row.drop = "http_status"
     else:
