@@ -281,3 +281,18 @@ def test_a_config_adds_to_the_build_that_it_reads_and_gives_each_column_once(tok
         load(more="\n  - select: {policies: {p: {scheme: eslm, model: y}}}")
     with pytest.raises(ConfigError, match=r"adds column 'ref_loss\.x', which stage 'score_ngram' gives already; give one"):
         load(more="\n  - score_ngram: {models: {x: {order: 3}}}")
+
+
+def test_an_output_of_any_name_is_written_read_and_added_to(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
+    with moto() as port:
+        use(monkeypatch, port)
+        for name in ("q?x/br[1]", "a*b/sp ace#%41/ünï"):
+            for output in (str(tmp_path / name), f"s3://{BUCKET}/{name}"):
+                made = build(tmp_path, output, tokenizer)
+                assert add(output, Squares()).build == made
+                check(output, Squares())
+                found = TokenDataset.open(output, sequence_length=20, shuffle="none", columns=("ref_loss.squares",))
+                assert len(found) > 0 and len(found[0]["input_ids"]) == 20
