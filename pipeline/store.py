@@ -165,9 +165,10 @@ def expand(patterns: str | Sequence[str], tell: Callable[[str], None] = _untold)
 
     Raises:
         InputError: a pattern that matches nothing; a path that is no file, such as a folder, a FIFO or a link that leads nowhere;
-            a name that is not UTF-8; two files that would have one name.
+            a name that is not UTF-8; two files that would have one name, one file that would have two.
     """
     found: dict[str, InputFile] = {}
+    named: dict[str, str] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if not pattern:
             raise InputError("'' names no file; give a path or a pattern")
@@ -180,6 +181,11 @@ def expand(patterns: str | Sequence[str], tell: Callable[[str], None] = _untold)
             if twin is not None and twin.uri != entry.path:
                 raise InputError(
                     f"{entry.path!r} and {twin.uri!r} would both be named {name!r}; use one pattern that starts above both"
+                )
+            if named.setdefault(entry.path, name) != name:
+                raise InputError(
+                    f"{entry.path!r} is matched by two patterns, as {named[entry.path]!r} and as {name!r}: its documents would "
+                    "come twice; leave one out"
                 )
             found[name] = InputFile(name, entry.path, entry.size, entry.stamp)
     return [found[name] for name in sorted(found)]

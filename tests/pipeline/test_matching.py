@@ -109,6 +109,14 @@ def test_names_are_those_below_the_fixed_part(tmp_path: Path) -> None:
     assert [file.name for file in expand(f"{tmp_path}/c[1]/s/1.txt")] == ["1.txt"]
 
 
+def test_a_file_is_never_read_twice(tmp_path: Path) -> None:
+    (tmp_path / "c/a").mkdir(parents=True)
+    (tmp_path / "c/a/1.txt").write_text("x")
+    with pytest.raises(InputError, match=r"matched by two patterns, as 'a/1\.txt' and as '1\.txt'"):
+        expand([f"{tmp_path}/c/*/*.txt", f"{tmp_path}/c/a/*.txt"])
+    assert [file.name for file in expand([f"{tmp_path}/c/*/*.txt", f"{tmp_path}/c/*/1.txt"])] == ["a/1.txt"]
+
+
 def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text("x")
