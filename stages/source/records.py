@@ -5,9 +5,10 @@ Two kinds of files, told apart by their first readable member:
 - *framed*: each record is a gzip member or zstd frame of its own (what crawlers write). An address is the offset and length
   of the member on disk. Damage never reaches beyond a member, so reading goes on with the next one. Where a member holds more
   than one record after all (archives of two tools in one file), they have its first bytes as addresses, one each.
-- *stream*: uncompressed, or one member holds many records. An address is the offset and length in the uncompressed stream.
-  After damage reading goes on at the next line that begins a record. A compressed record that is larger than the limit can't be
-  checked; if its Content-Length lies, the rest of the file is lost (and counted). So is all after a damaged member.
+- *stream*: uncompressed, or one member holds many records, or bzip2 or xz. An address is the offset and length in the
+  uncompressed stream. After damage reading goes on at the next line that begins a record. A compressed record that is larger
+  than the limit can't be checked; if its Content-Length lies, the rest of the file is lost (and counted). So is all after a
+  damaged member.
 
 A record ends where its Content-Length says if a record or nothing follows: after two line ends, as the standards want, or any
 other number of them. Lengths that are up to two bytes off are set right by where the next record begins.
@@ -22,6 +23,7 @@ from typing import BinaryIO
 from stages.source import heads
 from stages.source.heads import ARC_LINE, HEAD_LIMIT, Head
 from stages.source.members import Corrupt, Kind, Member, kind_of, member_at, member_pieces, members, pieces
+from stages.source.unpacked import unpacked
 
 END = b"\r\n\r\n"
 OFF = (0, 1, 2)  # by how many bytes a Content-Length may fall short; one that is too long by so many ends among line ends
@@ -56,8 +58,11 @@ def records(file: BinaryIO, limit: int, start: int = 0) -> Iterator[Record]:
     Damaged bytes are yielded as a record with `damage`; errors of the store are raised.
     """
     kind = kind_of(file)
+    if kind == "plain" and heads.begins(file.read(AHEAD).lstrip(b"\r\n")):
+        yield from _Stream(pieces(file, kind, start), limit, start, file).records()
+        return
     if kind == "plain" or not _framed(file, kind):
-        yield from _Stream(pieces(file, kind, start), limit, start if kind == "plain" else 0, file, kind).records(start)
+        yield from _Stream(unpacked(file), limit).records(start)
         return
     first = start
     if start and (at := member_at(file, kind, start, heads.begins)) is not None:
@@ -89,7 +94,7 @@ def _of_member(file: BinaryIO, kind: Kind, member: Member, limit: int) -> Iterat
             record.block, record.size = member.data[head.end : ends[0]], ends[0] - head.end
         else:
             content = iter([member.data]) if whole else member_pieces(file, kind, member.offset)
-            yield from _crowded(member, _Stream(content, limit).records(), record)
+            yield from _crowded(member, _Stream(content, limit, inner=True).records(), record)
             return
     yield record
 
@@ -132,22 +137,23 @@ def _ends(data: bytes | bytearray, at: int, final: bool) -> tuple[int, int] | No
 class _Stream:
     """A window that moves over uncompressed bytes; holds one record at a time.
 
-    `at` is the address of the first piece. A plain `file` can be asked whether a record over the limit ends where it says.
+    `at` is the address of the first piece. A plain `file` can be asked whether a record over the limit ends where it says. With
+    `inner` the content is that of one member, not of a file.
     """
 
     def __init__(
-        self, content: Iterator[bytes], limit: int, at: int = 0, file: BinaryIO | None = None, kind: Kind | None = None
+        self, content: Iterator[bytes], limit: int, at: int = 0, file: BinaryIO | None = None, inner: bool = False
     ) -> None:
         self._limit = limit
         self._pieces = content
         self._window = bytearray()
         self._corrupt: str | None = None
         self._at = at
-        self._file = file if kind == "plain" else None
-        self._inner = file is None
+        self._file = file
+        self._inner = inner
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        """Yield records from address `start` to the end of the stream."""
+        """Yield records to the end of the stream, from address `start` on."""
         self._skip(start - self._at)
         while self._strip():
             self._fill(HEAD_LIMIT)

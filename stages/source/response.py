@@ -13,7 +13,7 @@ from stages.source.heads import BLANK, names, read_fields
 
 HEAD = 256 << 10  # bytes of headers; browsers stop there too
 FIELDS = names("content-type", "transfer-encoding", "content-encoding")
-STATUS = re.compile(rb"\s{0,64}(?:HTTP|ICY)(?:[ \t]*/?[ \t]*\d+(?:\.\d+)?)?[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
+STATUS = re.compile(rb"\s{0,64}(?:HTTP(?:[ \t]*/[ \t]*[\w.]{0,8}|\d\.\d)?|ICY|h[23])[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 
 
 @dataclass(slots=True)

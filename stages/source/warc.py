@@ -92,7 +92,7 @@ def _rows(stream: BinaryIO, source: WarcSource, start: int = 0) -> Iterator[Row]
     found, end = False, 0
     for record in records(stream, source.max_record_bytes, start):
         end = record.offset + record.length
-        if record.type in DOCUMENTS or (record.damage is not None and (record.rest or not record.type)):
+        if record.type in DOCUMENTS or record.rest or (not record.type and (record.damage or response.is_response(record.block))):
             found = True
             yield _row(record, source)
         else:

@@ -1,6 +1,8 @@
 """Records that are not quite as the standard wants them, and the same in a plain file and in its compressed twins."""
 
+import bz2
 import gzip
+import lzma
 import resource
 
 import pytest
@@ -108,6 +110,28 @@ def test_a_length_far_beyond_a_plain_file_costs_its_record_alone():
     rows = read(b"".join(records))
     assert [row["text"] for row in rows if row["text"]] == [TEXTS[0], *TEXTS[2:]]
     assert [(row["url"], row["error"][:15]) for row in rows if row["error"]] == [("http://site.test/1", "damaged_record:")]
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_other_compressions_of_whole_files_are_read(pack):
+    file = memory(pack(b"".join(crawl(5))))
+    rows = scan(SOURCE, file)
+    assert rows["text"].to_pylist() == TEXTS
+    row = rows.slice(3, 1)
+    assert SOURCE.fetch(file, row["offset"][0].as_py(), row["length"][0].as_py()).equals(row)
+
+
+@pytest.mark.parametrize(("magic", "name"), [(b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip")])
+def test_what_is_not_read_is_said_by_name(magic, name):
+    rows = read(magic + bytes(range(200)))
+    assert [row["error"].partition(":")[0] for row in rows] == ["foreign_format"]
+    assert name in rows[0]["error"]
+
+
+def test_a_record_without_a_type_is_a_response_when_it_begins_like_one():
+    records = [one.replace(b"WARC-Type: response\r\n", b"").replace(b"WARC-Type: request\r\n", b"") for one in crawl(5)]
+    for packing, pack in PACKINGS.items():
+        assert [row["text"] for row in read(pack(records))] == TEXTS, packing
 
 
 @pytest.mark.parametrize("pad", [1, 511, 70_000])
