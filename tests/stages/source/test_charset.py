@@ -267,6 +267,14 @@ def test_a_bad_byte_does_not_rule_an_encoding_out_that_nobody_declares(language,
     assert found is not None and found.startswith(f"<p>{text} ") and found.endswith(f" </p><p>{text}</p>")
 
 
+@pytest.mark.parametrize(("language", "label"), [pair for pair in EACH if pair[1] != "iso-2022-jp"])
+def test_what_it_looks_like_is_seen_far_inside_a_long_page(language, label):
+    body, text = coded(language, label)
+    head, sign = "<p>" + ENGLISH * 500, b"\xa9" if label.startswith("windows-125") else b""
+    found = text_of(sign + head.encode() + (body + b"\n") * 300)
+    assert found is not None and found[len(sign) :] == head + (text + "\n") * 300
+
+
 def test_a_stray_nul_makes_no_utf16():
     for language, label in EACH:
         body, text = coded(language, label)

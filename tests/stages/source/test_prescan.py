@@ -79,7 +79,7 @@ PARTS = st.sampled_from([*"<>/=\"'!-? \n;x", *WORDS, *MORE])
 
 
 @given(st.lists(PARTS, max_size=30).map(lambda parts: "".join(parts).encode()))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_quick_look_misses_no_declaration(head):
     found = prescan(head)
     assert found not in EAST_ASIAN or may_declare(head, EAST_ASIAN)
