@@ -29,6 +29,7 @@ from stages.source.unpacked import ahead, unpacked
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where files were put together, one stands before lines further on
 HEAD = 1024  # bytes that show what a file is
 ARRAY = "is a JSON array, not lines of JSON; its elements were read as lines are"
+INT_DIGITS = 4000
 KEYS = 20  # of an object, named in a message
 # UTF-32 before UTF-16, whose mark begins its own. Without a mark: the NULs beside an ASCII bracket.
 _WIDE = {
@@ -97,7 +98,7 @@ class JsonlSource(Streamed):
     def _row(self, offset: int, line: bytes, carry: Sequence[tuple[str, str, pa.DataType]]) -> Row:
         row = Row(offset, len(line))
         try:
-            found: Any = _JSON.decode(line.removeprefix(BYTE_ORDER_MARK).decode())
+            found = _parsed(line.removeprefix(BYTE_ORDER_MARK).decode())
         except UnicodeDecodeError as error:
             row.error = f"bad_utf8: {error.reason} at byte {error.start}"
             return row
@@ -141,10 +142,26 @@ def _carried(row: Row, value: object, name: str, kind: pa.DataType) -> Any:  # n
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise json.JSONDecodeError(f"{name} is no number", "", 0)
 
 
 _JSON = json.JSONDecoder(parse_constant=_refuse)
+# Python makes no int of more than 4,300 digits (CVE-2020-10735), JSON does; nobody reads it as text, so a float will do.
+_JSON_OF_LONG_NUMBERS = json.JSONDecoder(
+    parse_constant=_refuse, parse_int=lambda digits: float(digits) if len(digits) > INT_DIGITS else int(digits)
+)
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
+    """Return the value of a JSON text. Raises ValueError, RecursionError."""
+    try:
+        return _JSON.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return _JSON_OF_LONG_NUMBERS.decode(text)
+
+
 _ADVICE = {bracket: "; a value over several lines? One a line: jq -c . FILE" for bracket in (b"{", b"[")}
 
 

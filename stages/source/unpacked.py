@@ -11,14 +11,16 @@ import lzma
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Protocol
 
-from stages.source.members import Corrupt, kind_of, pieces
+from stages.source.members import GZIP, Corrupt, kind_of, pieces
 
 READ = 64 << 10
 PIECE = 1 << 20
+HEAD = 512  # bytes that show what a file is; a tar archive shows it in the first block
 XZ_MEMORY = 1 << 30  # bytes that a dictionary may take; that of `xz -9` takes 64 MiB
 
 _BZIP2_BLOCKS = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")  # of a block, of the end of an empty stream
 _XZ = b"\xfd7zXZ\x00"
+ZSTD = b"\x28\xb5\x2f\xfd"
 # What people name .jsonl after they packed it otherwise: to be said by name, not as a line that is no JSON.
 _FOREIGN: Mapping[bytes, str] = {
     b"PK\x03\x04": "a zip archive",
@@ -52,19 +54,39 @@ def unpacked(stream: BinaryIO) -> Iterator[bytes]:
             archive or of a compression that is not read here.
     """
     stream.seek(0)
-    head = stream.read(512)
+    head = stream.read(HEAD)
     stream.seek(0)
+    _check(head, "the file")
+    kind = kind_of(stream)
+    if _is_bzip2(head):
+        content = _streams(stream, "bzip2", bz2.BZ2Decompressor)
+    elif head.startswith(_XZ):
+        content = _streams(stream, "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
+    elif kind != "plain":
+        content = pieces(stream, kind)
+    else:
+        yield from pieces(stream, kind)
+        return
+    head, content = ahead(content, HEAD)
+    _check(head, "what is packed in the file")
+    if _is_bzip2(head) or head.startswith((_XZ, GZIP, ZSTD)):
+        raise Corrupt("foreign_format: what is packed in the file is packed again; unpack it once")
+    if head:
+        yield head
+    yield from content
+
+
+def _check(head: bytes, where: str) -> None:
+    """Raise Corrupt where content begins as that of another format does."""
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
-            raise Corrupt(f"foreign_format: the file is {what}; unpack it first")
+            raise Corrupt(f"foreign_format: {where} is {what}; unpack it first")
     if head[257:262] == b"ustar":
-        raise Corrupt("foreign_format: the file is a tar archive; unpack it first")
-    if head[:3] == b"BZh" and head[3:4].isdigit() and head[4:10] in _BZIP2_BLOCKS:
-        yield from _streams(stream, "bzip2", bz2.BZ2Decompressor)
-    elif head.startswith(_XZ):
-        yield from _streams(stream, "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
-    else:
-        yield from pieces(stream, kind_of(stream))
+        raise Corrupt(f"foreign_format: {where} is a tar archive; unpack it first")
+
+
+def _is_bzip2(head: bytes) -> bool:
+    return head[:3] == b"BZh" and head[3:4].isdigit() and head[4:10] in _BZIP2_BLOCKS
 
 
 def ahead(pieces: Iterator[bytes], count: int) -> tuple[bytes, Iterator[bytes]]:

@@ -108,6 +108,12 @@ def test_a_whole_emoji_of_two_escapes_is_text():
     assert read(b'{"text": "\\ud83d\\ude00 \\u0000"}')["text"].to_pylist() == ["\U0001f600 \0"]
 
 
+def test_numbers_of_any_length_are_json():
+    rows = read(b'{"text": "a", "n": ' + b"1" * 5000 + b', "m": 5}\n{"text": "b", "n": 1e999}\n').to_pylist()
+    assert [(row["text"], row["error"]) for row in rows] == [("a", None), ("b", None)]
+    assert read(b'{"text": "a", "n": ' + b"1" * 5000 + b', "m": NaN}')["error"].to_pylist() != [None]
+
+
 def test_an_object_over_several_lines_is_told_how_to_be_one():
     rows = read(json.dumps({"text": "a"}, indent=1).encode()).to_pylist()
     assert all(row["error"].startswith("bad_json: ") for row in rows) and "jq -c" in rows[0]["error"]

@@ -113,6 +113,18 @@ def test_other_formats_are_called_by_their_name(make, what: str) -> None:
         assert row["error"].startswith("foreign_format: the file is") and what in row["error"]
 
 
+@pytest.mark.parametrize("pack", [p for p in PACKS if p != "plain"])
+def test_what_is_packed_is_looked_at_too(pack: str) -> None:
+    for content, what in (
+        (_tar(), "a tar archive"),
+        (_zip(), "a zip archive"),
+        (bz2.compress(TEXT), "again"),
+        (gzip.compress(TEXT), "again"),
+    ):
+        with pytest.raises(Corrupt, match=f"^foreign_format: what is packed in the file is .*{what}"):
+            list(unpacked(io.BytesIO(PACKS[pack](content))))
+
+
 def test_looking_ahead_keeps_what_is_behind_and_the_error() -> None:
     def failing():
         yield b"ab"
