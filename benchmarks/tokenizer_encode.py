@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,9 @@ import numpy as np
 from benchmarks import _table
 from benchmarks._texts import Texts, read_texts
 from stages.tokenizer import SCHEMES
+from stages.tokenizer.encoding.choose import choose_encoder
 from stages.tokenizer.foreign import save
+from stages.tokenizer.patterns import PATTERNS, Pattern
 from stages.tokenizer.training.corpus import make_corpus
 from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
@@ -36,10 +38,14 @@ QUICK_BYTES, BYTES = 1_000_000, 16_000_000
 RUN, SHORT_RUN = 1_000_000, 250_000  # bytes of an odd input
 LIBRARY, FAST = "Hugging Face", "fastokens"
 SUPERWORD, PAPER, PLAIN = "superbpe 32k, repo", "superbpe 200k, paper", "bpe 32k, llama3"
-ROWS = {
+NORMAL, DIGITS = "bpe 32k, NFC as Qwen's", "bpe 32k, single digits as SmolLM's"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+ROWS: dict[str, tuple[str, str | None, str]] = {
     SUPERWORD: ("superword_32k", "superword_32k_fastokens", "superword_32k_same_ids"),
     PAPER: ("superword_200k", "superword_200k_fastokens", "superword_200k_same_ids"),
     PLAIN: ("bpe_32k", "bpe_32k_fastokens", "bpe_32k_same_ids"),
+    NORMAL: ("nfc_32k", None, "nfc_32k_same_ids"),
+    DIGITS: ("single_digits_32k", None, "single_digits_32k_same_ids"),
 }
 
 
@@ -51,19 +57,22 @@ def vocabularies(texts: Texts, *, quick: bool) -> dict[str, Vocabulary]:
         SUPERWORD: ("superbpe", {"vocab_size": 32_000, "patterns": "repo"}),
         **large,
         PLAIN: ("bpe", {"vocab_size": 32_000}),
+        NORMAL: ("bpe", {"vocab_size": 32_000, "pattern": f"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_WORDS}"}),
+        DIGITS: ("bpe", {"vocab_size": 32_000, "pattern": "gpt2"}),
     }
-    return {name: SCHEMES[scheme](**parameters).train(corpus) for name, (scheme, parameters) in made.items()}  # type: ignore[arg-type]
+    found = {name: SCHEMES[scheme](**parameters).train(corpus) for name, (scheme, parameters) in made.items()}  # type: ignore[arg-type]
+    found[NORMAL] = replace(found[NORMAL], frame={"normalizer": {"type": "NFC"}})
+    found[DIGITS] = replace(found[DIGITS], cuts=(Pattern(PATTERNS["gpt2"].regex, digits="each"),))
+    return found
 
 
-def sides(vocabulary: Vocabulary, folder: Path) -> dict[str, Encode]:
-    """Return the encoders by name, opened and warm."""
+def sides(vocabulary: Vocabulary, folder: Path, *, others: bool = True) -> dict[str, Encode]:
+    """Return the encoders by name, opened and warm; `others`: beside the library."""
     import fastokens
     import kitoken
 
-    from stages.tokenizer.encoding.encoder import Encoder
-
     file = str(save(vocabulary, folder))
-    ours, library = Encoder(vocabulary), to_tokenizer(vocabulary)
+    ours, library = choose_encoder(vocabulary), to_tokenizer(vocabulary)
     fast, kit = fastokens.Tokenizer.from_file(file), kitoken.Kitoken.from_file(file)
 
     def flat(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +91,8 @@ def sides(vocabulary: Vocabulary, folder: Path) -> dict[str, Encode]:
     def by_kitoken(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         return _joined([kit.encode(text.decode()) for text in texts])
 
-    found: dict[str, Encode] = {"gristmill": flat, LIBRARY: by_library, FAST: by_fastokens, "kitoken": by_kitoken}
+    found: dict[str, Encode] = {"gristmill": flat, LIBRARY: by_library}
+    found |= {FAST: by_fastokens, "kitoken": by_kitoken} if others else {}
     for encode in found.values():
         encode([b"Warm: 12 of the 1,000 words."])
     return found
@@ -188,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoders: dict[str, Encode] = {}
     for name, vocabulary in vocabularies(training, quick=arguments.quick).items():
         with tempfile.TemporaryDirectory() as folder:
-            opened = sides(vocabulary, Path(folder))
+            opened = sides(vocabulary, Path(folder), others=ROWS[name][1] is not None)
         encoders = encoders or opened
         accounts = measure(opened, fresh)
         base = accounts["gristmill"].seconds
@@ -197,7 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_table.table(["", "MB per CPU-s", "ours x", "documents with other ids"], cells) + "\n")
         library, fast, same = ROWS[name]
         ratios[library] = (accounts[LIBRARY].seconds / base, 10.0)
-        ratios[fast] = (accounts[FAST].seconds / base, 1.0 if name == PLAIN else 3.0)
+        if fast is not None:
+            ratios[fast] = (accounts[FAST].seconds / base, 1.0 if name == PLAIN else 3.0)
         ratios[same] = (1 - accounts["gristmill"].other / len(fresh), 1.0)
     rows, least, other = odd(encoders)
     print(f"odd inputs of {RUN / 1e6:.0f} MB, {SUPERWORD}; {other} with other ids")

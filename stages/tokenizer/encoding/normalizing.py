@@ -58,6 +58,8 @@ class Normalizer:
         parts = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
         self._steps = [_step(part) for part in parts]
         self._only_nfc = [part["type"] for part in parts] == ["NFC"]
+        if any(part["type"] == "NFC" for part in parts):
+            nfc_tables()  # when a tokenizer is opened, not when its first text comes
 
     def __call__(self, text: Text, offsets: Offsets) -> tuple[Text, Offsets]:
         """Return uint8 [bytes] and int64 [documents + 1]: the given ones where nothing changes."""
