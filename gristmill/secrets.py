@@ -14,8 +14,9 @@ from typing import Any
 HIDDEN = "***"
 
 # user:password@, up to the last @ before the path; a password with a slash in it, which is no URL but is written, up to its @.
-_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]{0,30}://[^\s:/?#@]*):(?:[^\s/?#]*@|(?!\d*[/?#])[^\s?#]+@)", re.IGNORECASE)
-_USER = re.compile(r"(https?://)[^\s:/?#@]+@", re.IGNORECASE)  # a token alone, as code hosts take it
+# A library for paths has made one slash of two where a URL was taken for one.
+_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]{1,30}:/{1,3}[^\s:/?#@]*):(?:[^\s/?#]*@|(?!\d*[/?#])[^\s?#]+@)", re.IGNORECASE)
+_USER = re.compile(r"(https?:/{1,3})[^\s:/?#@]+@", re.IGNORECASE)  # a token alone, as code hosts take it
 _NAMES = (
     r"(?:[a-z0-9_.%-]*(?:token|secret|signature|password|passwd|credentials?|auth|api-?_?key|access-?_?key|account-?_?key)"
     r"|key|sig|pwd|pass|jwt|hmac|awsaccesskeyid)"
@@ -25,7 +26,7 @@ _PARAMETER = re.compile(rf"""([?&;#]{_NAMES}=)[^&;\s#'"]+""", re.IGNORECASE)
 
 def masked(text: str) -> str:
     """Return a text with `***` for the secrets of the URLs in it."""
-    if "://" in text:
+    if ":/" in text:
         text = _USER.sub(rf"\1{HIDDEN}@", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))
     return _PARAMETER.sub(rf"\1{HIDDEN}", text) if "=" in text else text
 

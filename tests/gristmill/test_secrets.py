@@ -29,6 +29,8 @@ SECRET = "s3cr3t.Val~e%2F+x"
         "s3://AKIAXYZ:with/slash{}@bucket/prefix",
         "ftp://u:p@{}@host:21/x",
         "redis://:{}@host",
+        "http:/user:{}@host/a/path/now",
+        "https:/ghp{}@host/x",
         "https://ghp{}@host/x",
         "https://b.s3.amazonaws.com/k?X-Amz-Algorithm=A&X-Amz-Credential={}&X-Amz-Date=1&X-Amz-Signature={}",
         "https://b.s3.amazonaws.com/k?x-amz-security-token={}",
@@ -63,6 +65,9 @@ def test_secrets_are_hidden(url):
         "http://localhost:9000",
         "tokens_per_shard=50_000_000, key=language, keep=0.6",
         "a/b:c@d",
+        "file:///home/me@work/x:y",
+        "c:/users/me@work",
+        "12:/30 a@b",
         "ray://head:10001",
     ],
 )
