@@ -6,7 +6,7 @@ Reads the config; writes the build into its output. Standard output ends with `b
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +16,7 @@ from jobs.terminal import command, say, show_json, tell, warn
 from pipeline.barren import told
 from pipeline.drive import Engine, Options, Outcome, drive
 from pipeline.errors import ConfigError, Damaged, InputError, UserError
+from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, given_twice, make_plan
 from pipeline.store import expand, open_store
 
@@ -43,17 +44,18 @@ def plan_of(build: config.Build) -> Plan:
     return make_plan(build.name, stages, inputs, build.run.partitions)
 
 
-def engine_of(build: config.Build) -> Engine:
-    """Return the engine that `run.on` names."""
+def engine_of(build: config.Build, note: Callable[[str], None]) -> Engine:
+    """Return the engine that `run.on` names; lines about how it goes are given to `note`."""
     run = build.run
+    heart = Heartbeat(Rhythm(run.heartbeat, run.stalled_after, run.replace_stalled), note)
     if run.on == "ray":
         # Ray takes two seconds to import; a local build need not wait.
         from pipeline.cluster import RayEngine
 
-        return RayEngine(run.workers, run.address, run.retries, run.pools)
+        return RayEngine(run.workers, run.address, run.retries, run.pools, heart)
     from pipeline.local import LocalEngine
 
-    return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries)
+    return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries, heart)
 
 
 def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int:
@@ -69,7 +71,7 @@ def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int
     }
     options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, verify, record)
     with BuildProgress() as progress:
-        outcome = drive(plan, lambda: engine_of(build), options, progress)
+        outcome = drive(plan, lambda: engine_of(build, progress.note), options, progress)
     if outcome.build is not None and (not outcome.reused or len(plan.inputs) <= AGAIN):
         _warn_of_inputs(build, plan)
     return _tell(outcome, build, path)

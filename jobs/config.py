@@ -8,6 +8,7 @@ environment. The file is the same for a laptop and a cluster: only `run` differs
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,9 @@ class Run:
     `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
     pipeline's own number. `retries`: of a shard whose worker, node or store failed. `pools`: on Ray, the processes of stages
-    that have their own, by the name of the stage.
+    that have their own, by the name of the stage. `heartbeat`: seconds between two lines that say how far the shards are; null:
+    none. `stalled_after`: seconds without progress after which a shard is told; null: never. `replace_stalled`: its worker is
+    then replaced.
     """
 
     on: Literal["local", "ray"] = "local"
@@ -55,6 +58,9 @@ class Run:
     partitions: int | None = None
     retries: int = 4
     pools: dict[str, PoolSize] = field(default_factory=dict)
+    heartbeat: float | None = 60.0
+    stalled_after: float | None = 600.0
+    replace_stalled: bool = False
 
     LEAST: ClassVar[Mapping[str, int]] = {"workers": 1, "batch_rows": 1, "partitions": 1, "retries": 0}
 
@@ -66,6 +72,12 @@ class Run:
                 raise ValueError(f"{name} must be at least {least}, found {value}")
         if self.partitions is not None and (self.partitions > SLICES or self.partitions.bit_count() != 1):
             raise ValueError(f"partitions must be a power of two from 1 to {SLICES}, found {self.partitions}")
+        for name in ("heartbeat", "stalled_after"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ValueError(f"{name} must be seconds above 0, or null, found {seconds}")
+        if self.replace_stalled and self.stalled_after is None:
+            raise ValueError("replace_stalled needs stalled_after, the seconds after which a worker is replaced; found null")
         if self.memory_bytes < 1:
             raise ValueError(f"memory_per_worker must be above 0, found {self.memory_per_worker}")
 

@@ -36,6 +36,7 @@ from pipeline.pool import Answer, Call, open_once, pack, run_call
 from pipeline.segment import Report, Task, run_unit
 
 STRIKES = 3
+STALLED = "stalled"  # the kind of end of a process that was killed because it did not move
 LAST_WORDS_S = 1.0
 DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
 
@@ -51,6 +52,7 @@ class Failure:
 
 
 Ask = Callable[[pa.Buffer], Callable[[], Answer | Failure]]  # sends a packed table to a pool; the result waits for the reply
+Heard = Callable[[int, str], None]  # (documents, stage)
 Work = TypeVar("Work", Task, Call)
 
 
@@ -130,8 +132,20 @@ def limit_memory(memory: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + memory, hard))
 
 
+def reporting(heard: Heard | None) -> Report | None:
+    """Return what a unit in this very process reports to, for somebody who wants documents and stage alone."""
+    if heard is None:
+        return None
+    return lambda table, stage, document, documents: heard(documents, stage)
+
+
+def replaceable(work: Task | Call) -> bool:
+    """Tell whether work that does not move may be given to another process: a reduce, a settle and an opening tell of none."""
+    return work.table is not None if isinstance(work, Call) else work.spec.kind == "segment"
+
+
 class Died(Exception):
-    """The child process ended while it worked."""
+    """The child process ended while it worked; holds the kind of its end."""
 
 
 class Closed(Exception):
@@ -141,11 +155,16 @@ class Closed(Exception):
 class Child:
     """A worker process of this machine, started when needed and again after each death, until it is closed.
 
-    `pools` answer it when a unit there comes to a stage with a pool.
+    Args:
+        pools: answer it when a unit there comes to a stage with a pool.
+        stalled: seconds without a sign of progress after which it is killed; None: never.
+        heard: is given what it tells of its progress: documents that entered, and the stage.
     """
 
-    def __init__(self, pools: Mapping[str, Ask] | None = None) -> None:
+    def __init__(self, pools: Mapping[str, Ask] | None = None, stalled: float | None = None, heard: Heard | None = None) -> None:
         self._pools = pools or {}
+        self._stalled = stalled
+        self.heard = heard
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
@@ -181,17 +200,24 @@ class Child:
         self.at = (-1, "", None)
         try:
             channel.send((work, tuple(self._pools)))
-            while True:
+            limit = None  # until it has begun: a process takes as long to start as the machine needs
+            while channel.poll(limit):
                 kind, content = channel.recv()
+                limit = self._stalled if replaceable(work) else None
                 if kind == "done":
                     return content
                 if kind == "ask":
                     name, table = content
                     channel.send(self._pools[name](table)())
                 else:
-                    self.at = content
+                    *at, documents = content
+                    self.at = tuple(at)
+                    if self.heard is not None:
+                        self.heard(documents, self.at[1])
         except (EOFError, ConnectionError) as error:
-            raise Died(self.stop()) from error
+            raise Died(_kind(self.stop())) from error
+        self.stop(0)
+        raise Died(STALLED)
 
     def close(self) -> None:
         """Kill the process and start none again."""
@@ -206,8 +232,8 @@ class Child:
         if self._errors is not None:
             self._errors.join(LAST_WORDS_S)
 
-    def stop(self) -> int:
-        """Kill the process if it is there; return its exit status (negative: the signal)."""
+    def stop(self, patience: float = 0.5) -> int:
+        """Kill the process if it is there, after so many seconds; return its exit status (negative: the signal)."""
         if self._channel is not None:
             self._channel.close()
         self._channel = None
@@ -216,7 +242,7 @@ class Child:
         if self._process.poll() is None:
             # It may be dying with the channel closed already; its own status tells more than our kill.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.5)
+                self._process.wait(patience)
             self._process.kill()
         status = self._process.wait()
         self._hear_out()
@@ -236,7 +262,7 @@ def run_isolated(child: Child, work: Work) -> Any | Failure:  # noqa: ANN401 - a
             return child.run(work)
         except Died as died:
             number, stage, document = child.at
-            kind = _kind(int(died.args[0]))
+            kind = str(died.args[0])
         if document is not None:
             strikes[document] += 1
             if strikes[document] >= STRIKES:
@@ -257,8 +283,8 @@ def serve(descriptor: int) -> None:
     channel = Connection(descriptor)
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
 
-    def report(number: int, stage: str, document: str | None) -> None:
-        channel.send(("at", (number, stage, document)))
+    def report(number: int, stage: str, document: str | None, documents: int) -> None:
+        channel.send(("at", (number, stage, document, documents)))
 
     def relay(name: str) -> Ask:
         def ask(table: pa.Buffer) -> Callable[[], Answer | Failure]:

@@ -11,25 +11,35 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+<<<<<<< HEAD
 from pipeline.child import Child, Closed, Failure, attempt, run_isolated
+=======
+from pipeline.child import Child, Closed, attempt, replaceable, reporting, run_isolated
+>>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)
 from pipeline.drive import Result
+from pipeline.heartbeat import SILENT, Heartbeat
 from pipeline.segment import Task
 
 BACKOFF_S = 1.0
 
 
 class LocalEngine:
-    """Runs tasks on `workers` child processes."""
+    """Runs tasks on `workers` child processes; tells a heartbeat how they go."""
 
-    def __init__(self, workers: int, retries: int = 4) -> None:
+    def __init__(self, workers: int, retries: int = 4, heart: Heartbeat | None = None) -> None:
         self._retries = retries
-        self._children = [Child() for _ in range(workers)]
+        self._heart = heart or Heartbeat(SILENT, print)
+        self._children = [Child(stalled=self._heart.rhythm.limit) for _ in range(workers)]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
         """Yield each task with its result, in the order they end."""
+        if not tasks:
+            return
+        self._heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))
         if not self._children:
             for task in tasks:
                 yield task, self._retried(task, None)
+            self._heart.end()
             return
         todo: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for task in tasks:
@@ -42,9 +52,11 @@ class LocalEngine:
             if isinstance(result, BaseException):
                 raise result
             yield result
+        self._heart.end()
 
     def close(self) -> None:
         """End the children."""
+        self._heart.end()
         for child in self._children:
             child.close()
 
@@ -66,9 +78,28 @@ class LocalEngine:
                 raise
 
     def _retried(self, task: Task, child: Child | None) -> Result:
+<<<<<<< HEAD
         for number in range(self._retries + 1):
             result = run_isolated(child, task) if child is not None else attempt(task)
             if not isinstance(result, Failure) or result.kind != "store":
                 return result
             time.sleep(BACKOFF_S * 2**number)
         return result
+=======
+        unit = task.unit.label
+
+        def heard(documents: int, stage: str) -> None:
+            self._heart.moved(unit, documents, stage)
+
+        try:
+            for number in range(self._retries + 1):
+                if child is not None:
+                    child.heard = heard
+                result = run_isolated(child, task) if child is not None else attempt(task, reporting(heard))
+                if isinstance(result, dict) or result.kind != "store":
+                    break
+                time.sleep(BACKOFF_S * 2**number)
+            return result
+        finally:
+            self._heart.finished(unit)
+>>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)

@@ -198,7 +198,7 @@ def run_call(call: Call, function: Transform, report: Any = None) -> Answer | No
 
     def watch(stage: str, document: str | None) -> None:
         if report is not None:
-            report(number, stage, document)
+            report(number, stage, document, 0)
 
     done = work_through(call.name, call.stage, function, unpack(call.table), call.poison, watch, number in call.careful)
     return Answer(pack(done.table), tuple(map(pack, done.lost)), done.error, done.cpu_s, done.wall_s)

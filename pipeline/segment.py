@@ -47,7 +47,7 @@ class Task:
     careful: frozenset[int] = frozenset()  # numbers of the tables to take one document at a time
 
 
-Report = Callable[[int, str, str | None], None]  # (table number, stage, document id)
+Report = Callable[[int, str, str | None, int], None]  # (table number, stage, document id, documents that entered so far)
 
 
 @dataclass
@@ -82,6 +82,8 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
         return committed
     started = time.perf_counter()
     cpu = time.process_time()
+    if report is not None:
+        report(-1, "", None, 0)
     with store.scratch() as folder:
         if task.spec.kind == "segment":
             made = _segment(task, store, folder, report, pools or {})
@@ -127,12 +129,17 @@ class _Emit:
         return table
 
 
+<<<<<<< HEAD
 def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _Made:
     number = -1
+=======
+def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> dict[str, Any]:
+    number, entered = -1, 0
+>>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)
 
     def at(stage: str, document: str | None) -> None:
         if report is not None:
-            report(number, stage, document)
+            report(number, stage, document, entered)
 
     tables, entry = _entry(task, store, at)
     rooms = _rooms(task, store, pools)
@@ -146,8 +153,9 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     flow = Flow(rooms, task.poison, watch)
 
     def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-        nonlocal number
+        nonlocal number, entered
         for number, table in enumerate(tables):
+            entered += table.num_rows
             flow.careful = number in task.careful
             kept = flow.enter(entry, number, table) if entry is not None else table
             if kept.num_rows:
@@ -157,6 +165,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         first = next(tables)
         yield flow.schema(undecided(first.slice(0, 0)))
         yield from flow.stream(entering(itertools.chain([first], tables)))
+        at(accounts[-1].name, None)
 
     made = _Made()
     accounts = [*([entry] if entry is not None else []), *rooms]

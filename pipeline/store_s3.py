@@ -7,6 +7,7 @@ credentials come from the usual AWS_* environment.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import time
 import uuid
@@ -16,8 +17,11 @@ from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import s3fs
+from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+from botocore.handlers import add_expect_header
 
+from pipeline import notes
 from pipeline.errors import StoreError, StoreRefused
 from pipeline.matching import FILE, FOLDER, Entry
 from pipeline.scratch import held_folder, own_folder, sweep_folders
@@ -25,6 +29,7 @@ from pipeline.scratch import held_folder, own_folder, sweep_folders
 T = TypeVar("T")
 
 ATTEMPTS = 10  # with the waits below about 20 s of an unreachable server before the driver takes over
+CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is told
 CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
@@ -161,10 +166,21 @@ def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
     Its listing cache would hide what other drivers commit. Retries are ours alone (`_retried`): botocore's and s3fs's own would
     multiply with them, minutes for one request to a server in trouble.
     """
-    config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": 10, "read_timeout": 60}
-    fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=config)
+    config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": CONNECT_S, "read_timeout": READ_S}
+    fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=config, session=_session())
     fs.retries = 1
     return fs
+
+
+@functools.cache
+def _session() -> AioSession:
+    """Return a session of this process that sends the body of a put at once.
+
+    With `Expect: 100-continue` it waits for a word of the server first, and for that without any time limit.
+    """
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
 
 
 class _Reader(io.RawIOBase):
@@ -216,6 +232,15 @@ def _code(error: BaseException) -> str:
     return "PreconditionFailed" if "pre-conditions" in str(error) else ""
 
 
+def _timed_out(error: BaseException | None) -> bool:
+    """Tell whether an error, or one behind it, is that of a time limit: all families of them have it in their names."""
+    while error is not None:
+        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _retried(action: Callable[[], T], what: str) -> T:
     """Run an S3 call, waiting 0.1, 0.2, ... s between attempts; raise StoreError when it never works."""
     for attempt in range(ATTEMPTS):
@@ -232,6 +257,9 @@ def _retried(action: Callable[[], T], what: str) -> T:
                 raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
             if isinstance(error, NoCredentialsError | PartialCredentialsError) and attempt + 1 >= CREDENTIALS:
                 raise StoreRefused(f"{what}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role") from error
+            if _timed_out(error):
+                advice = f"{type(error).__name__}: {error}; attempt {attempt + 1} of {ATTEMPTS}"
+                notes.tell(what.split("/", 3)[2], f"{what}: the server does not answer ({advice})")
             if attempt + 1 == ATTEMPTS:
                 raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
             time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))

@@ -89,6 +89,21 @@ class Upper(Map):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waits(Map):
+    """Waits at each document `wait` until the file `until` is there."""
+
+    until: str
+
+    def open(self) -> Transform:
+        def work(docs: pa.Table) -> pa.Table:
+            while "wait" in docs.column("text").to_pylist() and not os.path.exists(self.until):
+                time.sleep(0.02)
+            return docs
+
+        return work
+
+
+@dataclass(frozen=True, kw_only=True)
 class Short(Filter):
     """Drops short texts."""
 

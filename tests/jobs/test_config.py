@@ -413,3 +413,24 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 @given(st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text("abcdeno", min_size=1), x, max_size=4)))
 def test_json_is_read_as_it_was_written(value: object) -> None:
     assert plain(parse(json.dumps(value), "t")) == value == plain(from_data(value, "t"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("heartbeat", "0", "heartbeat must be seconds above 0, or null, found 0"),
+        ("stalled_after", "-1", "stalled_after must be seconds above 0"),
+        ("stalled_after", ".inf", "stalled_after must be seconds above 0"),
+        ("replace_stalled", "maybe", "replace_stalled"),
+    ],
+)
+def test_the_seconds_of_silence_are_checked(key: str, value: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        loaded(tmp_path, GOOD, {f"run.{key}": value})
+
+
+def test_replacing_what_stalls_needs_to_know_after_what_time(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="replace_stalled needs stalled_after"):
+        loaded(tmp_path, GOOD, {"run.stalled_after": "null", "run.replace_stalled": "true"})
+    run = loaded(tmp_path, GOOD, {"run.heartbeat": "null", "run.stalled_after": "30", "run.replace_stalled": "true"}).run
+    assert (run.heartbeat, run.stalled_after, run.replace_stalled) == (None, 30, True)

@@ -126,15 +126,15 @@ def build(cluster: Head, folder: Path, output: str, **environment: str) -> subpr
     [
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "beef" * 10}, "the token found here is not its own"),
         ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE is `disabled` here"),
-        ({"HOME": "/nonexistent"}, "no token was found here"),
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "RAY_AUTH_TOKEN_PATH is set"),
+        ({"HOME": "{}"}, "no token was found here"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "{}/no-file"}, "RAY_AUTH_TOKEN_PATH is set"),
     ],
     ids=["wrong", "disabled", "none", "no-file"],
 )
 def test_a_cluster_that_refuses_our_token_is_told_with_the_remedy(
     environment: dict[str, str], said: str, cluster: Head, tmp_path: Path
 ) -> None:
-    done = build(cluster, tmp_path, str(tmp_path / "out"), **environment)
+    done = build(cluster, tmp_path, str(tmp_path / "out"), **{key: value.format(tmp_path) for key, value in environment.items()})
     assert done.returncode == 2 and said in done.stderr and "RAY_AUTH_TOKEN" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and TOKEN not in done.stderr
 

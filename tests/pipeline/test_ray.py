@@ -10,10 +10,13 @@ import pytest
 
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive
-from pipeline.plan import Plan
+from pipeline.heartbeat import Heartbeat, Rhythm
+from pipeline.plan import Plan, make_plan
 from pipeline.ray_reasons import reason
+from pipeline.store import expand
 from tests.pipeline.killer import Killer
 from tests.pipeline.toy_corpus import plan_of, run, totals
+from tests.toy import Files, Lines, Waits
 
 ray = pytest.importorskip("ray")
 
@@ -53,6 +56,23 @@ def test_same_build_while_workers_are_killed(cluster: None, corpus: Path, poison
         built = run_on_ray(plan_of(corpus, poison=True), tmp_path, 3)
     assert killer.kills > 0
     assert built.build == poisoned
+
+
+def test_a_worker_that_does_not_move_is_told_and_replaced_and_the_document_that_holds_it_is_found(
+    cluster: None, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\nwait\nfour\n")
+    stages = [("lines", Lines(paths="")), ("waits", Waits(until=str(tmp_path / "never"))), ("files", Files())]
+    plan = make_plan("t", stages, expand(str(tmp_path / "*.txt")))
+    lines: list[str] = []
+    heart = Heartbeat(Rhythm(1.0, 2.0, replace=True), lines.append)
+    outcome = drive(plan, lambda: RayEngine(1, heart=heart), Options(str(tmp_path / "out"), 2))
+    assert outcome.build is not None, outcome.failures
+    assert totals(plan, tmp_path / "out")["waits/whole"] == {"in": 5, "kept": 4, "dropped": 0, "quarantined": 1}
+    assert any(
+        "a.txt has not moved for" in line and "at waits after 4 documents; its worker is replaced soon" in line for line in lines
+    )
+    assert any("documents so far; under way: a.txt 4 at waits" in line for line in lines)
 
 
 class Unloadable:

@@ -1,0 +1,143 @@
+"""A stage's pool on Ray: actors that hold their resources, open the stage once and map the tables of all segments.
+
+`pipeline/pool.py` says how many with what. A placement group holds the resources until the build ends or a step needs another
+pool; a call whose actor died is sent again, by the segment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from pipeline.child import Child, Failure, run_isolated
+from pipeline.errors import UserError
+from pipeline.pool import Answer, Call, Size
+from pipeline.ray_reasons import reason
+from pipeline.segment import Task
+from pipeline.stage import Stage
+
+BACKOFF_S = 0.5
+BACKOFF_LIMIT_S = 30.0
+CALL_LOSSES = 10  # deaths of a pool's actors under one table, before its unit is given up
+PLACE_S = 120.0  # for which a pool waits for what others of the cluster hold
+
+
+def here(folder: str) -> None:
+    """Work in the driver's folder, where there is one."""
+    # Parameters may hold relative paths; a worker starts elsewhere. On other nodes the job's working directory is theirs.
+    if os.path.isdir(folder):
+        os.chdir(folder)
+
+
+class _Host:
+    """An actor of a pool: its child process has the stage open and maps tables; what kills there kills the child."""
+
+    def __init__(self, stalled: float | None) -> None:
+        self._child = Child(stalled=stalled)
+
+    def run(self, call: Call, folder: str) -> Answer | Failure | None:
+        """Map one table, or only open the stage."""
+        here(folder)
+        return run_isolated(self._child, call)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The actors of one pool, as a segment gets them, and how many tables it may have there."""
+
+    actors: tuple[Any, ...]
+    ahead: int
+
+
+class Asks:
+    """How a segment reaches a pool: each table goes to the actor that has the fewest of its tables."""
+
+    def __init__(self, hosts: Hosts, task: Task, folder: str, name: str) -> None:
+        first = task.unit.index % len(hosts.actors)
+        self._actors = hosts.actors[first:] + hosts.actors[:first]
+        self._load = [0] * len(self._actors)
+        self._call = Call(name, dict(task.spec.pools())[name], memory=task.memory)
+        self._folder = folder
+
+    def __call__(self, table: pa.Buffer) -> Callable[[], Answer | Failure]:
+        """Send a table; what is returned waits for the answer, through deaths of actors."""
+        call = replace(self._call, table=table)
+        at, reference = self._send(call)
+
+        def wait() -> Answer | Failure:
+            nonlocal at, reference
+            for lost in range(CALL_LOSSES):
+                if lost:
+                    time.sleep(backoff(lost))
+                    at, reference = self._send(call)
+                try:
+                    reply: Answer | Failure = ray.get(reference)
+                    return reply
+                except RayTaskError as error:
+                    return Failure("failed", reason(error))
+                except RayError as error:
+                    message = reason(error)
+                finally:
+                    self._load[at] -= 1
+            return Failure("failed", f"actors of {call.name} died {CALL_LOSSES} times under one table: {message}")
+
+        return wait
+
+    def _send(self, call: Call) -> tuple[int, Any]:
+        at = self._load.index(min(self._load))
+        self._load[at] += 1
+        return at, self._actors[at].run.remote(call, self._folder)
+
+
+def backoff(times: int) -> float:
+    """Return the seconds to wait before an attempt after so many that failed."""
+    return min(BACKOFF_LIMIT_S, BACKOFF_S * 2.0 ** (times - 1))
+
+
+class ActorPool:
+    """The actors of one stage, from the driver's side; they come again when they die, with what they hold."""
+
+    def __init__(self, name: str, stage: Stage, size: Size, stalled: float | None) -> None:
+        self.name = name
+        self.stage = stage
+        self.size = size
+        self.actors: list[Any] = []
+        bundle = {kind: share for kind, share in (("CPU", size.cpus), ("GPU", size.gpus)) if share}
+        self._group = placement_group([bundle] * size.actors, strategy="PACK") if bundle else None
+        if self._group is not None and not self._group.wait(PLACE_S):
+            self.stop()
+            raise UserError(
+                f"run.pools.{self.name}: {size} did not get their place within {PLACE_S:.0f} s, of the cluster's "
+                f"{ray.cluster_resources()} there is {ray.available_resources()}; wait for what holds the rest, or ask for less"
+            )
+        for number in range(size.actors):
+            place = PlacementGroupSchedulingStrategy(self._group, number) if self._group is not None else "DEFAULT"
+            options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": -1, "max_task_retries": 0}
+            self.actors.append(ray.remote(**options)(_Host).options(scheduling_strategy=place).remote(stalled))
+
+    def open(self, memory: int | None, folder: str) -> None:
+        """Open the stage in all actors. Raises UserError when that is the user's to mend; units meet all else."""
+        opening = [actor.run.remote(Call(self.name, self.stage, memory=memory), folder) for actor in self.actors]
+        for reference in opening:
+            try:
+                reply = ray.get(reference)
+            except RayError:
+                continue
+            if isinstance(reply, Failure) and reply.kind == "user":
+                raise UserError(reply.message)
+
+    def stop(self) -> None:
+        """End the actors and give back what they hold."""
+        for actor in self.actors:
+            ray.kill(actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
