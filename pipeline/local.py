@@ -11,11 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-<<<<<<< HEAD
-from pipeline.child import Child, Closed, Failure, attempt, run_isolated
-=======
-from pipeline.child import Child, Closed, attempt, replaceable, reporting, run_isolated
->>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)
+from pipeline.child import Child, Closed, Failure, attempt, replaceable, reporting, run_isolated
 from pipeline.drive import Result
 from pipeline.heartbeat import SILENT, Heartbeat
 from pipeline.segment import Task
@@ -78,14 +74,6 @@ class LocalEngine:
                 raise
 
     def _retried(self, task: Task, child: Child | None) -> Result:
-<<<<<<< HEAD
-        for number in range(self._retries + 1):
-            result = run_isolated(child, task) if child is not None else attempt(task)
-            if not isinstance(result, Failure) or result.kind != "store":
-                return result
-            time.sleep(BACKOFF_S * 2**number)
-        return result
-=======
         unit = task.unit.label
 
         def heard(documents: int, stage: str) -> None:
@@ -96,10 +84,9 @@ class LocalEngine:
                 if child is not None:
                     child.heard = heard
                 result = run_isolated(child, task) if child is not None else attempt(task, reporting(heard))
-                if isinstance(result, dict) or result.kind != "store":
+                if not isinstance(result, Failure) or result.kind != "store":
                     break
                 time.sleep(BACKOFF_S * 2**number)
             return result
         finally:
             self._heart.finished(unit)
->>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)

@@ -129,13 +129,8 @@ class _Emit:
         return table
 
 
-<<<<<<< HEAD
 def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _Made:
-    number = -1
-=======
-def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> dict[str, Any]:
     number, entered = -1, 0
->>>>>>> 685271d (Silence ends: a line a minute says how far the shards are, what does not move is told and replaced if asked for, S3 servers that never answer too)
 
     def at(stage: str, document: str | None) -> None:
         if report is not None:
@@ -165,7 +160,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         first = next(tables)
         yield flow.schema(undecided(first.slice(0, 0)))
         yield from flow.stream(entering(itertools.chain([first], tables)))
-        at(accounts[-1].name, None)
+        at((task.spec.after or task.spec.sink or ("", None))[0], None)
 
     made = _Made()
     accounts = [*([entry] if entry is not None else []), *rooms]
