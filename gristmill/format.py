@@ -53,7 +53,8 @@ class Tokenizer:
     """What the shards know of their tokenizer.
 
     `sha256` of its file (hex), size of the vocabulary, and the ids put before and after each document, None where none was.
-    `file`: the name of its file in the build's folder, None where the build does not have it.
+    `file`: the name of its file in the build's folder, None where the build does not have it. `left_out`: names of the special
+    tokens that the file's `post_processor` prescribes around each text and the build does not put there.
     """
 
     sha256: str
@@ -61,6 +62,7 @@ class Tokenizer:
     bos_id: int | None = None
     eos_id: int | None = None
     file: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def file_name(kind: str, number: int) -> str:

@@ -102,7 +102,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the bytes of manifest.json; equal manifests give equal bytes."""
-        tokenizer = None if self.tokenizer is None else dict(vars(self.tokenizer))
+        tokenizer = None if self.tokenizer is None else {k: v for k, v in vars(self.tokenizer).items() if v != ()}
         content = {
             "format": FORMAT,
             "version": fmt.VERSION,
@@ -203,7 +203,8 @@ def _tokenizer(content: object, where: str) -> Tokenizer:
     )
     fields.required(content, "file", where)
     file = None if fields.absent(content, "file") else fields.matching(content, "file", fields.FILE, where)
-    return replace(found, file=file)
+    names = () if fields.absent(content, "left_out") else tuple(fields.get(content, "left_out", list, where))
+    return replace(found, file=file, left_out=tuple(map(str, names)))
 
 
 def _shard(content: object, where: str) -> Shard:

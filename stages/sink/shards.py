@@ -10,6 +10,7 @@ the files of a build, puts the tokenizer's file beside them and makes the manife
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
     missing = {"vocab_size", "tokenizer_sha256"} - metadata.keys()
     assert not missing, f"shards: the field input_ids lacks metadata {sorted(missing)}"
     bos, eos = (int(metadata[key]) if key in metadata else None for key in ("bos_id", "eos_id"))
-    tokenizer = Tokenizer(metadata["tokenizer_sha256"], int(metadata["vocab_size"]), bos, eos)
+    left_out = tuple(json.loads(metadata.get("left_out", "[]")))
+    tokenizer = Tokenizer(metadata["tokenizer_sha256"], int(metadata["vocab_size"]), bos, eos, left_out=left_out)
     # What every shard has anyway, and what is named twice, is written once.
     always = fmt.token_schema(ids.type.value_type, tokenizer).names
     extra = [schema.field(n) for n in dict.fromkeys(("language", *columns)) if n in schema.names and n not in always]
@@ -148,7 +150,7 @@ class _Files:
                 "text_bytes": self._text_bytes,
                 "languages": dict(sorted(self._languages.items())),
                 "dtype": str(self._layout.tokens.field(fmt.INPUT_IDS).type.value_type),
-                "tokenizer": {key: value for key, value in vars(self._layout.tokenizer).items() if key != "file"},
+                "tokenizer": {k: v for k, v in vars(self._layout.tokenizer).items() if k != "file" and v != ()},
             }
         }
         for scheme, schema in self._layout.scores.items():
@@ -259,6 +261,7 @@ class Shards(Sink):
         tokens = [group[fmt.TOKENS] for group in groups.values()]
         made_by = _common(tokens, "tokenizer")
         attached = None if made_by is None else _attached(attachments, made_by["sha256"])
+        made_by = made_by and {**made_by, "left_out": tuple(made_by.get("left_out", ()))}
         manifest = mf.Manifest(
             kind=fmt.TOKENS,
             build=mf.build_id(fmt.TOKENS, shards),

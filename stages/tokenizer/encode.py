@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.errors import InputError
 from pipeline.stage import Map, Transform
 from stages.tokenizer.encoding.library import LibraryEncoder
 from stages.tokenizer.foreign import find_file, plain_name
-from stages.tokenizer.framing import left_out, say_left_out
+from stages.tokenizer.framing import Frame, left_out, say_left_out
 from stages.tokenizer.opening import Held, open_encoder, read_tokenizer
 from stages.tokenizer.parsing import IMPOSSIBLE
 from stages.tokenizer.patterns import Pattern, find_pattern
@@ -54,7 +55,8 @@ class Encode(Map):
     would leave out without a word, is quarantined (`unspelled`); one that becomes no token at all, too (`no_tokens`).
 
     The field of `input_ids` carries `vocab_size`, `tokenizer_sha256` (of the file) and, where there is one, `bos_id` (the first
-    of `bos`) and `eos_id` (the last of `eos`), as text, in every table.
+    of `bos`) and `eos_id` (the last of `eos`), as text, in every table; and `left_out`, a JSON list, where the file's
+    `post_processor` prescribes special tokens around a text that `bos` and `eos` do not name.
     """
 
     version: ClassVar[int] = 2
@@ -87,7 +89,19 @@ class Encode(Map):
         return {plain_name(file): str(file)}
 
     def check(self) -> None:
-        """Raise InputError unless the tokenizer can be read, encodes any text and has the special tokens."""
+        """Raise InputError unless the tokenizer can be read, encodes any text and has the special tokens.
+
+        What the tokenizer would put around texts and this stage does not is said on the log, here alone: a stage is opened by
+        many processes.
+        """
+        say_left_out(self.tokenizer, self._left_out(self._checked()))
+
+    def _left_out(self, held: Held) -> Frame:
+        processor = held.frame.get("post_processor") if isinstance(held, Vocabulary) else held.post_processor
+        return left_out(processor, _names(self.bos), _names(self.eos))
+
+    def _checked(self) -> Held:
+        """Return the tokenizer; raises as `check`."""
         held = self._held()
         for key, given in (("bos", self.bos), ("eos", self.eos)):
             for name in _names(given):
@@ -98,8 +112,7 @@ class Encode(Map):
                     )
         if isinstance(held, Vocabulary):
             check_complete(held, self.tokenizer)
-        processor = held.frame.get("post_processor") if isinstance(held, Vocabulary) else held.post_processor
-        say_left_out(self.tokenizer, left_out(processor, _names(self.bos), _names(self.eos)))
+        return held
 
     def vocabulary(self) -> Vocabulary:
         """Return the tokens that the ids stand for, and how they are made; read once a process.
@@ -121,8 +134,7 @@ class Encode(Map):
 
     def open(self) -> Transform:
         """See `Map.open`."""
-        self.check()
-        held = self._held()
+        held = self._checked()
         encoder = open_encoder(held, self.tokenizer, names_as_tokens=self.special_tokens_in_text == "token")
         names = self._names(held)
         special = held.special_tokens
@@ -130,6 +142,8 @@ class Encode(Map):
         facts = {"vocab_size": held.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
         facts |= {"bos_id": prefix[0]} if len(prefix) else {}
         facts |= {"eos_id": suffix[-1]} if len(suffix) else {}
+        missing = self._left_out(held)
+        facts |= {"left_out": json.dumps([*missing.before, *missing.after])} if any(missing) else {}
         field = pa.field(INPUT_IDS, id_type(held.size), metadata={k: str(v) for k, v in facts.items()})
 
         def encode(docs: pa.Table) -> pa.Table:

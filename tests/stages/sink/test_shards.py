@@ -259,6 +259,19 @@ def test_the_tokenizer_lies_beside_the_tokens(tmp_path):
     assert list(Shards().assemble([], {"name": "", "inputs": [], "stages": []}, [other]).files) == ["manifest.json"]
 
 
+def test_special_tokens_that_a_build_leaves_out_are_in_the_manifest(tmp_path):
+    docs = documents(IDS)
+    field = docs.schema.field("input_ids")
+    told = field.with_metadata({**field.metadata, b"left_out": b'["<s>", "</s>"]'})
+    place = docs.schema.get_field_index("input_ids")
+    assembly = publish([[docs.set_column(place, told, docs["input_ids"])]], tmp_path / "told")
+    assert json.loads(assembly.files["manifest.json"])["tokenizer"]["left_out"] == ["<s>", "</s>"]
+    tokenizer = manifest_of(assembly).tokenizer
+    assert tokenizer is not None and tokenizer.left_out == ("<s>", "</s>")
+    plain = publish([[docs]], tmp_path / "plain")
+    assert "left_out" not in json.loads(plain.files["manifest.json"])["tokenizer"] and plain.id == assembly.id
+
+
 def test_an_empty_build_has_a_manifest():
     assembly = Shards().assemble([], {"name": "demo", "inputs": [], "stages": []})
     manifest = manifest_of(assembly)

@@ -285,6 +285,8 @@ def test_what_a_build_leaves_out_is_said_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             Encode(tokenizer=path).check()
+    field = Encode(tokenizer=path).open()(pa.table({"text": ["a"]})).schema.field("input_ids")
+    assert json.loads(field.metadata[b"left_out"]) == ["<s>"]
     assert len(caplog.messages) == 1
     assert "its post_processor puts <s> before each text, this build does not" in caplog.messages[0]
     caplog.clear()
