@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 UPPER, LOWER = 1, 2
 RUN = 3  # words of capitals in a row that are a heading, not abbreviations
+MARGIN = 64  # characters beyond a cut, so that marks that belong to the last one are seen
 SOME = 0.05  # share of upper case among cased letters from which runs are looked for
 
 # Soft hyphen, zero-width space, marks of direction, word joiner and its like, byte order mark.
@@ -30,10 +31,23 @@ DOTLESS = str.maketrans({"I": "\u0131", "\u0130": "i"})
 def spaced(text: str) -> str:
     """Return a text without invisible characters, composed (NFC), half width, with one space for any white space, stripped."""
     if not text.isascii():
-        text = unicodedata.normalize("NFC", JOINERS.sub("", INVISIBLE.sub("", text)))
+        text = INVISIBLE.sub("", text)
+        if "\u200c" in text or "\u200d" in text:
+            text = JOINERS.sub("", text)
+        text = unicodedata.normalize("NFC", text)
         if WIDE.search(text):
             text = text.translate(FULL_WIDTH)
     return " ".join(text.split())
+
+
+def beginning(text: str, size: int | None) -> str:
+    """Return the first `size` characters of `spaced(text)`; all of it if `size` is None."""
+    if size is None:
+        return spaced(text)
+    part = 2 * size + MARGIN
+    while len(found := spaced(text[:part])) < size + MARGIN and part < len(text):
+        part *= 4
+    return found[:size]
 
 
 def lowered(text: str) -> str:
@@ -66,8 +80,7 @@ def _has_case(word: str) -> bool:
 def _cased(text: str) -> tuple[int, int]:
     """Return how many letters of `text` are upper and lower case."""
     kinds = _table()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
-    counts = np.bincount(kinds, minlength=3)
-    return int(counts[UPPER]), int(counts[LOWER])
+    return int(np.count_nonzero(kinds == UPPER)), int(np.count_nonzero(kinds == LOWER))
 
 
 @cache

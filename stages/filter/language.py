@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
-from stages.filter.asked import lowered, spaced
+from stages.filter.asked import beginning, lowered
 
 BUNDLED = "lid.176"
 PREFIX = "__label__"
@@ -114,7 +114,7 @@ class Language(Map):
     def _asked(self, texts: pa.ChunkedArray) -> list[str]:
         """Return the lines that the model is asked about."""
         if self.normalize == "text":
-            return [lowered(spaced(text)[: self.max_chars]) for text in texts.to_pylist()]
+            return [lowered(beginning(text, self.max_chars)) for text in texts.to_pylist()]
         if self.max_chars is not None:
             texts = pc.utf8_slice_codeunits(texts, 0, self.max_chars)
         lines: list[str] = pc.replace_substring(texts, "\n", " ").to_pylist()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.filter.asked import lowered, spaced
+from stages.filter.asked import beginning, lowered, spaced
 from stages.filter.language import Language
 
 TEXTS = {
@@ -110,6 +110,14 @@ def test_asking_twice_changes_nothing(text):
     assert once == once.strip()
     assert not any(character.isspace() and character != " " for character in once)
     assert lowered(once).upper() == lowered(lowered(once)).upper()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from("ab é e\u0301\u200b\u00a0\n Ａ"), max_size=300), st.integers(1, 12))
+def test_the_beginning_is_that_of_the_whole(text, size):
+    text = text * 4
+    assert beginning(text, size) == spaced(text)[:size]
+    assert beginning(text, None) == spaced(text)
 
 
 def test_batches_do_not_matter_and_documents_stay_as_they_are():
