@@ -14,9 +14,11 @@ import numpy.typing as npt
 from numba import types
 
 from pipeline.compiling import njit
-from stages.dedup.words import LETTER, SEPARATOR, SINGLE
+from stages.dedup.folding import IGNORED, MARK, SEQUENCE
+from stages.dedup.folding import KIND as KIND_BITS
+from stages.dedup.words import LETTER, SINGLE
 
-# Word hash: FNV-1a 64 over the bytes, then the finalizer of MurmurHash3 (Appleby); shingles: a polynomial of word hashes.
+# Word hash: FNV-1a 64 over the code points, then the finalizer of MurmurHash3 (Appleby); shingles: a polynomial of word hashes.
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
 MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
@@ -27,7 +29,8 @@ SHIFT_32, SHIFT_33 = np.uint64(32), np.uint64(33)
 BUFFER = 2048  # shingles hashed before the lanes see them: 8 kB stay in the first-level cache
 PAD = 32  # the buffer is filled up to this multiple (a repeated shingle changes no minimum): no scalar rest loop
 
-ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)
+ZERO, ONE, TWO, THREE, FOUR = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+KIND, CODE = np.uint32(KIND_BITS), np.uint32((1 << KIND_BITS) - 1)
 
 
 def _lower_lanes(
@@ -49,15 +52,15 @@ def _lower_lanes(
         lanes[lane] = low
 
 
-def _classify(data: npt.NDArray[np.uint8], at: np.uint64, classes: npt.NDArray[np.uint8]) -> tuple[np.uint8, np.uint64]:
-    """Return the class and the size in bytes of the character beyond ASCII that begins at `at`."""
+def _decode(data: npt.NDArray[np.uint8], at: np.uint64) -> tuple[np.uint32, np.uint64]:
+    """Return the character beyond ASCII that begins at `at`, and its size in bytes."""
     first, second = np.uint32(data[at]), np.uint32(data[at + ONE]) & 0x3F
     if first < 0xE0:
-        return classes[(first & 0x1F) << 6 | second], np.uint64(2)
+        return np.uint32((first & 0x1F) << 6 | second), TWO
     third = np.uint32(data[at + TWO]) & 0x3F
     if first < 0xF0:
-        return classes[(first & 0x0F) << 12 | second << 6 | third], np.uint64(3)
-    return classes[(first & 0x07) << 18 | second << 12 | third << 6 | np.uint32(data[at + THREE]) & 0x3F], np.uint64(4)
+        return np.uint32((first & 0x0F) << 12 | second << 6 | third), THREE
+    return np.uint32((first & 0x07) << 18 | second << 12 | third << 6 | np.uint32(data[at + THREE]) & 0x3F), FOUR
 
 
 def _finish(value: np.uint64) -> np.uint64:
@@ -67,12 +70,18 @@ def _finish(value: np.uint64) -> np.uint64:
     return value ^ (value >> SHIFT_33)
 
 
+def _mark(value: np.uint64, code: np.uint32) -> np.uint64:
+    """Return what a mark adds to a word whose letters so far have the hash `value`: a sum, so their order is no matter."""
+    return _finish_compiled(value + np.uint64(code) * POLY)
+
+
 def _hash_words(
     data: npt.NDArray[np.uint8],
     at: np.uint64,
     end: np.uint64,
     folded: npt.NDArray[np.uint8],
-    classes: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.uint32],
+    pool: npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.uint64],
     filled: int,
 ) -> tuple[int, np.uint64]:
@@ -81,7 +90,7 @@ def _hash_words(
     It stops between words when there is no room for two more (a character can end one word and be another). Positions
     are unsigned: numba then leaves out the check for negative indices.
     """
-    value = FNV_OFFSET
+    value, marks = FNV_OFFSET, ZERO
     while at < end and filled + 1 < hashes.size:
         byte = data[at]
         if byte < 0x80:
@@ -89,26 +98,50 @@ def _hash_words(
             if byte != 0:
                 value = (value ^ np.uint64(byte)) * FNV_PRIME
             elif value != FNV_OFFSET:
-                hashes[filled] = _finish_compiled(value)
+                hashes[filled] = _finish_compiled(value ^ marks)
                 filled += 1
-                value = FNV_OFFSET
+                value, marks = FNV_OFFSET, ZERO
             at += ONE
             continue
-        kind, size = _classify_compiled(data, at, classes)
-        if kind != LETTER and value != FNV_OFFSET:
-            hashes[filled] = _finish_compiled(value)
-            filled += 1
-            value = FNV_OFFSET
-        if kind != SEPARATOR:
-            for j in range(size):
-                value = (value ^ np.uint64(data[at + j])) * FNV_PRIME
-        if kind == SINGLE:
-            hashes[filled] = _finish_compiled(value)
-            filled += 1
-            value = FNV_OFFSET
+        code, size = _decode_compiled(data, at)
         at += size
+        entry = table[code]
+        first, count = np.uint32(0), np.uint32(1)
+        if entry >> KIND == SEQUENCE:
+            first = entry & CODE
+            count = pool[first]
+        alone = False
+        for j in range(count):
+            if first:
+                entry = pool[first + 1 + j]
+            kind, code = entry >> KIND, entry & CODE
+            if kind == LETTER:
+                value = (value ^ np.uint64(code)) * FNV_PRIME
+            elif kind == MARK:
+                if value != FNV_OFFSET:
+                    marks += _mark_compiled(value, code)
+            elif kind != IGNORED:
+                if value != FNV_OFFSET:
+                    hashes[filled] = _finish_compiled(value ^ marks)
+                    filled += 1
+                value, marks = FNV_OFFSET, ZERO
+                if kind == SINGLE:
+                    value = (value ^ np.uint64(code)) * FNV_PRIME
+                    alone = True
+        if alone:  # the marks that follow belong to it
+            while at < end and data[at] >= 0x80:
+                code, size = _decode_compiled(data, at)
+                entry = table[code]
+                if entry >> KIND == MARK:
+                    marks += _mark_compiled(value, entry & CODE)
+                elif entry >> KIND != IGNORED:
+                    break
+                at += size
+            hashes[filled] = _finish_compiled(value ^ marks)
+            filled += 1
+            value, marks = FNV_OFFSET, ZERO
     if value != FNV_OFFSET:
-        hashes[filled] = _finish_compiled(value)
+        hashes[filled] = _finish_compiled(value ^ marks)
         filled += 1
     return filled, at
 
@@ -130,7 +163,8 @@ def _signatures(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
     folded: npt.NDArray[np.uint8],
-    classes: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.uint32],
+    pool: npt.NDArray[np.uint32],
     ngram: int,
     multipliers: npt.NDArray[np.uint32],
     increments: npt.NDArray[np.uint32],
@@ -148,7 +182,7 @@ def _signatures(
         words[d] = 0
         kept = 0  # words of the buffer before, which the next shingles still need
         while at < end:
-            filled, at = _hash_words_compiled(data, at, end, folded, classes, hashes, kept)
+            filled, at = _hash_words_compiled(data, at, end, folded, table, pool, hashes, kept)
             words[d] += filled - kept
             size = min(ngram, max(filled, 1)) if kept == 0 and at >= end else ngram
             count = filled - size + 1
@@ -226,14 +260,16 @@ _BYTES, _INT64S, _UINT32S = _frozen(types.uint8), types.int64[::1], types.uint32
 _TABLE = types.Array(types.uint8, 2, "C", readonly=True)
 _OPTIONS = {"cache": True, "nogil": True}
 
-_classify_compiled = njit(**_OPTIONS)(_classify)
+_decode_compiled = njit(**_OPTIONS)(_decode)
 _finish_compiled = njit(**_OPTIONS)(_finish)
+_mark_compiled = njit(**_OPTIONS)(_mark)
 _hash_words_compiled = njit(**_OPTIONS)(_hash_words)
 _hash_shingles_compiled = njit(**_OPTIONS)(_hash_shingles)
 _lower_lanes_compiled = njit(**_OPTIONS)(_lower_lanes)
 
 signatures: Callable[..., None] = njit(
-    types.void(_BYTES, _INT64S, _BYTES, _BYTES, types.int64, _UINT32S, _UINT32S, types.uint32[:, ::1], _INT64S), **_OPTIONS
+    types.void(_BYTES, _INT64S, _BYTES, _UINT32S, _UINT32S, types.int64, _UINT32S, _UINT32S, types.uint32[:, ::1], _INT64S),
+    **_OPTIONS,
 )(_signatures)
 stars: Callable[..., int] = njit(types.int64(_INT64S, _TABLE, types.int64, types.int64, _INT64S, _INT64S, _INT64S), **_OPTIONS)(
     _stars

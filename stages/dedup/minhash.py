@@ -15,16 +15,18 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.stage import Exchange, Transform
 from stages.dedup import clusters
 
 EMPTY = 0xFFFFFFFF  # a lane that has seen no shingle
+NUMBER = r"\p{Nd}+([.,]\p{Nd}+)*"
 CHANCE = 1 / 256  # two unequal lanes agree in their 8 bits this often
 
 
@@ -64,15 +66,16 @@ def narrow(lanes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
 
 
 def signer(
-    ngram: int, lanes: int, seed: int
+    ngram: int, lanes: int, seed: int, *, normalize: bool = True
 ) -> Callable[[pa.ChunkedArray], tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]]:
     """Load the compiled loops and return f(text) → (minhashes uint32[documents, lanes], words int64[documents]).
 
     The minhashes of a document without a word are all `EMPTY`.
     """
-    from stages.dedup import kernels, words
+    from stages.dedup import folding, kernels, words
 
-    folded, classes = words.folded(), words.classes()
+    folded = words.folded()
+    table, pool = folding.normalized() if normalize else folding.plain()
     multipliers, increments = lane_functions(lanes, seed)
 
     def sign(text: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
@@ -83,7 +86,7 @@ def signer(
             last = first + len(chunk)
             data, offsets = _flat(chunk)
             kernels.signatures(
-                data, offsets, folded, classes, ngram, multipliers, increments, minhashes[first:last], counts[first:last]
+                data, offsets, folded, table, pool, ngram, multipliers, increments, minhashes[first:last], counts[first:last]
             )
             first = last
         return minhashes, counts
@@ -119,7 +122,14 @@ class DedupMinhash(Exchange):
     comparison, `max_stars` times at most, so the cost of a bucket stays linear. Pairs left over may meet in another band.
     Of the documents connected by verified pairs the first in (shard, row) order is kept. Documents of fewer than `ngram`
     words are compared as a whole; documents without a word are never duplicates here.
+
+    With `normalize: text` words are the same however they are written: composed or decomposed, in capitals of any script, in
+    full-width letters, with soft hyphens or zero-width characters, with Arabic or Persian yeh and kaf (`folding.py` has the
+    list). With `none` only ASCII capitals count as lower case. `fold_numbers` makes all numbers (digits of any script, with
+    . or , between them) the same.
     """
+
+    version = 2
 
     ngram: int = 5
     bands: int = 14
@@ -127,12 +137,16 @@ class DedupMinhash(Exchange):
     threshold: float = 0.75
     max_stars: int = 16
     seed: int = 0
+    normalize: Literal["text", "none"] = "text"
+    fold_numbers: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in (("ngram", 1, 64), ("bands", 1, 256), ("rows", 1, 64), ("max_stars", 1, 1024)):
             value = getattr(self, name)
             if not least <= value <= most:
                 raise ValueError(f"{name} is {value}; allowed are {least} to {most}")
+        if self.normalize not in ("text", "none"):
+            raise ValueError(f"normalize is {self.normalize!r}; allowed are 'text' and 'none'")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; allowed are values above 0 and up to 1 (a Jaccard similarity)")
 
@@ -155,10 +169,11 @@ class DedupMinhash(Exchange):
     def open(self) -> Transform:
         """Return f(docs) → rows (key: uint64, row: int64, id: string, signature: fixed_size_binary(bands*rows)), one a band."""
         width = self.bands * self.rows
-        sign = signer(self.ngram, width, self.seed)
+        sign = signer(self.ngram, width, self.seed, normalize=self.normalize == "text")
 
         def emit(docs: pa.Table) -> pa.Table:
-            minhashes, words = sign(docs["text"])
+            text = pc.replace_substring_regex(docs["text"], NUMBER, "0") if self.fold_numbers else docs["text"]
+            minhashes, words = sign(text)
             signed = np.flatnonzero(words)
             minhashes = minhashes[signed]
             repeated = np.repeat(np.arange(len(signed)), self.bands)

@@ -5,7 +5,7 @@ The rule, fixed by the ranges below and not by a Unicode version, so that it nev
 - ASCII letters and digits belong to words, upper case counts as lower case; every other ASCII character separates.
 - Characters of scripts written without spaces (Han, kana, Thai, Lao, Khmer, Myanmar, ...) are a word each.
 - Spaces, punctuation and symbols beyond ASCII separate (`SEPARATORS`; emoji and private use too).
-- Every other character beyond ASCII belongs to a word as it is (no case folding, no normalization).
+- Every other character beyond ASCII belongs to a word; as which, `folding.py` says.
 """
 
 from __future__ import annotations

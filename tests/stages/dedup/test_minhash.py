@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +25,8 @@ ODD = (
 )
 
 
-def sign(texts, ngram=5, lanes=LANES, seed=0):
-    return signer(ngram, lanes, seed)(table(texts)["text"])
+def sign(texts, ngram=5, lanes=LANES, seed=0, normalize=True):
+    return signer(ngram, lanes, seed, normalize=normalize)(table(texts)["text"])
 
 
 def marks(text):
@@ -44,10 +45,12 @@ class TestSignatures:
         assert words.tolist() == [len(slow.words(text)) for text in texts]
 
     @settings(max_examples=60, deadline=None)
-    @given(st.text(max_size=60))
-    def test_equal_the_transcription_on_any_unicode(self, text):
+    @given(st.text(max_size=60), st.booleans())
+    def test_equal_the_transcription_on_any_unicode(self, text, normalize):
         text = text.encode("utf-8", "ignore").decode()
-        assert sign([text], 2, lanes=4)[0].tolist() == [slow.minhashes(text, 2, 4, 0)]
+        found = sign([text], 2, lanes=4, normalize=normalize)
+        assert found[0].tolist() == [slow.minhashes(text, 2, 4, 0, normalize)]
+        assert found[1].tolist() == [len(slow.words(text, normalize=normalize))]
 
     @pytest.mark.parametrize("ngram", [1, 5, 64])
     @pytest.mark.parametrize("words", [2047, 2048, 2049, 2052, 2053, 4096 + 5, 7001])
@@ -62,7 +65,12 @@ class TestSignatures:
         assert sign(texts, lanes=8)[0].tolist() == [slow.minhashes(text, 5, 8, 0) for text in texts]
 
     def test_words_are_what_the_rule_says(self):
-        assert slow.words(ODD)[:9] == ["Été", "ÉtÉ", "naïve", "word", "x²", "ПРИВЕТ", "мир", "日", "本"]
+        assert slow.words(ODD)[:9] == [
+            unicodedata.normalize("NFD", word) for word in ("été", "été", "naïve", "word", "x²", "привет", "мир", "日", "本")
+        ]
+        plain = ["Été", "ÉtÉ", "naïve", "word", "x²", "ПРИВЕТ", "мир", "日", "本"]
+        assert slow.words(ODD, normalize=False)[:9] == plain
+        assert sign([ODD], normalize=False)[1].tolist() == [len(slow.words(ODD, normalize=False))]
         assert sign([ODD])[1].tolist() == [len(slow.words(ODD))]
 
     def test_estimates_scatter_as_theory_says(self, crawl):
@@ -246,6 +254,7 @@ def test_defaults_cover_the_added_columns():
         ({"rows": -1}, "rows is -1; allowed are 1 to 64"),
         ({"max_stars": 0}, "max_stars is 0; allowed are 1 to 1024"),
         ({"threshold": 0.0}, "threshold is 0.0; allowed are values above 0"),
+        ({"normalize": "lower"}, "normalize is 'lower'; allowed are 'text' and 'none'"),
         ({"threshold": 75}, "threshold is 75; allowed are values above 0"),
     ],
 )
