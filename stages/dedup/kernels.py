@@ -72,7 +72,8 @@ def _finish(value: np.uint64) -> np.uint64:
 
 def _mark(value: np.uint64, code: np.uint32) -> np.uint64:
     """Return what a mark adds to a word whose letters so far have the hash `value`: a sum, so their order is no matter."""
-    return _finish_compiled(value + np.uint64(code) * POLY)
+    added: np.uint64 = _finish_compiled(value + np.uint64(code) * POLY)
+    return added
 
 
 def _hash_words(
