@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from gristmill.secrets import without_secrets
 from pipeline.child import Failure
 from pipeline.errors import StoreFull
-from pipeline.finish import READERS, Say, finish, standing, unsound
+from pipeline.finish import READERS, Say, finish, look, standing
 from pipeline.plan import Plan, Step, Unit
 from pipeline.records import Finished, UnitRecord, read_unit
 from pipeline.segment import Task
@@ -96,7 +96,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     store = open_store(options.root)
     work = _Work(plan, store, engine, options, watcher)
     if options.verify:
-        work.damaged |= unsound(store, (unit.manifest for step in plan.steps for unit in step.units), whole=True)
+        work.verify()
     finished = None if work.damaged or options.verify else standing(store, plan, _say(watcher))
     if finished is not None:
         return _outcome(store, finished, reused=True)
@@ -158,6 +158,12 @@ class _Work:
         if self._engine is not None:
             self._engine.close()
 
+    def verify(self) -> None:
+        """Read all that is done of the plan and note what is damaged."""
+        names = [unit.manifest for step in self._plan.steps for unit in step.units]
+        found = zip(names, look(self._store, names, whole=True), strict=True)
+        self.damaged |= {name: each for name, each in found if isinstance(each, str)}
+
     def run(self, step: Step, units: Sequence[Unit], *, again: bool = False) -> list[Failed]:
         """Do units of a step, and before another try what they found damaged; return what failed for good."""
         while units:
@@ -192,9 +198,13 @@ class _Work:
         """Return the manifests of the last step, in order, when their files are there; or what failed for good."""
         names = [unit.manifest for unit in self._plan.steps[-1].units]
         while True:
-            self.damaged |= unsound(self._store, names, whole=False)
-            if not self.damaged:
-                return read_all(self._store, names), []
+            found = look(self._store, names, whole=False)
+            sound = [each for each in found if isinstance(each, UnitRecord)]
+            if len(sound) == len(names):
+                return sound, []
+            for name, each in zip(names, found, strict=True):
+                if not isinstance(each, UnitRecord):
+                    self.damaged[name] = each or f"{self._store.uri(name)} was committed and is missing"
             failures = self.mend()
             if failures:
                 return [], failures

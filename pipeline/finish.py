@@ -56,16 +56,16 @@ def attachments(plan: Plan) -> list[Attachment]:
     return found
 
 
-def unsound(store: Store, names: Iterable[str], *, whole: bool) -> dict[str, str]:
-    """Look at units that are done; return the names of the manifests with something missing or damaged, and what it is.
+def look(store: Store, names: Iterable[str], *, whole: bool) -> list[UnitRecord | str | None]:
+    """Return the manifest of each unit; what is missing or damaged of it, if anything is; or None if the unit is not done.
 
     Args:
         store: of the build's output.
-        names: of the units' manifests; a unit that is not done is left out.
+        names: of the units' manifests.
         whole: compare the content of all their files with its hash; else only the sizes of the files of sinks.
     """
 
-    def look(name: str) -> str | None:
+    def one(name: str) -> UnitRecord | str | None:
         try:
             record = records.find_unit(store, name)
         except Damaged as error:
@@ -74,11 +74,10 @@ def unsound(store: Store, names: Iterable[str], *, whole: bool) -> dict[str, str
             wrong = fault(store, data.data, data.bytes, data.sha256 if whole else None)
             if wrong is not None:
                 return f"{store.uri(data.data)} {wrong}"
-        return None
+        return record
 
-    names = list(names)
     with ThreadPoolExecutor(READERS) as pool:
-        return {name: wrong for name, wrong in zip(names, pool.map(look, names), strict=True) if wrong is not None}
+        return list(pool.map(one, names))
 
 
 def standing(store: Store, plan: Plan, say: Say) -> Finished | None:

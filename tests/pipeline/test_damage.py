@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gristmill.place import open_build
+from jobs import report
+from jobs.corpus import documents_of
 from pipeline import segment
 from pipeline.child import Failure
 from pipeline.drive import Options, Outcome, drive, manifests
+from pipeline.errors import Damaged, InputError
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, Step, make_plan
 from pipeline.records import UnitRecord, find_unit, runs
@@ -57,6 +61,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return make_plan("damage", stages, expand(f"{crawl}/*.txt"), 2)
 
 
+RECORD = {"on": "local", "workers": 0, "version": "0.1.0"}
+
+
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that this process opened in an earlier test would not be read again."""
@@ -65,7 +72,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def build(plan: Plan, root: Path, verify: bool = False, workers: int = 0) -> tuple[Outcome, Said]:
     said = Said()
-    return drive(plan, lambda: LocalEngine(workers, retries=0), Options(str(root), 4, verify=verify), said), said
+    return drive(plan, lambda: LocalEngine(workers, retries=0), Options(str(root), 4, verify=verify, record=RECORD), said), said
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +255,39 @@ def test_the_manifest_of_a_build(plan: Plan, whole: tuple[Path, str], tmp_path: 
     assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
 
 
+def test_the_report_names_what_is_damaged(
+    plan: Plan, whole: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy(whole[0], tmp_path / "out")
+    shard, store = shard_of(root), open_store(str(root))
+    quarantined = root / manifests(store, plan.steps[0])[0].outputs["quarantined"].data
+    HARMS["cut"](shard)
+    assert report.run(str(root)) == 1
+    assert f"damaged: {shard} has {shard.stat().st_size} bytes" in capsys.readouterr().err
+    flip(quarantined, 0.5)
+    with pytest.raises(Damaged, match=quarantined.name):
+        report.run(str(root))
+    unit = root / plan.steps[1].units[1].manifest
+    unit.write_text("{")
+    with pytest.raises(Damaged, match=unit.name):
+        report.run(str(root))
+    assert build(plan, root, verify=True)[0].build == whole[1]
+    assert report.run(str(root)) == 0
+
+
+@pytest.mark.parametrize("outside", ["builds", "one"])
+def test_a_page_is_written_nowhere_else(plan: Plan, whole: tuple[Path, str], tmp_path: Path, outside: str) -> None:
+    """Whoever made the output may have put links to other places into it."""
+    root = copy(whole[0], tmp_path / "out")
+    place = root / "builds" if outside == "builds" else root / "builds" / whole[1]
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    with pytest.raises(InputError, match="leads out of the output"):
+        report.run(str(root))
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+
+
 # ---- which build is the newest ----
 
 
@@ -263,6 +303,17 @@ def test_back_to_an_older_plan(plan: Plan, tmp_path: Path) -> None:
     assert a != b and [outcome.build for outcome in found] == [a, b, a, a, b, b, a]
     assert [outcome.reused for outcome in found] == [False, False, True, True, True, True, True]
     assert leads(tmp_path) == [a, b, a, b, a], "a record for each change, none for a repetition"
+
+
+def test_the_report_and_the_reader_go_back_too(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = make_plan("other", [plan.stages[0], *plan.stages[2:]], plan.inputs, 2)
+    for each in (plan, other, plan, other, plan):
+        found = build(each, tmp_path)[0].build
+        assert report.run(str(tmp_path), as_json=True) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["build"] == found and told["name"] == each.name
+        assert open_build(tmp_path, "documents")[0].build == found
+        assert {row["id"] for table in documents_of(str(tmp_path)) for row in table.to_pylist()}
 
 
 def test_a_clock_that_goes_back(plan: Plan, tmp_path: Path) -> None:

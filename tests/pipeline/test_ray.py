@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.cluster import RayEngine
-from pipeline.drive import Options, Outcome, drive
+from pipeline.drive import Options, Outcome, drive, manifests
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, make_plan
 from pipeline.ray_reasons import reason
-from pipeline.store import expand
+from pipeline.store import expand, open_store
 from tests.pipeline.killer import Killer
 from tests.pipeline.toy_corpus import plan_of, run, totals
 from tests.toy import Files, Lines, Waits
@@ -73,6 +74,21 @@ def test_a_worker_that_does_not_move_is_told_and_replaced_and_the_document_that_
         "a.txt has not moved for" in line and "at waits after 4 documents; its worker is replaced soon" in line for line in lines
     )
     assert any("documents so far; under way: a.txt 4 at waits" in line for line in lines)
+
+
+def test_damage_is_mended_on_ray(cluster: None, corpus: Path, tmp_path: Path) -> None:
+    plan = plan_of(corpus)
+    built = run(plan, tmp_path).build
+    store = open_store(str(tmp_path))
+    harmed = [unit.outputs["rows-0"].data for unit in manifests(store, plan.steps[0])[:2]]
+    for name in harmed:
+        content = store.read(name)
+        store.remove(name)
+        store.put_new(name, content[:-20])
+    for name in ("finished", "builds", "runs", *(step.folder for step in plan.steps[1:])):
+        shutil.rmtree(tmp_path / name)
+    assert run_on_ray(plan, tmp_path, 2).build == built
+    drive(plan, lambda: pytest.fail("nothing is damaged any more"), Options(str(tmp_path), verify=True))
 
 
 class Unloadable:

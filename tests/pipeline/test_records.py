@@ -112,6 +112,15 @@ def test_a_damaged_record_is_named(store: Store, damage: str) -> None:
         assert store.uri(name) in str(raised.value) and raised.value.record == name
 
 
+@pytest.mark.parametrize("name", [UNIT_NAME, "runs/run-00000001.json", "finished/p.json"])
+def test_a_record_without_its_hash_is_no_record(store: Store, name: str) -> None:
+    content = json.loads(pack(UNIT if name == UNIT_NAME else RUN))
+    del content["check"]
+    store.put_new(name, json.dumps(content).encode())
+    with pytest.raises(Damaged, match=f"{name} is damaged"):
+        {UNIT_NAME: read_unit, "finished/p.json": find_finished}.get(name, read_run)(store, name)
+
+
 def test_every_changed_byte_of_a_manifest_is_noticed(store: Store) -> None:
     raw = pack(UNIT)
     unnoticed = set()
