@@ -307,7 +307,7 @@ def _json(place: Place, name: str) -> object:
     content = place.read(name)
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{_named(place, name)}: cannot be read as JSON ({error})") from error
 
 

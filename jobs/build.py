@@ -16,6 +16,7 @@ from jobs.terminal import command, say, show_json, tell, warn
 from pipeline.barren import told
 from pipeline.drive import Engine, Options, Outcome, drive
 from pipeline.errors import ConfigError, Damaged, InputError, UserError
+from pipeline.finish import is_finished
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, given_twice, make_plan
 from pipeline.store import expand, open_store
@@ -122,7 +123,7 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
                 "missing": [unit.label for unit in step.units if unit.fingerprint in missing],
             }
         )
-    whole = {"name": plan.name, "plan": plan.fingerprint, "finished": store.exists(plan.finished()), "segments": steps}
+    whole = {"name": plan.name, "plan": plan.fingerprint, "finished": is_finished(store, plan), "segments": steps}
     if as_json:
         show_json({**whole, "inputs": plan.lineage()["inputs"]})
         return BUILT

@@ -80,6 +80,13 @@ def look(store: Store, names: Iterable[str], *, whole: bool) -> list[UnitRecord 
         return list(pool.map(one, names))
 
 
+def is_finished(store: Store, plan: Plan) -> bool:
+    """Tell whether there is a sound record that the plan is finished, without a look at the build."""
+    with contextlib.suppress(Damaged):
+        return records.find_finished(store, plan.finished()) is not None
+    return False
+
+
 def standing(store: Store, plan: Plan, say: Say) -> Finished | None:
     """Return what this plan came to if all of it is there: its record, that of its run, and the build's files in their sizes.
 

@@ -131,6 +131,7 @@ def test_kinds(uri: str, output: Path) -> None:
     [
         ("{}", r"runs/4.json: 'manifest' must be str, found nothing"),
         ("{", r"runs/4.json: cannot be read as JSON"),
+        pytest.param("[" * 100_000, r"runs/4.json: cannot be read as JSON", id="deep"),
         ('{"manifest": "builds/gone/manifest.json"}', "runs/4.json: names the manifest .*builds/gone.* which is not there"),
         ('{"manifest": "builds/newer/manifest.json"}', "newer/manifest.json: format version is 2; this gristmill reads 1"),
     ],
