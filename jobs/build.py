@@ -70,7 +70,7 @@ def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int
         "config": build.text,
         "path": path,
     }
-    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, verify, record)
+    options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record, verify)
     with BuildProgress() as progress:
         outcome = drive(plan, lambda: engine_of(build, progress.note), options, progress)
     if outcome.build is not None and (not outcome.reused or len(plan.inputs) <= AGAIN):

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from gristmill.secrets import without_secrets
 from pipeline.child import Failure
-from pipeline.errors import StoreFull
+from pipeline.errors import StoreError, StoreFull
 from pipeline.finish import READERS, Say, finish, look, standing
 from pipeline.plan import Plan, Step, Unit
-from pipeline.records import Finished, UnitRecord, read_unit
+from pipeline.records import Finished, UnitRecord, find_unit
 from pipeline.segment import Task
 from pipeline.store import Store, open_store, probe
 
@@ -68,8 +68,8 @@ class Options:
     root: str
     batch_rows: int = 256
     memory: int | None = None
-    verify: bool = False  # read everything that is done and compare it with its hashes
     record: Mapping[str, Any] | None = None  # on, workers, version, config: kept in the run record
+    verify: bool = False  # read everything that is done and compare it with its hashes
 
 
 @dataclass(frozen=True)
@@ -234,11 +234,21 @@ def _task(plan: Plan, step: Step, unit: Unit, options: Options) -> Task:
 
 
 def manifests(store: Store, step: Step) -> list[UnitRecord]:
-    """Return the manifests of all units of a step, in order. Raises Damaged."""
+    """Return the manifests of all units of a step, in order; raises as `read_all`."""
     return read_all(store, [unit.manifest for unit in step.units])
 
 
 def read_all(store: Store, names: Sequence[str]) -> list[UnitRecord]:
-    """Read unit manifests side by side; all must be there. Raises Damaged."""
+    """Read unit manifests side by side, for who tells of a build that is finished.
+
+    Raises:
+        Damaged: one cannot be read.
+        StoreError: one is missing.
+    """
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda name: read_unit(store, name), names))
+        found = list(pool.map(lambda name: find_unit(store, name), names))
+    missing = [name for name, unit in zip(names, found, strict=True) if unit is None]
+    if missing:
+        advice = "`python -m jobs build CONFIG --verify` puts it back"
+        raise StoreError(f"{store.uri(missing[0])} was committed and is gone; {advice}")
+    return [unit for unit in found if unit is not None]
