@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from pipeline.errors import Damaged
+from pipeline.errors import Damaged, StoreError
 from pipeline.records import Data
 from pipeline.store import Store
 
@@ -129,7 +129,7 @@ class Reader:
         try:
             return self._reader.get_batch(number)
         except (pa.ArrowException, OSError) as error:
-            if self._data.ends:
+            if self._data.ends or isinstance(error, StoreError):
                 raise
             raise Damaged(f"{self._where} is damaged: {error}", self._maker) from error
 
