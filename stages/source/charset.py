@@ -113,7 +113,7 @@ def decode(
     text = text.removeprefix("\ufeff")
     if truncated:
         text = CUT_ESCAPE.sub("", text) if name == "iso-2022-jp" else text.removesuffix(REPLACEMENT)
-    if (text is not sound or "\0" in text) and _unreadable(text, max_replaced):
+    if (text is not sound or "\0" in text or REPLACEMENT in text) and _unreadable(text, max_replaced):
         return Decoded(text=None, encoding=name, drop="undecodable")
     return Decoded(text=text, encoding=name)
 
@@ -201,9 +201,9 @@ def _unsound(body: bytes, labels: Iterator[str], url: str | None, truncated: boo
 
 def _unreadable(text: str, share: float) -> bool:
     """Return whether a text has too much that is none."""
-    allowed = max(1.0, share * len(text))
-    if text.count(REPLACEMENT) > allowed:
+    body = text.strip("\0")  # NULs pad pages
+    allowed = max(1.0, share * len(body))
+    if body.count(REPLACEMENT) + body.count("\0") > allowed:
         return True
-    text = text.strip("\0")  # padding
-    found = len(text) - len(UNREADABLE.sub("", text))
-    return found > allowed or 0 < found == len(text.strip())
+    found = len(body) - len(UNREADABLE.sub("", body))
+    return found > allowed or 0 < found == len(body.strip()) or (body == "" and text != "")

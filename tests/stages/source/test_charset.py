@@ -257,6 +257,7 @@ def test_the_bound_is_a_share_of_characters():
     assert decode(body, "utf-8", True, max_replaced=0.06).text == "é" * 60 + "\ufffd" * 6 + " " * 34
     assert decode(body, "utf-8", True, max_replaced=0.05).drop == "undecodable"
     assert decode(body, "utf-8", True).drop == "undecodable"
+    assert decode(("é" * 60 + "\ufffd" * 6).encode(), "utf-8", True).drop == "undecodable"  # what another lost before
     assert decode(body.replace(b"\xff" * 5, b"eeeee"), "utf-8", True, max_replaced=0).drop is None
 
 
@@ -284,6 +285,8 @@ def test_a_stray_nul_makes_no_utf16():
 
 def test_nul_bytes_that_pad_a_page_are_no_harm():
     assert text_of(ENGLISH.encode() + bytes(1000), "utf-8").strip("\0") == ENGLISH
+    for garbage in (bytes(1000), bytes(1000) + b"\xff", b"a\0\0b" * 100):
+        assert decode(garbage, "utf-8", True).drop == "undecodable"
 
 
 def test_the_domain_is_a_hint_where_little_is_known():
@@ -306,7 +309,10 @@ def test_any_bytes_give_a_text_that_can_be_written_or_a_reason(body, declared, m
     assert found.text is None or found.text.encode() is not None
 
 
-@given(st.text(max_size=80).filter(lambda text: not any(mark in text for mark in ("\ufeff", "\0", "\x1b", "~{"))), st.booleans())
+@given(
+    st.text(max_size=80).filter(lambda text: not any(mark in text for mark in ("\ufeff", "\ufffd", "\0", "\x1b", "~{"))),
+    st.booleans(),
+)
 @settings(max_examples=300, deadline=None)
 def test_utf8_is_what_it_says(text, markup):
     for declared in ("utf-8", None, "iso-8859-1"):
