@@ -268,7 +268,7 @@ def _errors(encoder: FlatEncoder, text: Text, offsets: Offsets, ids: Ids, places
         document = text[offsets[i] : offsets[i + 1]].tobytes().decode()
         if isinstance(encoder, LibraryEncoder) and (missing := encoder.unspelled(document)):
             shown = ", ".join(map(repr, dict.fromkeys(missing[:5])))
-            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} characters, such as {shown}"
+            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} parts of the text, such as {shown}"
         elif document.strip():
             errors[i] = f"{NO_TOKENS}: the tokenizer makes no token of {len(document)} characters, which begin {document[:20]!r}"
     return pa.array(errors, pa.string())

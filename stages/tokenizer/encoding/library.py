@@ -29,8 +29,8 @@ class LibraryEncoder:
 
     `reason`: why it is needed. `size`: the number of ids that can come out. `special_tokens`: name → id. `post_processor`: as in
     the file. `byte_level`: its tokens are written in the letters of byte-level files.
-    `unknown`: the id that stands for a character which the library would leave out without a word, as BPE does with one that
-    is no token where the file names no `unk_token`; above all others, None where there is none such.
+    `unknown`: the id that stands for characters which no token spells, where the file has none for these and the library would
+    leave them out without a word (BPE) or raise (the other models); above all others, None where there is none such.
     """
 
     def __init__(self, file: str | Path, reason: str = "", *, names_as_tokens: bool = False, tell_unknown: bool = True) -> None:
@@ -40,7 +40,7 @@ class LibraryEncoder:
             file: a `tokenizer.json`; its truncation and padding are left out.
             reason: for messages.
             names_as_tokens: whether the names of special tokens in texts become these, or are text like any other.
-            tell_unknown: whether there is to be an id `unknown`.
+            tell_unknown: whether there is to be an id `unknown` also where the library would leave characters out.
 
         Raises:
             InputError: the library cannot read it, or what it gives is random.
@@ -73,7 +73,7 @@ class LibraryEncoder:
         self.post_processor: dict[str, Any] | None = content.get("post_processor")
         parts = json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
         self.byte_level = '"ByteLevel"' in parts
-        twin = _with_unknown(content) if tell_unknown else None
+        twin = _with_unknown(content, silent=tell_unknown)
         if twin is not None:
             self._with_unknown(Tokenizer.from_str(twin))
 
@@ -120,16 +120,28 @@ class LibraryEncoder:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def _with_unknown(data: dict[str, Any]) -> str | None:
-    """Return the file with a token for what its model would leave out; None where it leaves nothing out."""
+def _with_unknown(data: dict[str, Any], *, silent: bool) -> str | None:
+    """Return the file with a token for what no token of it spells; None where it has one.
+
+    `silent`: also where the library leaves such characters out, as BPE does, rather than raise (WordLevel, WordPiece, Unigram).
+    """
     model = data["model"]
-    if model.get("type", "BPE") != "BPE" or "merges" not in model or model.get("unk_token") is not None:
+    kind = model.get("type", "BPE" if "merges" in model else None)
+    pieces = model["vocab"]
+    unigram = kind == "Unigram"
+    if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram") or (unigram and model.get("unk_id") is not None):
         return None
-    name = _UNKNOWN
-    while name in model["vocab"]:
+    if not unigram and (model.get("unk_token") in pieces or (model.get("unk_token") is None and not silent)):
+        return None
+    name, known = _UNKNOWN, {piece for piece, _ in pieces} if unigram else set(pieces)
+    while name in known:
         name += "_"
-    model["vocab"][name] = max(model["vocab"].values(), default=-1) + 1
-    model["unk_token"] = name
+    if unigram:
+        model["unk_id"] = len(pieces)
+        pieces.append([name, min((score for _, score in pieces), default=0.0)])
+    else:
+        pieces[name] = max(pieces.values(), default=-1) + 1
+        model["unk_token"] = name
     return json.dumps(data)
 
 

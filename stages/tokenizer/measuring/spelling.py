@@ -76,6 +76,8 @@ def as_vocabulary(held: Held) -> Vocabulary:
     special = set(held.special_tokens.values())
     table = {letter: byte for byte, letter in letters().items()} if held.byte_level else {}
     tokens = [(name or "").encode() if i in special else _bytes(name or "", table) for i, name in enumerate(names)]
+    if held.unknown is not None:
+        tokens.append(b"")
     return Vocabulary(tuple(tokens), special_tokens=dict(held.special_tokens))
 
 

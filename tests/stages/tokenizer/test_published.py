@@ -219,12 +219,40 @@ def test_a_text_that_a_vocabulary_cannot_spell_is_quarantined_with_its_character
     out = Encode(tokenizer=written(tmp_path, made.to_str()), eos="<|im_end|>").open()(pa.table({"text": texts}))
     errors, drops = out["error"].to_pylist(), out["drop"].to_pylist()
     assert [error is not None for error in errors] == [False, True, True, False, False, False, True]
-    assert errors[1] == "unspelled: the tokenizer has no token for 1 characters, such as 'z'"
+    assert errors[1] == "unspelled: the tokenizer has no token for 1 parts of the text, such as 'z'"
     assert errors[2].startswith("unspelled: ") and "'Z', '日'" in errors[2]
     assert drops[3] == "empty"
     end = made.token_to_id("<|im_end|>")
     for text, ids, error in zip(texts, out["input_ids"].to_pylist(), errors, strict=True):
         assert ids == ([] if error or (not text.strip() and not ids) else [*made.encode(text).ids, end]), text
+
+
+def other_model(kind):
+    vocab = {END: 0, "a": 1, "b": 2, "ab": 3, "##b": 4, "##a": 5}
+    made = Tokenizer(
+        {
+            "WordLevel": lambda: models.WordLevel(vocab, unk_token="[UNK]"),
+            "WordPiece": lambda: models.WordPiece(vocab, unk_token="[UNK]"),
+            "Unigram": lambda: models.Unigram([(piece, -float(i)) for piece, i in vocab.items()]),
+            "BPE": lambda: models.BPE(vocab, [("a", "b")], unk_token="[UNK]"),
+        }[kind]()
+    )
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens([END])
+    return made
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram", "BPE"])
+def test_models_that_raise_for_want_of_an_unknown_token_quarantine_such_texts_too(tmp_path, kind):
+    made = other_model(kind)
+    texts = ["a ab b", "ab q", "zz zz", ""]
+    encode = Encode(tokenizer=written(tmp_path, made.to_str())).open()
+    for table in (pa.table({"text": texts}), pa.table({"text": texts * 9})):
+        out = encode(table)
+        assert out["input_ids"].to_pylist()[:4] == [[*made.encode("a ab b").ids, 0], [], [], []]
+        assert [error and error.split(":")[0] for error in out["error"].to_pylist()[:4]] == [None, "unspelled", "unspelled", None]
+        assert out["drop"].to_pylist()[:4] == [None, None, None, "empty"]
+        assert "'q'" in out["error"][1].as_py()
 
 
 def test_a_text_of_which_nothing_is_left_is_quarantined(tmp_path):
