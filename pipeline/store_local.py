@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -67,9 +68,10 @@ class LocalStore:
     def size(self, name: str) -> int | None:
         """See `Store.size`."""
         try:
-            return (self._root / name).stat().st_size
+            found = (self._root / name).stat()
         except FileNotFoundError:
             return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""

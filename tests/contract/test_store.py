@@ -68,6 +68,40 @@ def test_listing_reading_and_linking(store: Store, tmp_path: Path) -> None:
     assert store.read("y/linked") == b"content"
 
 
+def test_sizes_folders_and_removal(store: Store) -> None:
+    """What was removed can be put anew, with other content; what is not there has no size, and no harm is done to remove it."""
+    assert store.size("z/a") is None and store.sizes("z") == {} and list(store.folders("z")) == []
+    store.put_new("z/a", b"12345")
+    store.put_new("z/deep/b", b"1")
+    store.put_new("z/deeper/c/d", b"")
+    assert (store.size("z/a"), store.size("z/deep/b"), store.size("z/deep")) == (5, 1, None)
+    assert store.sizes("z") == {"a": 5} and list(store.folders("z")) == ["deep", "deeper"]
+    assert not store.put_new("z/a", b"other")
+    store.remove("z/a")
+    store.remove("z/a")
+    assert not store.exists("z/a") and store.put_new("z/a", b"other") and store.read("z/a") == b"other"
+
+
+def test_a_build_that_runs_is_seen_by_others_while_it_does(store: Store) -> None:
+    other = open_store(store.root)
+    assert not other.live()
+    with pytest.raises(KeyError), store.alive():
+        assert len(other.live()) == len(store.live()) == 1
+        other.sweep()
+        assert len(other.live()) == 1
+        raise KeyError
+    assert not other.live()
+
+
+def test_scratch_is_empty_and_goes(store: Store) -> None:
+    with store.scratch() as place, store.scratch() as another:
+        assert place != another and not list(place.iterdir())
+        (place / "part").write_text("half")
+        open_store(store.root).sweep()
+        assert (place / "part").exists() and another.exists()
+    assert not place.exists() and not another.exists()
+
+
 def test_arrow_reads_one_batch_of_a_stored_file(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "t.arrow"
     batches = [pa.record_batch({"n": pa.array(range(i * 10, i * 10 + 10))}) for i in range(5)]
