@@ -24,7 +24,8 @@ from gristmill.sidecar import find_sidecars, with_sidecars
 from pipeline.errors import InputError
 from pipeline.store import Store
 from stages.score.signals import score_column, selected_column, weight_column
-from stages.tokenizer.foreign import load
+from stages.tokenizer.measuring.spelling import as_vocabulary
+from stages.tokenizer.opening import read_tokenizer
 
 MOST_TOKENS = 4_000_000  # looked at for the shares; a build with no more is counted whole
 MOST_GROUPS = 20
@@ -149,7 +150,7 @@ def _spelled(store: Store, name: str) -> Sequence[bytes]:
     with store.scratch() as folder:
         path = Path(folder) / name.rpartition("/")[2]
         path.write_bytes(store.read(name))
-        return load(path).tokens
+        return as_vocabulary(read_tokenizer(path, tell_unknown=False)).tokens
 
 
 def _sample(store: Store, folder: str, manifest: Manifest, policy: str) -> Iterator[_Batch]:
