@@ -143,8 +143,6 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
         partitions = min(SLICES, 1 << max(0, (len(inputs) - 1).bit_length() - 2))
     if partitions not in {1 << k for k in range(SLICES.bit_length())}:
         raise ConfigError(f"partitions: {partitions} is not a power of two from 1 to {SLICES}")
-    for at, column, giver in given_twice(stages):
-        raise ConfigError(f"stage {stages[at][0]!r} adds column {column!r}, which {stages[giver][0]!r} gives already")
     steps: list[Step] = []
     previous: Sequence[Unit] = ()
     settle: Unit | None = None

@@ -233,6 +233,9 @@ class Pooled(Upper):
     def adds(self) -> Mapping[str, pa.DataType]:
         return {**super().adds(), "norm": pa.float64()}
 
+    def replaces(self) -> tuple[str, ...]:
+        return tuple(self.adds())
+
     def open(self) -> Transform:
         upper = super().open()
         if self.log and not Path(self.log).is_dir():
@@ -244,6 +247,7 @@ class Pooled(Upper):
             walks = [np.cumsum(np.frombuffer(text.encode(), np.uint8), dtype=np.float64) for text in docs["text"].to_pylist()]
             norms = [float(np.sqrt((walk * walk).sum())) for walk in walks]
             time.sleep(self.seconds if len(docs) else 0)
-            return upper(docs.select(DOCUMENT.names)).append_column("norm", pa.array(norms, pa.float64()))
+            others = docs.drop_columns([name for name in self.adds() if name in docs.column_names])
+            return upper(others).append_column("norm", pa.array(norms, pa.float64()))
 
         return work

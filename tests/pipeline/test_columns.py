@@ -129,8 +129,6 @@ def test_a_column_has_one_giver_unless_the_later_says_that_it_replaces_it() -> N
     assert list(given_twice([lines, ("upper", Upper()), ("again", Again()), files])) == []
     assert list(given_twice([lines, ("again", Again()), ("upper", Upper()), files])) == [(2, "size", 1)]
     assert list(given_twice([lines, ("urls", Urls()), files])) == [(1, "url", 0)]
-    with pytest.raises(ConfigError, match="stage 'upper' adds column 'size', which 'again' gives already"):
-        make_plan("t", [lines, ("again", Again()), ("upper", Upper()), files], [])
 
 
 def test_a_plan_of_two_givers_is_refused_with_the_place_of_the_later() -> None:
