@@ -6,7 +6,7 @@ Reads the vocabulary, the texts held out and the notes of training; gives plain 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,14 @@ def measures(vocabulary: Vocabulary, held: Sample, least: int) -> dict[str, Any]
     }
 
 
-def quota(vocabulary: Vocabulary, plain: Vocabulary, most: float, held: Sample) -> dict[str, Any]:
-    """Return what came of a quota on texts held out, for each stratum: tokens, those of plain BPE, the loss, whether it holds."""
+def quota(vocabulary: Vocabulary, plain: Vocabulary, most: float, held: Sample, strata: Iterable[str]) -> dict[str, Any]:
+    """Return what came of a quota on texts held out, for each stratum: tokens, those of plain BPE, the loss, whether it holds.
+
+    The last two are null for a stratum of which nothing is held out.
+    """
     texts = make_corpus(held.texts, held.strata)
     ours, theirs = (_tokens(each, texts) for each in (vocabulary, plain))
-    found = {}
+    found: dict[str, dict[str, Any]] = {name: {"tokens": 0, "plain_tokens": 0, "loss": None, "holds": None} for name in strata}
     for i, name in enumerate(texts.groups):
         loss = float(ours[i] / theirs[i]) - 1
         found[name] = {
@@ -88,12 +91,14 @@ def _tokens(vocabulary: Vocabulary, texts: Corpus) -> np.ndarray:
     return tokens
 
 
-def decided(scheme: Scheme, vocabulary: Vocabulary, notes: Mapping[str, Any], held: Sample) -> dict[str, Any]:
+def decided(
+    scheme: Scheme, vocabulary: Vocabulary, notes: Mapping[str, Any], held: Sample, strata: Iterable[str]
+) -> dict[str, Any]:
     """Return what training tried and chose (`transition`), and what came of a quota (`quota`), as plain data."""
     found = {name: what for name, what in notes.items() if name != "plain"}
     most = getattr(scheme, "max_loss", None)
     if "plain" in notes and most is not None and len(held):
-        found["quota"] = quota(vocabulary, notes["plain"], most, held)
+        found["quota"] = quota(vocabulary, notes["plain"], most, held, strata)
     return found
 
 
@@ -123,6 +128,9 @@ def _decisions(training: Mapping[str, Any]) -> Iterator[str]:
     outcome = training.get("quota")
     if outcome:
         for name, one in outcome["by_stratum"].items():
+            if one["loss"] is None:
+                yield f"quota of {name or 'all'}: unknown, as no document of it is held out"
+                continue
             said = "holds" if one["holds"] else "does not hold"
             yield (
                 f"quota of {name or 'all'}: {one['loss']:+.2%} tokens against plain BPE on documents held out, at most "

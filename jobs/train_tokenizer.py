@@ -165,7 +165,8 @@ def run(recipe: str) -> int:
                 texts = replace(make_corpus(training.texts, training.strata), run=spread)
                 vocabulary = plan.scheme.train(texts, shown, notes.__setitem__)
             shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
-            file = _write(output, _contents(vocabulary, plan, corpus, held, decided(plan.scheme, vocabulary, notes, held)))
+            found = decided(plan.scheme, vocabulary, notes, held, corpus["strata"])
+            file = _write(output, _contents(vocabulary, plan, corpus, held, found))
     record = json.loads((output / RECORD).read_text())
     for line in lines(record, plan.settings.held_out_bytes):
         tell(line)

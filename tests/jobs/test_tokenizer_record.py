@@ -6,7 +6,7 @@ import pytest
 
 from jobs import train_tokenizer
 from jobs.corpus import Sample
-from jobs.tokenizer_record import end_token, transformers_config
+from jobs.tokenizer_record import decided, end_token, lines, transformers_config
 from stages.tokenizer import Bpe, SuperBpe
 from stages.tokenizer.vocabulary import Vocabulary
 from tests.jobs.test_train_tokenizer import table, write_build, write_recipe
@@ -91,6 +91,22 @@ def test_documents_held_out_of_a_sample(share, least, most, held):
     training, apart = whole.split(share, least, most)
     assert (len(training), len(apart)) == (10 - held, held)
     assert training.ids + apart.ids == whole.ids
+
+
+def test_a_language_of_which_nothing_is_held_out_has_no_outcome():
+    held = Vocabulary(BYTES)
+    notes = {"plain": held}
+    scheme = SuperBpe(vocab_size=300, transition=280, max_loss=0.1)
+    found = decided(scheme, held, notes, Sample(("a",), (b"some text",), ("en",)), ["de", "en"])
+    assert found["quota"]["by_stratum"] == {
+        "de": {"tokens": 0, "plain_tokens": 0, "loss": None, "holds": None},
+        "en": {"tokens": 9, "plain_tokens": 9, "loss": 0.0, "holds": True},
+    }
+    facts = {"eos_token": "x", "held_out_documents": 1, "held_out_bytes": 9, "bytes_per_token": 1.0, "held_out_enough": True}
+    said = list(lines({"training": found, "tokenizer": facts}, 0))
+    assert said[0] == "quota of de: unknown, as no document of it is held out" and said[1].startswith(
+        "quota of en: +0.00% tokens"
+    )
 
 
 def test_what_came_of_a_transition_and_of_a_quota_is_recorded_and_said(tmp_path, build, capsys):
