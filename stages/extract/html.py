@@ -35,10 +35,10 @@ class ExtractHtml(Map):
     comments, `links` the targets of links. With both, no-break spaces become spaces and soft hyphens go.
 
     No wall-clock limit: what comes out must not depend on the machine's load. What bounds the work on one page is its
-    size (`max_chars` of markup), the depth of its tree (`max_depth`; browsers stop at 512, too) and `max_work`: units of
-    about 1/60 µs of one core, computed from the page (`cost.py`): each character counts once for each element around it,
-    each element 1,000 (with trafilatura 6,000), a list, note or the like 5,000 more. The default is about 4 s. Of 1,500 pages of
-    news, blogs and documentation the largest takes an eighth of it.
+    size (`max_chars` of markup), the depth of its tree (`max_depth`; browsers stop at 512, too) and `max_work`, counted from
+    the page (`cost.py`): each character counts once for each element around it, each element 1,000 (with trafilatura 6,000),
+    a list, note or the like 5,000 more. Pages at the default's bound took 1 to 5 s of one core, depending on what they are
+    made of. Of 1,500 pages of news, blogs and documentation the largest takes an eighth of it.
     """
 
     version = 2
