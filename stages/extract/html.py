@@ -109,11 +109,11 @@ class ExtractHtml(Map):
             )
             return text
 
-        def extract(markup: str, tree: Any) -> str:  # noqa: ANN401 - as above
+        def extract(_: str, tree: Any) -> str:  # noqa: ANN401 - as above
             if tree.body is None:
                 return ""
             if self.main_content:
-                mend(tree, markup, self.links)
+                mend(tree, self.links)
             else:
                 mend_all(tree)
             text = text_of(tree)

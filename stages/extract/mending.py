@@ -55,10 +55,6 @@ NAVIGATION = [
 ]
 GUTTERS = ["td.gutter", "td.linenos", ".linenodiv", "td.rouge-gutter", "td.blob-num"]  # numbers of lines of code
 
-MAY_BE_NAMED = re.compile(
-    rf"""\bclass\s*=\s*["']?[^"'<>]{{0,200}}(?<![\w-])(?:{NAMED.replace(" ", "|")}|jp|wa)(?![\w-])"""
-    r"""|\b(?:rel\s*=\s*["']?(?:author|tag|next|prev|search)\b|itemprop\s*=\s*["']?(?:author|url|datePublished)\b)"""
-)
 PEOPLE = "[rel=author],[rel=tag],[rel=next],[rel=prev],[rel=search],[itemprop=author],[itemprop=url],[itemprop=datePublished]"
 NAMES = ",".join(f".{name}" for name in NAMED.split()) + "," + PEOPLE
 IN_A_SENTENCE, SENTENCE_OF_PEOPLE = 12, 48  # bytes of other text in the same element; where it may be a line about the author
@@ -107,8 +103,8 @@ def mend_all(tree: Any) -> None:  # noqa: ANN401 - resiliparse's HTMLTree
             unlink(tree, element, False)
 
 
-def mend(tree: Any, markup: str, links: bool) -> None:  # noqa: ANN401 - as above
-    """Change `tree`, parsed from `markup`, so that what resiliparse would lose of the main content is kept."""
+def mend(tree: Any, links: bool) -> None:  # noqa: ANN401 - as above
+    """Change `tree` so that what resiliparse would lose of the main content is kept."""
     known: dict[Any, bool] = {}
     for element in reversed(tree.body.query_selector_all(LOST).values()):
         name = element.local_name
@@ -123,8 +119,7 @@ def mend(tree: Any, markup: str, links: bool) -> None:  # noqa: ANN401 - as abov
                 _rename(tree, element, "div")
         elif _is_inline(element, known) if name == "time" else _is_text(element, known):
             unlink(tree, element, False)
-    if MAY_BE_NAMED.search(markup, max(markup.find("<body"), 0)):
-        _unname(tree)
+    _unname(tree)
     keep_lists(tree, links)
 
 
