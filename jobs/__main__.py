@@ -69,7 +69,7 @@ def _train_reference(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from jobs.report import run
 
-    return run(arguments.build, as_json=arguments.json)
+    return run(arguments.build, as_json=arguments.json, verify=arguments.verify)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("report", _report, "write the report of a build: where every document went")
     added.add_argument("build", help="a build's output folder, or one of its builds/<id>")
     added.add_argument("--json", action="store_true", help="print the ledger instead")
+    added.add_argument("--verify", action="store_true", help="compare the build's files with their sha256, not their sizes alone")
     added = command("explain", _explain, "tell why a document was kept or dropped, or where a token came from")
     added.add_argument("build", help="a build's output folder")
     added.add_argument("document", nargs="?", help="a URL or a document id")

@@ -100,14 +100,15 @@ def page_name(found: Located) -> str:
     return f"report-{found.name.rpartition('/')[2].removesuffix('.json')}" if found.added else "report"
 
 
-def run(build: str, *, as_json: bool = False) -> int:
+def run(build: str, *, as_json: bool = False, verify: bool = False) -> int:
     """Write the page (or print the ledger); return the exit code.
 
-    It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size.
+    It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size; with
+    `verify` when their sha256 is another, too.
     """
     found = locate(build)
     summary = summarize(found.store, found.record)
-    damaged = faults_of_files(found.store, summary)
+    damaged = faults_of_files(found.store, summary, whole=verify)
     if as_json:
         show_json(summary)
     else:
@@ -118,5 +119,5 @@ def run(build: str, *, as_json: bool = False) -> int:
     for line in wrong:
         tell(f"the ledger does not add up: {line}")
     for line in damaged:
-        tell(f"damaged: {line}; run the build again, it is put back")
+        tell(f"damaged: {line}; `python -m jobs build CONFIG{' --verify' if verify else ''}` puts it back")
     return BROKEN if wrong or damaged else DONE

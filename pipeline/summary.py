@@ -55,12 +55,12 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def faults_of_files(store: Store, summary: Mapping[str, Any]) -> list[str]:
-    """Return which files of the build's shards are missing or have another size than its manifest says."""
+def faults_of_files(store: Store, summary: Mapping[str, Any], *, whole: bool = False) -> list[str]:
+    """Return which files of the build's shards are missing or not as its manifest says: in size, or `whole` in their sha256."""
     folder = summary["manifest"].rpartition("/")[0]
     found = []
     for file in (file for shard in summary["shards"] for file in (shard, *shard.get("sidecars", {}).values())):
-        wrong = fault(store, f"{folder}/{file['file']}", file["bytes"], None)
+        wrong = fault(store, f"{folder}/{file['file']}", file["bytes"], file["sha256"] if whole else None)
         if wrong is not None:
             found.append(f"{store.uri(folder)}/{file['file']} {wrong}")
     return found

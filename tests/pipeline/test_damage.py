@@ -227,11 +227,12 @@ def test_verify_finds_what_has_the_right_size(plan: Plan, whole: tuple[Path, str
     shard = shard_of(root)
     right = shard.read_bytes()
     flip(shard, 0.4)
-    assert build(plan, root)[0].reused, "sizes alone say nothing"
+    assert build(plan, root)[0].reused and report.run(str(root)) == 0, "sizes alone say nothing"
+    assert report.run(str(root), verify=True) == 1
     outcome, said = build(plan, root, verify=True)
     assert outcome.build == whole[1] and shard.read_bytes() == right
     assert len(said.notes) == 2, "the content, and the link to the damaged file"
-    assert build(plan, root, verify=True)[1].notes == []
+    assert build(plan, root, verify=True)[1].notes == [] and report.run(str(root), verify=True) == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"build": "../x", "manifest": "x", "record": "y"}', "[" * 200_000, '"text"'])
