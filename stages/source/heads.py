@@ -11,7 +11,8 @@ from dataclasses import dataclass
 HEAD_LIMIT = 64 << 10
 ARC_LINE = 8 << 10  # the longest header line of an ARC record
 BLANK = re.compile(rb"\n\r{0,2}\n")
-FOLD = re.compile(rb"[ \t\r]*\n[ \t]+")
+# It begins where blanks do: asked at each blank of a long row it would look at all the others behind it.
+FOLD = re.compile(rb"(?:(?<![ \t\r])[ \t\r]*+|(?<=[ \t])\r{0,2})\n[ \t]+")
 LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*(\d{1,18})[ \t\r]*(?=\n|\Z)", re.IGNORECASE)
 TYPE = re.compile(rb"\nwarc-type[ \t]*:[ \t]*([a-z]+)", re.IGNORECASE)
 # URL, address, date, then type (version 1) or type to filename (version 2), length. URLs of old crawls may hold blanks.

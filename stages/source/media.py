@@ -28,8 +28,10 @@ PAGE = re.compile(
     re.IGNORECASE,
 )
 PROLOG = re.compile(rb"[\t\n\f\r ]*<\?xml[\t\n\f\r ][^>]{0,1000}>(?:[\t\n\f\r ]*<\?[^>]{0,1000}>)*", re.IGNORECASE)
+# Possessive: a comment that could end at each `-->` behind it makes two ways of each.
 ROOT = re.compile(
-    rb"(?:[\t\n\f\r ]|<!--.{0,2000}?-->|<\?.{0,1000}?\?>|<!doctype[^>]{0,1000}>)*<([a-z][\w:.-]*)", re.IGNORECASE | re.DOTALL
+    rb"(?:[\t\n\f\r ]|(?><!--.{0,2000}?-->)|(?><\?.{0,1000}?\?>)|<!doctype[^>]{0,1000}>)*+<([a-z][\w:.-]*)",
+    re.IGNORECASE | re.DOTALL,
 )
 # MIME Sniffing 6: images, audio and video, fonts, archives; and what the unknown ones of 7.1 add.
 BINARY = re.compile(

@@ -239,3 +239,17 @@ def test_a_conversion_is_what_its_type_says(media, text, drop):
     row = scan(WarcSource(paths=""), memory(gz([data]))).to_pylist()[0]
     assert (row["text"], row["drop"]) == (text, drop)
     assert drop or row["media"] == media
+
+
+@pytest.mark.parametrize("part", [b"<!--a-->", b"<?a?>", b"<!doctype a>", b" <!----> "])
+def test_xml_without_an_element_is_told_in_one_pass(part):
+    # With a second way for each part, these would be 2^1000 ways.
+    assert media_of("application/xml", part * 1000 + b"5") is None
+    assert media_of("application/xml", part * 500 + b"<html>") == XHTML
+
+
+def test_headers_of_blanks_are_read_in_one_pass():
+    # 250,000 blanks before a continued line: looked at from each of them they take minutes.
+    block = b"HTTP/1.1 200 OK\r\nX: " + b" " * 250_000 + b"x \r\n  y\r\nContent-Type: text/html;  \r\n\t charset=utf-8\r\n\r\n"
+    found = response.parse(block + b"<p>z")
+    assert (found.media, found.body) == ("text/html; charset=utf-8", b"<p>z")
