@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 UPPER, LOWER = 1, 2
 RUN = 3  # words of capitals in a row that are a heading, not abbreviations
+MARKS = 30  # on one letter
 MARGIN = 64  # characters beyond a cut, so that marks that belong to the last one are seen
 SOME = 0.05  # share of upper case among cased letters from which runs are looked for
 
@@ -34,7 +35,8 @@ def spaced(text: str) -> str:
         text = INVISIBLE.sub("", text)
         if "\u200c" in text or "\u200d" in text:
             text = JOINERS.sub("", text)
-        text = unicodedata.normalize("NFC", text)
+        if not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", _bounded(text))
         if WIDE.search(text):
             text = text.translate(FULL_WIDTH)
     return " ".join(text.split())
@@ -79,8 +81,36 @@ def _has_case(word: str) -> bool:
 
 def _cased(text: str) -> tuple[int, int]:
     """Return how many letters of `text` are upper and lower case."""
-    kinds = _table()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+    kinds = _table()[_points(text)]
     return int(np.count_nonzero(kinds == UPPER)), int(np.count_nonzero(kinds == LOWER))
+
+
+def _bounded(text: str) -> str:
+    """Return a text without the marks of one letter beyond `MARKS`, more than any language has.
+
+    Python sorts marks in a time that grows with the square of their number: 40,000 on one letter take 3 s. UAX #15 (13,
+    Stream-Safe Text Format) has the same bound.
+    """
+    table, pattern = _marks()
+    rows = table[_points(text)]
+    for step in (1, 2, 4, 8, 16):  # of 2, 4, 8, 16, 32 marks; the pattern alone takes ten times longer
+        rows = rows[:-step] & rows[step:]
+    return pattern.sub(r"\1", text) if rows.any() else text
+
+
+@cache
+def _marks() -> tuple[npt.NDArray[np.bool_], re.Pattern[str]]:
+    """Return which code points are combining marks, and what finds too many of them, with those that stay as a group."""
+    table = np.zeros(0x110000, np.bool_)
+    codes = [code for code in range(0x300, 0x1E94B) if unicodedata.combining(chr(code))]
+    table[codes] = True
+    starts, ends = ([code for code in codes if not table[code + step]] for step in (-1, 1))
+    marks = "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(starts, ends, strict=True))
+    return table, re.compile(f"([{marks}]{{{MARKS}}})[{marks}]+")
+
+
+def _points(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 @cache

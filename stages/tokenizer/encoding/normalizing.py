@@ -25,6 +25,7 @@ PLAIN, MARK, JOINS, CHANGES, FOREIGN = range(5)
 """What NFC may do with a character: nothing; order it among others; join it to the one before; replace it; nobody knows."""
 _UNASSIGNED = ((0x33480, 0xE0000), (0xE0200, 0xF0000))
 """Code points of which no version of Unicode up to 17 has any."""
+MANY_MARKS = 4096
 _LOWEST = 0xCC  # all characters below U+0300, whose first byte this is, are plain
 _SPACES = "".join(
     map(chr, [*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000])
@@ -181,7 +182,9 @@ def _nfc(text: str) -> str:
     if text.isascii():
         return text
     points = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    if (nfc_tables().kinds[points] == FOREIGN).any():
+    tables = nfc_tables()
+    # Python's time grows with the square of the marks on one letter, the library's does not.
+    if (tables.kinds[points] == FOREIGN).any() or np.count_nonzero(tables.classes[points]) > MANY_MARKS:
         return _library({"type": "NFC"})(text)
     return unicodedata.normalize("NFC", text)
 

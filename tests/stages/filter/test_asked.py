@@ -126,3 +126,16 @@ def test_batches_do_not_matter_and_documents_stay_as_they_are():
     whole = stage(pa.table({"text": texts}))
     assert whole["text"].to_pylist() == texts
     assert whole.equals(pa.concat_tables([stage(pa.table({"text": [text]})) for text in texts]))
+
+
+def test_marks_without_end_cost_no_more_than_letters():
+    # 400,000 marks on one letter in turns of two classes: sorted two by two they take 5 minutes.
+    piled = "a" + "\u0301\u0316" * 200_000
+    assert len(spaced(piled + " b")) < 64
+    assert spaced("cafe\u0301 " + piled).startswith("café á")
+
+
+@pytest.mark.parametrize("count", [1, 5, 29, 30])
+def test_marks_of_languages_are_kept(count):
+    text = "x" + "\u0316" * count + " y"
+    assert spaced(text + "e\u0301") == text + "é"

@@ -122,6 +122,13 @@ def test_nfc_is_that_of_the_library_whatever_python_knows_of_unicode(texts):
     assert all(said for said, one, other in zip(changes, texts, expected, strict=True) if one != other)
 
 
+def test_nfc_of_marks_without_end_takes_no_minutes():
+    # 200,000 marks on one letter in turns of two classes: Python sorts them two by two.
+    piled = "a" + "\u0301\u0316" * 100_000
+    text, _ = Normalizer({"type": "NFC"})(*flat([piled, "e\u0301"]))
+    assert text.tobytes().decode() == normalizers.NFC().normalize_str(piled) + "é"
+
+
 def test_texts_that_nfc_leaves_alone_are_not_looked_at_twice():
     texts = [
         "Größe, naïve café — “quoted” …",
