@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from gristmill.secrets import masked
 from jobs.report import Located, locate
 from jobs.terminal import command, one_line, quoted, show, visible
 from jobs.token_scores import whole_manifest
-from jobs.trace import Decision, Found, Trace
+from jobs.trace import Decision, Found, Trace, of_build
+from pipeline.checked import Reader
 from pipeline.errors import InputError, UserError
 from stages.tokenizer.encode import Encode
 
@@ -78,16 +78,15 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
     name = located.record.manifest
     manifest = whole_manifest(located.store, name)
     numbers = address.split(":")
-    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+    if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
         raise UserError(f"--token {address!r}: give SHARD:ROW:POS as three numbers, such as 0:12:345")
     shard_number, row, position = map(int, numbers)
     _within("SHARD", shard_number, len(manifest.shards))
     shard = manifest.shards[shard_number]
     if not shard.tokens:
         raise InputError(f"{located.output}: a build of texts has no tokens; its last stage must be `shards`")
-    folder = located.record.manifest.rsplit("/", 1)[0]
     _within("ROW", row, shard.documents)
-    with located.store.open(f"{folder}/{shard.file}") as file:
+    with of_build(located.store, name, shard) as file:
         stored = _row(file, row)
     ids = stored["input_ids"]
     _within("POS", position, len(ids))
@@ -95,7 +94,7 @@ def _token(trace: Trace, located: Located, address: str) -> list[str]:
     lines = [f"token {ids[position]} of {shard.file}, row {row}, position {position} of {len(ids)}"]
     lines += _words(trace, ids, position)
     for scheme, sidecar in shard.sidecars.items():
-        with located.store.open(f"{folder}/{sidecar.file}") as file:
+        with of_build(located.store, name, sidecar) as file:
             scores = _row(file, row)
         lines += [f"  {_of(scheme, column)} = {_score(scores[column][position])}" for column in sidecar.columns]
     raw = trace.raw(found)
@@ -128,8 +127,8 @@ def _within(name: str, number: int, size: int) -> None:
         raise UserError(f"--token: {name} {number} is out of range; there are {size}, numbered from 0")
 
 
-def _row(file: pa.NativeFile, row: int) -> Mapping[str, Any]:
-    table = pa.ipc.open_file(file).read_all().slice(row, 1)
+def _row(file: Reader, row: int) -> Mapping[str, Any]:
+    table = file.read_all().slice(row, 1)
     content: Mapping[str, Any] = table.to_pylist()[0]
     return content
 

@@ -5,7 +5,7 @@ Reads the record of a run, the unit manifests and data it names, and the raw rec
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.manifest import Shard, Sidecar
 from jobs import config
+from jobs.token_scores import whole_manifest
 from pipeline import exchange
 from pipeline.checked import Reader, reading
 from pipeline.drive import read_all
 from pipeline.errors import InputError
-from pipeline.records import RunRecord, read_unit
+from pipeline.records import Data, RunRecord, read_unit
 from pipeline.schema import DROP, ERROR, undecided
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
 from pipeline.store import InputFile, Store
@@ -147,18 +149,23 @@ class Trace:
 
     def stored(self, found: Found) -> dict[str, Any]:
         """Return where the build holds the document: file and row."""
-        built = json.loads(self.store.read(self.record.manifest))
-        folder = self.record.manifest.rsplit("/", 1)[0]
-        for shard in built["shards"]:
-            if shard["input"] != found.file:
+        name = self.record.manifest
+        for shard in whole_manifest(self.store, name).shards:
+            if shard.input != found.file:
                 continue
-            with self.store.open(f"{folder}/{shard['file']}") as file:
-                table = pa.ipc.open_file(file).read_all()
+            with of_build(self.store, name, shard) as file:
+                table = file.read_all()
                 ids = table["doc_id" if "doc_id" in table.column_names else "id"]
                 row = pc.index(ids, found.id).as_py()
             if row >= 0:
-                return {"file": self.store.uri(f"{folder}/{shard['file']}"), "row": row}
+                return {"file": self.store.uri(f"{name.rpartition('/')[0]}/{shard.file}"), "row": row}
         return {}
+
+
+def of_build(store: Store, manifest: str, file: Shard | Sidecar) -> contextlib.AbstractContextManager[Reader]:
+    """Open a file that a build's manifest names. Raises Damaged where it is missing or not what was written."""
+    folder = manifest.rpartition("/")[0]
+    return reading(store, Data(data=f"{folder}/{file.file}", sha256=file.sha256, bytes=file.bytes, rows=0), manifest)
 
 
 def _search(file: Reader, role: str, wanted: str, found: dict[str, Found]) -> None:

@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 
+import xxhash
+
+from gristmill import manifest as mf
 from pipeline import records
 from pipeline.checked import fault
 from pipeline.errors import Damaged
@@ -88,7 +91,9 @@ def is_finished(store: Store, plan: Plan) -> bool:
 
 
 def standing(store: Store, plan: Plan, say: Say) -> Finished | None:
-    """Return what this plan came to if all of it is there: its record, that of its run, and the build's files in their sizes.
+    """Return what this plan came to if all of it is there: its record, that of its run, the build's files in their sizes.
+
+    Of the build's manifest the content is compared, too: it is small, and says what the others should be.
 
     If another build was made after it in this output, a record says that this one is the newest again.
     """
@@ -108,6 +113,9 @@ def standing(store: Store, plan: Plan, say: Say) -> Finished | None:
         found = "is missing" if size is None else f"has {size} bytes, {finished.files[name]} were written"
         say(f"{store.uri(f'{folder}/{name}')} {found}; put back")
     if wrong:
+        return None
+    if finished.content not in (None, xxhash.xxh3_64_hexdigest(store.read(finished.manifest))):
+        say(f"{store.uri(finished.manifest)} is not what was written; looked at again")
         return None
     newest = next(iter(records.runs(store)), None)
     if newest is not None and newest != finished.record and _leads_to(store, newest) != finished.record:
@@ -158,7 +166,8 @@ def finish(
     record = records.add_run(store, RunRecord(build=assembly.id, manifest=manifest, **_lineage(plan), run=run, steps=steps))
     there = store.sizes(folder)
     files = {name: there[name] for name in (*assembly.links, *assembly.files)}
-    finished = Finished(build=assembly.id, manifest=manifest, record=record, files=files)
+    hash_ = xxhash.xxh3_64_hexdigest(store.read(manifest))
+    finished = Finished(build=assembly.id, manifest=manifest, record=record, files=files, content=hash_)
     store.remove(plan.finished())  # one that is there leads to what was damaged
     store.put_new(plan.finished(), records.pack(finished))
     return finished
@@ -184,13 +193,16 @@ def _link(store: Store, folder: str, assembly: Assembly, parts: Mapping[str, Sto
 def _readable(store: Store, name: str, content: bytes) -> bool:
     """Tell whether a file that is there already can be what it should be.
 
-    Of JSON only that it can be read: manifests of one build may name other places of the inputs, and the first one stays.
+    Of JSON only that it can be read, and of a manifest that it agrees with itself: manifests of one build may name other places
+    of the inputs, and the first one stays.
     """
     there = store.read(name)
     if there == content or not name.endswith(".json"):
         return there == content
     try:
-        json.loads(there)
+        found = json.loads(there)
+        if name.endswith(f"/{mf.NAME}") and json.loads(content).get("format") == mf.FORMAT:
+            mf.parse(found, name)
     except (ValueError, RecursionError):
         return False
     return True

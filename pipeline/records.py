@@ -106,12 +106,16 @@ class Lead:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a plan came to: the build, the run that made it, and the sizes of the files in the build's folder by name."""
+    """What a plan came to: the build, the run that made it, and the sizes of the files in the build's folder by name.
+
+    `content`: the xxh3_64 of the build's manifest; None in records from before there was such a key.
+    """
 
     build: str
     manifest: str
     record: str
     files: Mapping[str, int] = field(default_factory=dict)
+    content: str | None = None
 
 
 Record = UnitRecord | RunRecord | Lead | Finished
@@ -182,7 +186,8 @@ def find_finished(store: Store, name: str) -> Finished | None:
     with _Reading(store, name) as where:
         lead, files = _lead(content, where), _object(content, "files", where)
         record = fields.matching(content, "record", RUN, where)
-        return Finished(build=lead.build, manifest=lead.manifest, record=record, files=files)
+        hash_ = None if fields.absent(content, "content") else fields.get(content, "content", str, where)
+        return Finished(build=lead.build, manifest=lead.manifest, record=record, files=files, content=hash_)
 
 
 def runs(store: Store) -> list[str]:

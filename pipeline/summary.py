@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from gristmill import manifest as mf
+from gristmill.errors import FormatError
 from pipeline.barren import barren
 from pipeline.checked import fault, reading
 from pipeline.drive import read_all
@@ -69,9 +71,14 @@ def faults_of_files(store: Store, summary: Mapping[str, Any], *, whole: bool = F
 def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:
     """Return the shards that the manifest of a build lists."""
     try:
-        shards: list[dict[str, Any]] = json.loads(store.read(manifest))["shards"]
+        content = json.loads(store.read(manifest))
+        if manifest.endswith(f"/{mf.NAME}"):
+            mf.parse(content, "it")
+        shards: list[dict[str, Any]] = content["shards"]
     except FileNotFoundError as error:
         raise Damaged(f"{store.uri(manifest)} is missing", manifest) from error
+    except FormatError as error:
+        raise Damaged(f"{store.uri(manifest)} is damaged: {error}", manifest) from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise Damaged(
             f"{store.uri(manifest)} is damaged: it is no manifest of a build ({type(error).__name__})", manifest

@@ -12,13 +12,14 @@ import pytest
 from gristmill.place import open_build
 from jobs import report
 from jobs.corpus import documents_of
+from jobs.trace import of_build
 from pipeline import segment
 from pipeline.child import Failure
 from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.errors import Damaged, InputError
+from pipeline.errors import Damaged, InputError, UserError
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, Step, make_plan
-from pipeline.records import UnitRecord, find_unit, runs
+from pipeline.records import UnitRecord, find_unit, read_run, runs
 from pipeline.store import expand, open_store
 from stages.sink.documents import Documents
 from tests.toy import Lines, Share, Short, Unique, Upper
@@ -254,6 +255,43 @@ def test_the_manifest_of_a_build(plan: Plan, whole: tuple[Path, str], tmp_path: 
     manifest.write_bytes(right[:-30])
     outcome, said = build(plan, root)
     assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
+
+
+@pytest.mark.parametrize("key", ['\n "version"', '"sha256"', '"shards"', "{"])
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_manifest_of_the_right_size(plan: Plan, whole: tuple[Path, str], tmp_path: Path, key: str, verify: bool) -> None:
+    root = copy(whole[0], tmp_path / "out")
+    manifest = next((root / "builds").rglob("manifest.json"))
+    right = manifest.read_bytes()
+    at = right.index(key.encode()) + len(key) // 2
+    manifest.write_bytes(right[:at] + b"~" + right[at + 1 :])
+    with pytest.raises(UserError, match=manifest.name):
+        report.run(str(root))
+    outcome, said = build(plan, root, verify=verify)
+    assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
+    assert build(plan, root)[0].reused
+
+
+def test_a_manifest_that_another_plan_wrote_stays(plan: Plan, whole: tuple[Path, str], tmp_path: Path) -> None:
+    root = copy(whole[0], tmp_path / "out")
+    manifest = next((root / "builds").rglob("manifest.json"))
+    other = manifest.read_bytes().replace(b'"damage"', b'"repair"')
+    assert other != manifest.read_bytes()
+    manifest.write_bytes(other)
+    assert not build(plan, root)[0].reused
+    assert manifest.read_bytes() == other and build(plan, root)[0].reused
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_explain_names_the_damaged_file_of_a_build(plan: Plan, whole: tuple[Path, str], tmp_path: Path, harm: str) -> None:
+    root = copy(whole[0], tmp_path / "out")
+    store = open_store(str(root))
+    record = read_run(store, runs(store)[0])
+    shard = shard_of(root)
+    HARMS[harm](shard)
+    (of_manifest,) = [each for each in open_build(root, None)[0].shards if each.file == shard.name]
+    with pytest.raises(Damaged, match=shard.name), of_build(store, record.manifest, of_manifest):
+        pass
 
 
 def test_the_report_names_what_is_damaged(
