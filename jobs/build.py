@@ -15,7 +15,7 @@ from jobs.progress import BuildProgress
 from jobs.terminal import command, say, show_json, tell, warn
 from pipeline.barren import told
 from pipeline.drive import Engine, Options, Outcome, drive
-from pipeline.errors import ConfigError, Damaged, InputError, UserError
+from pipeline.errors import ConfigError, Damaged, InputError, StoreError, UserError
 from pipeline.finish import is_finished
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, given_twice, make_plan
@@ -82,7 +82,7 @@ def _warn_of_inputs(build: config.Build, plan: Plan) -> None:
     try:
         for line in told(open_store(build.output), plan):
             warn(line)
-    except Damaged as error:  # of a build that was finished before: its own files are whole
+    except (Damaged, StoreError) as error:  # of a build that is finished: its own files are whole
         warn(str(error))
 
 

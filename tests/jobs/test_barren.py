@@ -126,6 +126,14 @@ def test_what_was_told_is_told_again_and_in_the_report(told: Callable[..., list[
     assert "not one document, all that was found in it" in page.read_text()
 
 
+def test_a_lost_manifest_of_a_unit_is_told_and_the_build_stands(told: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert told("jsonl", {"a.jsonl": GOOD}) == []
+    (unit,) = (tmp_path / "out/steps").glob("*/*.json")
+    unit.unlink()
+    (line,) = told("jsonl", {})
+    assert f"{unit} was committed and is gone" in line and "--verify" in line
+
+
 def test_documents_to_learn_from_are_no_different(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in {"a.jsonl": lines({"content": "x"}), "b.jsonl": GOOD, "c.jsonl": b""}.items():
         (tmp_path / name).write_bytes(content)
