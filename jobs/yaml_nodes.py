@@ -23,6 +23,7 @@ Scalar = str | int | float | bool | None
 
 OVERRIDE = "--set"
 EXPANDED = 100_000  # values that aliases may stand for beyond those that are written
+DIGITS = 4_300
 CHARACTERS = 64  # of a text that count as a further value
 
 _WORDS: Mapping[str, bool | None] = {
@@ -30,16 +31,19 @@ _WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
-_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+")
+_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0o_*[0-7][0-7_]*")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)")
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
 
 
 def resolve(node: Node) -> Scalar:
-    """Return the value of a scalar node: quoted ones are text, plain ones follow the core schema."""
+    """Return the value of a scalar node: quoted ones are text, plain ones follow the core schema.
+
+    A number of more than `DIGITS` characters is text, too: no parameter has such a value, and Python reads no longer ones.
+    """
     assert isinstance(node, yaml.ScalarNode)
     text: str = node.value
-    if node.style is not None:
+    if node.style is not None or len(text) > DIGITS:
         return text
     if text in _WORDS:
         return _WORDS[text]

@@ -397,8 +397,10 @@ def test_build_makes_any_dataclass_and_keeps_the_cause() -> None:
         ("no", "no"), ("on", "on"), ("Yes", "Yes"), ("true", True), ("False", False), ("~", None), ("null", None),
         ("1_000", 1000), ("-12", -12), ("012", 12), ("0o17", 15), ("0xff", 255), ("1e-3", 0.001), (".5", 0.5), ("1.", 1.0),
         ("-.inf", float("-inf")), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("'5'", "5"), ('"true"', "true"), 
-        ("1.2.3", "1.2.3"),         ("=", "="), ("0b11", "0b11"),
+        ("1.2.3", "1.2.3"),         ("=", "="), ("0b11", "0b11"), ("0x_", "0x_"), ("0o__", "0o__"), ("0x_f", 15),
+        ("9" * 4301, "9" * 4301), ("1" + "_" * 4301, "1" + "_" * 4301),
     ],
+    ids=range(28),
 )  # fmt: skip
 def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
     found = resolve(parse(text, "t"))
