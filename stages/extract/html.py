@@ -18,6 +18,7 @@ from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
 from stages.extract.cost import is_deeper, too_much
 from stages.extract.mending import GUTTERS, MARK, NAVIGATION, mark_alone, mend, mend_all, plain_markup, plain_spaces
+from stages.extract.reopening import reopens_too_many
 from stages.extract.rescue import is_lost, reveal
 
 HTML, PLAIN = "text/html", "text/plain"
@@ -37,7 +38,8 @@ class ExtractHtml(Map):
     No wall-clock limit: what comes out must not depend on the machine's load. What bounds the work on one page is its
     size (`max_chars` of markup), the depth of its tree (`max_depth`; browsers stop at 512, too) and `max_work`, counted from
     the page (`cost.py`): each character counts once for each element around it, each element 1,000 (with trafilatura 6,000),
-    a list, note or the like 5,000 more. Pages at the default's bound took 1 to 5 s of one core, depending on what they are
+    a list, note or the like 5,000 more; a page whose open formatting a parser would open again two million times is told before
+    it is parsed (`reopening.py`). Pages at the default's bound took 1 to 5 s of one core, depending on what they are
     made of. Of 1,500 pages of news, blogs and documentation the largest takes an eighth of it.
     """
 
@@ -85,6 +87,8 @@ class ExtractHtml(Map):
             return "", "too_long"
         if self.engine == "resiliparse":
             markup = mark_alone(plain_markup(markup))
+        if reopens_too_many(markup):
+            return "", "too_complex"
         tree: Any = HTMLTree.parse(markup)
         if is_deeper(tree, self.max_depth):
             return "", "too_deep"
