@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import Damaged, InputError
 from pipeline.finish import READERS
-from pipeline.records import DATA, RUN, UNIT, find_finished, find_lead, read_run, read_unit, runs
+from pipeline.records import DATA, RUN, UNIT, Lead, find_finished, find_lead, read_run, read_unit, runs
 from pipeline.store import Store
 
 FINISHED = re.compile(r"finished/[0-9a-f]{32}\.json")
@@ -72,7 +72,7 @@ def _kept(store: Store, finished: set[str]) -> tuple[set[str], set[str]]:
     for name in runs(store):
         try:
             lead = find_lead(store, name)
-            if lead is None or lead.build not in finished:
+            if lead is None or (lead.build not in finished and not _stands(store, lead)):
                 continue
             record = read_run(store, name)
         except Damaged as error:
@@ -82,6 +82,18 @@ def _kept(store: Store, finished: set[str]) -> tuple[set[str], set[str]]:
         kept_runs |= {name} | ({lead.again} if lead.again else set())
         kept_units |= {unit for step in record.steps for unit in step.units}
     return kept_runs, kept_units
+
+
+def _stands(store: Store, lead: Lead) -> bool:
+    """Tell whether a build has a manifest in a folder that is a link; raise InputError where it has lost the manifest alone."""
+    if store.exists(lead.manifest):
+        return True
+    if store.sizes(f"builds/{lead.build}"):
+        raise InputError(
+            f"{store.uri(lead.manifest)} was written and is missing, other files of the build are there; run its build again, "
+            "which puts it back, or delete the folder, if the build is not wanted"
+        )
+    return False
 
 
 def _data(store: Store, units: set[str]) -> set[str]:

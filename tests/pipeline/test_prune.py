@@ -62,6 +62,24 @@ def test_all_of_finished_builds_is_needed(crawl: Path, tmp_path: Path) -> None:
     assert all(build(plan, tmp_path).reused for plan in plans) and found[3].build == found[0].build
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_build_that_lost_its_manifest_or_is_a_link_is_not_pruned(crawl: Path, tmp_path: Path, moved: bool) -> None:
+    root = tmp_path / "out"
+    plan = plan_of(crawl)
+    folder = root / "builds" / str(build(plan, root).build)
+    if moved:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        assert unneeded(open_store(str(root))) == []
+    else:
+        (folder / "manifest.json").unlink()
+        with pytest.raises(InputError, match=r"manifest\.json was written and is missing"):
+            unneeded(open_store(str(root)))
+    before = files(root)
+    assert build(plan, root).reused is moved and unneeded(open_store(str(root))) == []
+    assert before.keys() <= files(root).keys()
+
+
 def abandoned(root: Path, plan: Plan) -> None:
     """Commit units of a plan that never came to its end."""
     steps = make_plan(plan.name, plan.stages, plan.inputs, 2).steps
