@@ -112,7 +112,7 @@ def from_json(value: object, kind: pa.DataType) -> Any:  # noqa: ANN401 - a valu
     if value is None:
         return None
     if kind == pa.string():
-        return _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False))
     if pa.types.is_list(kind) and isinstance(value, list):
         return [from_json(item, kind.value_type) for item in value]
     if pa.types.is_boolean(kind) and isinstance(value, bool):

@@ -216,3 +216,10 @@ def test_a_column_that_the_first_file_lacks_or_a_stage_adds_is_refused_when_plan
 def test_the_largest_integers_come_through() -> None:
     rows = scan(JsonlSource(paths="", carry={"n": "uint64"}), memory(lines({"text": "t", "n": 2**64 - 1})))
     assert rows["n"].to_pylist() == [2**64 - 1] and sys.maxsize < 2**64
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999"], ids=["5000 digits", "1e999"])
+def test_numbers_that_no_float_holds_are_never_carried_as_another_text(number):
+    source = JsonlSource(paths="", carry=("n",))
+    rows = scan(source, memory(f'{{"text": "x", "n": {number}}}\n'.encode())).to_pylist()
+    assert rows[0]["error"].startswith("bad_value: 'n': ") and rows[0]["n"] is None
