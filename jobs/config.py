@@ -44,10 +44,10 @@ class Run:
     `on`: this process and its children, or Ray. `workers`: at most so many shards at once; null takes what there is.
     `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
-    pipeline's own number. `retries`: of a shard whose worker, node or store failed. `pools`: on Ray, the processes of stages
-    that have their own, by the name of the stage. `heartbeat`: seconds between two lines that say how far the shards are; null:
-    none. `stalled_after`: seconds without progress after which a shard is told; null: never. `replace_stalled`: its worker is
-    then replaced.
+    pipeline's own number. `retries`: of a shard whose worker, node or store failed. `heartbeat`: seconds between two lines
+    that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is told; null:
+    never. `replace_stalled`: its worker is then replaced. `pools`: on Ray, the processes of stages that have their own, by the
+    name of the stage.
     """
 
     on: Literal["local", "ray"] = "local"
@@ -57,10 +57,10 @@ class Run:
     address: str | None = None
     partitions: int | None = None
     retries: int = 4
-    pools: dict[str, PoolSize] = field(default_factory=dict)
     heartbeat: float | None = 60.0
     stalled_after: float | None = 600.0
     replace_stalled: bool = False
+    pools: dict[str, PoolSize] = field(default_factory=dict)
 
     LEAST: ClassVar[Mapping[str, int]] = {"workers": 1, "batch_rows": 1, "partitions": 1, "retries": 0}
 

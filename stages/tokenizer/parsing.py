@@ -47,7 +47,9 @@ def parse(text: str, where: str) -> Vocabulary:
         raise InputError(f"tokenizer {where!r}: {error}") from error
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except KeyError as error:
+        raise InputError(f"tokenizer {where!r} is not a tokenizer.json: it has no key {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
         raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
 
 

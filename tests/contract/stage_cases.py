@@ -51,20 +51,32 @@ def one_each(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 CASES: dict[str, Case] = {
-    "warc": Case(other=one_each(max_record_bytes=1 << 20)),
-    "jsonl": Case(other=one_each(text_key="content", url_key="address", date_key="when", max_line_bytes=1 << 20)),
-    "parquet": Case(other=one_each(text_column="content", url_column="address", date_column="when")),
-    "text": Case([{}, {"per": "blank_line"}], one_each(per="file", max_document_bytes=1 << 20)),
+    "warc": Case(other=one_each(max_record_bytes=1 << 20, max_replaced=0.1)),
+    "jsonl": Case(
+        other=one_each(text_key="content", url_key="address", date_key="when", max_line_bytes=1 << 20, carry=("source",))
+    ),
+    "parquet": Case(other=one_each(text_column="content", url_column="address", date_column="when", carry={"source": "string"})),
+    "text": Case(
+        [{}, {"per": "blank_line"}], one_each(per="file", max_document_bytes=1 << 20, encoding="latin1", max_replaced=0.1)
+    ),
     "extract_html": Case(
         [{}, {"main_content": False, "comments": True, "links": True}, {"engine": "trafilatura", "favor": "recall"}],
         {
-            **one_each(engine="trafilatura", main_content=False, comments=True, links=True, max_chars=99_999, max_depth=99),
+            **one_each(
+                engine="trafilatura",
+                main_content=False,
+                comments=True,
+                links=True,
+                max_chars=99_999,
+                max_depth=99,
+                max_work=1 << 20,
+            ),
             "favor": {"favor": "recall", "engine": "trafilatura"},
         },
     ),
     "language": Case(
         [{"keep": ("en", "fr")}, {"min_score": 0.0, "max_chars": 300}],
-        one_each(keep=("fr", "en"), min_score=0.5, max_chars=10, model="<lid.176 elsewhere>"),
+        one_each(keep=("fr", "en"), min_score=0.5, max_chars=10, normalize="none", model="<lid.176 elsewhere>"),
     ),
     "gopher_repetition": Case(
         other=one_each(
@@ -124,7 +136,7 @@ CASES: dict[str, Case] = {
     "dedup_exact": Case([{}, {"normalize": "whitespace"}], one_each(normalize="whitespace")),
     "dedup_minhash": Case(
         [{}, {"ngram": 2, "bands": 32, "rows": 2, "threshold": 0.1, "max_stars": 2}],
-        one_each(ngram=4, bands=13, rows=7, threshold=0.7, max_stars=15, seed=1),
+        one_each(ngram=4, bands=13, rows=7, threshold=0.7, max_stars=15, seed=1, normalize="none", fold_numbers=True),
     ),
     "encode": Case(
         [

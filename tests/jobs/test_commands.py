@@ -157,7 +157,7 @@ def test_stages_lists_them_all_in_order(small_crawl: Checkout) -> None:
 
 def test_stages_describes_one_with_its_parameters(small_crawl: Checkout) -> None:
     told = small_crawl.jobs("stages", "language").stdout
-    assert told.startswith("language (map, version 1)\n")
+    assert told.startswith("language (map, version 2)\n")
     for line in ("keep: tuple[str, ...] = ()", "min_score: float = 0.65", "max_chars: int | None = None"):
         assert f"  {line}\n" in told
     assert "  paths: str | tuple[str, ...] required\n" in small_crawl.jobs("stages", "warc").stdout
