@@ -63,16 +63,15 @@ PAGES = {
         "language_score": [102562],
         "gopher_below_alpha_threshold": [16318],
         "gopher_short_doc": [141944],
+        "gopher_too_many_bullets": [479392],
     },
     "docs-00001.warc.gz": {
         "kept": [234011, 1046529],
         "exact_duplicate": [257198, 345858],  # of pages in the other file
         "language": [67868],
-        "language_score": [12175],
-        "gopher_below_alpha_threshold": [852],
-        "gopher_short_doc": [476655],
-        "gopher_too_many_hashes": [2769880],
-        "no_text": [1759693],
+        "language_score": [2769880],
+        "gopher_below_alpha_threshold": [852, 1759693],
+        "gopher_short_doc": [12175, 476655],
     },
 }
 
@@ -123,7 +122,7 @@ def member(data: bytes, start: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def small_crawl(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """24 pages in two files, below `examples/crawl` of a folder that has the recipes too."""
+    """25 pages in two files, below `examples/crawl` of a folder that has the recipes too."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "examples/crawl").mkdir(parents=True)
     for name, pages in PAGES.items():
