@@ -51,7 +51,7 @@ def test_abandoned_loaders_leave_no_thread(folder):
     for thread in threading.enumerate():
         if thread.name == "gristmill prefetch":
             thread.join(timeout=30)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of earlier tests may have ended meanwhile
 
 
 def test_errors_of_the_thread_reach_who_asks():

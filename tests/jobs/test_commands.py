@@ -278,9 +278,13 @@ def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str)
 
 
 def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout, undisturbed: str) -> None:
-    arguments = ("short.yaml", "--set", "output=build/interrupted")
-    for line, whole_group in (("0 warc-dedup_exact: 2 of 2 to do", True), ("1 dedup_exact-reduce: 1 of 1 to do", True)):
-        code, out, errors = interrupt(small_crawl, line, whole_group, *arguments)
+    for attempt in range(5):  # on a busy machine the signal may come when all is done
+        arguments = ("short.yaml", "--set", f"output=build/interrupted-{attempt}")
+        lines = (("0 warc-dedup_exact: 2 of 2 to do", True), ("1 dedup_exact-reduce: 1 of 1 to do", True))
+        ended = [interrupt(small_crawl, line, whole_group, *arguments) for line, whole_group in lines]
+        if all(code for code, _, _ in ended):
+            break
+    for code, out, errors in ended:
         assert (code, out) == (130, ""), errors
         assert errors.splitlines()[-1] == "interrupted: what is done is kept; run the same command again to go on"
         assert "Traceback" not in errors
