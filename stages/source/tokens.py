@@ -19,7 +19,7 @@ from gristmill.errors import FormatError
 from gristmill.manifest import Manifest
 from gristmill.place import Place, open_build
 from gristmill.sidecar import find_sidecars, json_name, with_sidecars
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StoreError
 from pipeline.matching import literal
 from pipeline.schema import DOCUMENT, STORED
 from pipeline.stage import Source
@@ -143,8 +143,10 @@ def _open(path: str) -> tuple[Manifest, Place]:
     try:
         manifest, place = open_build(path, fmt.TOKENS)
         return with_sidecars(manifest, find_sidecars(place)), place
-    except FormatError as error:
+    except (FormatError, PermissionError) as error:
         raise InputError(str(error)) from error
+    except ConnectionError as error:
+        raise StoreError(str(error)) from error
 
 
 def _sides(manifest: Manifest, shard: int) -> dict[str, Mapping[str, str]]:

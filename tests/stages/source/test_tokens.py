@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gristmill import TokenDataset
 from gristmill import format as fmt
 from gristmill import manifest as mf
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StoreError
 from pipeline.store import expand
 from stages.source.tokens import TokensSource
 from tests.jobs.byte_builds import byte_documents, publish_bytes
@@ -167,3 +167,8 @@ def test_a_build_is_read_wherever_it_lies(name: str, made: Path, tmp_path: Path,
     assert len(TokenDataset.open(str(folder), sequence_length=4)) > 0
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_all(Path("~") / name / "b").equals(docs)
+
+
+def test_a_server_that_is_not_there_is_the_stores_failure():
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1.*attempt"):
+        TokensSource(paths="http://127.0.0.1:9/build").patterns()
