@@ -27,10 +27,10 @@ ENGLISH = "en"
 def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
     """Return our chain in this very process: source to exact and fuzzy deduplication, the corpus written as texts."""
     from benchmarks import _datatrove
+    from gristmill.storage.store import expand, open_store
     from pipeline.drive import Options, drive, manifests
     from pipeline.local import LocalEngine
     from pipeline.plan import make_plan
-    from pipeline.store import expand, open_store
     from stages import STAGES
 
     def run(folder: Path, warcs: Sequence[str]) -> Counts:

@@ -21,7 +21,7 @@ from statistics import median
 
 from benchmarks._reader_data import LENGTH, ROWS, Data
 from gristmill import Source, TokenDataset, TokenLoader
-from gristmill.shuffle import Order
+from gristmill.reader.shuffle import Order
 
 SEQUENCES, INDICES = 10**12, 1024
 STEP = 10**6

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill import format as fmt
+from gristmill.format import schema as fmt
 from pipeline.schema import DOCUMENT
 from pipeline.stage import Stored
 from stages.sink.shards import Shards

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from jobs import llama
-from stages.score.causal_lm.engine import Engine
-from stages.score.causal_lm.loading import Loaded
-from stages.score.causal_lm.packs import Shape
+from gristmill.models.causal_lm.engine import Engine
+from gristmill.models.causal_lm.loading import Loaded
+from gristmill.models.causal_lm.packs import Shape
+from jobs.reference import llama
 
 BUILDS = Path(__file__).parents[1] / "build" / "demo" / "builds"
 WINDOW = 2048

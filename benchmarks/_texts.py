@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.corpus import documents_of
+from gristmill.storage.store import expand
+from jobs.tokenizer.corpus import documents_of
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
-from pipeline.store import expand
 from stages import STAGES
 
 ROOT = Path(__file__).parents[1]

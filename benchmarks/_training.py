@@ -23,12 +23,12 @@ Merges = list[list[str]]
 
 def gristmill(folder: Path, size: int) -> Callable[[], Merges]:
     """Return our stage 2, without limits on words and colons, which the others do not have."""
-    from stages.tokenizer.foreign import load
-    from stages.tokenizer.scheme import silent
-    from stages.tokenizer.training.corpus import Batch, Corpus, make_corpus
-    from stages.tokenizer.training.merges import learn
-    from stages.tokenizer.training.stream import encode_stream
-    from stages.tokenizer.vocabulary import spell
+    from gristmill.tokenizer.foreign import load
+    from gristmill.tokenizer.scheme import silent
+    from gristmill.tokenizer.training.corpus import Batch, Corpus, make_corpus
+    from gristmill.tokenizer.training.merges import learn
+    from gristmill.tokenizer.training.stream import encode_stream
+    from gristmill.tokenizer.vocabulary import spell
 
     base = load(folder)
 

@@ -27,12 +27,12 @@ from pathlib import Path
 import psutil
 
 from benchmarks import _table
+from gristmill.storage.store import expand
 from pipeline.child import Failure
 from pipeline.drive import Engine
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
 from pipeline.segment import Task, run_unit
-from pipeline.store import expand
 from stages import STAGES
 
 SHARDS, DOCUMENTS = 64, 5

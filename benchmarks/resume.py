@@ -52,7 +52,7 @@ import atexit, sys
 atexit.register(lambda: print(open("/proc/self/io").read(), file=sys.stderr))
 """
 JOBS = TELL + 'import runpy\nsys.argv[0] = "jobs"\nrunpy.run_module("jobs", run_name="__main__")'
-IMPORTS = TELL + "import jobs.build"
+IMPORTS = TELL + "import jobs.build.build"
 RAY = "import ray\nray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR')\nray.shutdown()"
 
 

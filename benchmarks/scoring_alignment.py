@@ -31,11 +31,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from benchmarks import _table
 from benchmarks._texts import read_texts
-from stages.score.align import Tokens, align
-from stages.score.token_bytes import lengths_of, make_token_bytes, parse_token_bytes, spells, text_of
-from stages.tokenizer import SCHEMES
-from stages.tokenizer.training.corpus import make_corpus
-from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
+from gristmill.models.align import Tokens, align
+from gristmill.tokenizer import SCHEMES
+from gristmill.tokenizer.token_bytes import lengths_of, make_token_bytes, parse_token_bytes, spells, text_of
+from gristmill.tokenizer.training.corpus import make_corpus
+from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 QUICK_BYTES, BYTES = 1_500_000, 6_000_000
 OURS, THEIRS = 32_000, 8_000

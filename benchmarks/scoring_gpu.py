@@ -25,8 +25,8 @@ import torch
 
 from benchmarks import _scoring_peers, _table
 from benchmarks._scoring_models import SIZES, Documents, flops, make_documents, make_engine, make_model
-from stages.score.causal_lm import engine as engine_module
-from stages.score.causal_lm.head import head_bytes, head_losses
+from gristmill.models.causal_lm import engine as engine_module
+from gristmill.models.causal_lm.head import head_bytes, head_losses
 
 SHARES = {"1.1b": 0.60, "135m": 0.40}
 ARRIVAL_GOAL, SORTED_GOAL = 3.0, 1.3
@@ -129,8 +129,8 @@ def heads_on_cuda(rate: float, ways: dict[str, Callable[..., Any]]) -> list[list
 
 def ways_of_the_head(*, tiles: bool) -> dict[str, Callable[..., Any]]:
     """Return the ways to compare; with `tiles`, the kernel's with others than its own."""
-    from stages.score.causal_lm.head import combine
-    from stages.score.causal_lm.head_triton import LARGE, SMALL, Tiles, fused_parts
+    from gristmill.models.causal_lm.head import combine
+    from gristmill.models.causal_lm.head_triton import LARGE, SMALL, Tiles, fused_parts
 
     def tiled(chosen: Tiles) -> Callable[..., Any]:
         return lambda hidden, weight, targets: combine(

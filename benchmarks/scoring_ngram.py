@@ -36,8 +36,8 @@ import numpy.typing as npt
 
 from benchmarks import _table
 from benchmarks._texts import ROOT, Texts, read_texts
-from stages.score import kneser_ney_store
-from stages.score.kneser_ney import FALLBACK, Counts, Model, count, estimate
+from gristmill.models.ngram import store
+from gristmill.models.ngram.kneser_ney import FALLBACK, Counts, Model, count, estimate
 
 GOAL, RATE_GOAL, TRAIN_GOAL = 5.0, 5e6, 1.0
 QUICK_TOKENS, TOKENS = 300_000, 3_000_000
@@ -87,7 +87,7 @@ class Peer:
 
     def __init__(self, model: Model, held: Arrays, folder: Path) -> None:
         kenlm = importlib.import_module("kenlm")
-        kneser_ney_store.write_arpa(model, folder / "model.arpa")
+        store.write_arpa(model, folder / "model.arpa")
         self.model, self.state = kenlm.Model(str(folder / "model.arpa")), kenlm.State
         self.lines = sentences(held)
         self.encoded = [line.encode() for line in self.lines]
@@ -152,7 +152,7 @@ def compare(texts: Texts, limit: int, order: int, lmplz: Path | None, folder: Pa
     trained = cpu(train)
     model = made[0][1]
     grams = sum(len(level.words) for level in model.levels)
-    size = kneser_ney_store.save(model, folder / "model.arrow")
+    size = store.save(model, folder / "model.arrow")
     score = model.open()
     losses = score(*held)
     peer = Peer(model, held, folder) if importlib.util.find_spec("kenlm") else None

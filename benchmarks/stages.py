@@ -28,8 +28,8 @@ import pyarrow.compute as pc
 from benchmarks import _datatrove, _table
 from benchmarks._chains import ENGLISH, cpu_seconds
 from benchmarks.end_to_end import CRAWL, select
+from gristmill.storage.store import expand
 from pipeline.schema import DROP, ERROR
-from pipeline.store import expand
 from stages import STAGES
 from stages.score.ngram import Ngram
 
@@ -158,10 +158,10 @@ def jobs(folder: Path, paths: Sequence[str], peers: bool) -> Iterator[Job]:
 
 def _token_jobs(folder: Path, docs: pa.Table) -> Iterator[Job]:
     """Yield the rows behind the tokenizer, which is trained on these very texts."""
-    from stages.tokenizer import SCHEMES
-    from stages.tokenizer.foreign import save
-    from stages.tokenizer.training.corpus import make_corpus
-    from stages.tokenizer.vocabulary import to_tokenizer
+    from gristmill.tokenizer import SCHEMES
+    from gristmill.tokenizer.foreign import save
+    from gristmill.tokenizer.training.corpus import make_corpus
+    from gristmill.tokenizer.vocabulary import to_tokenizer
 
     vocabulary = SCHEMES["superbpe"](vocab_size=8000).train(make_corpus(docs["text"].to_pylist()))
     tokenizer = to_tokenizer(vocabulary)

@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks import _table
 from benchmarks._texts import Texts, read_texts
-from stages.tokenizer import SCHEMES
-from stages.tokenizer.encoding.choose import choose_encoder
-from stages.tokenizer.scheme import Scheme
-from stages.tokenizer.training.corpus import Corpus, make_corpus
-from stages.tokenizer.vocabulary import Vocabulary
+from gristmill.tokenizer import SCHEMES
+from gristmill.tokenizer.encoding.choose import choose_encoder
+from gristmill.tokenizer.scheme import Scheme
+from gristmill.tokenizer.training.corpus import Corpus, make_corpus
+from gristmill.tokenizer.vocabulary import Vocabulary
 
 LEAST_BYTES = 10_000
 QUICK_SIZE, SIZE = 8_000, 32_000

@@ -23,12 +23,12 @@ import numpy as np
 
 from benchmarks import _table
 from benchmarks._texts import Texts, read_texts
-from stages.tokenizer import SCHEMES
-from stages.tokenizer.encoding.choose import choose_encoder
-from stages.tokenizer.foreign import save
-from stages.tokenizer.patterns import PATTERNS, Pattern
-from stages.tokenizer.training.corpus import make_corpus
-from stages.tokenizer.vocabulary import Vocabulary, to_tokenizer
+from gristmill.tokenizer import SCHEMES
+from gristmill.tokenizer.encoding.choose import choose_encoder
+from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.patterns import PATTERNS, Pattern
+from gristmill.tokenizer.training.corpus import make_corpus
+from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 Encode = Callable[[Sequence[bytes]], tuple[np.ndarray, np.ndarray]]
 """Documents to ids, uint32 [tokens], and where each document's begin, int64 [documents + 1]."""

@@ -28,10 +28,10 @@ import numpy as np
 
 from benchmarks import _table
 from benchmarks._texts import ROOT, Texts, read_texts
-from stages.tokenizer import SCHEMES
-from stages.tokenizer.foreign import save
-from stages.tokenizer.patterns import PATTERNS
-from stages.tokenizer.training.corpus import make_corpus
+from gristmill.tokenizer import SCHEMES
+from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.patterns import PATTERNS
+from gristmill.tokenizer.training.corpus import make_corpus
 
 SIDES = ("gristmill", "bpe-continue", "scalars")
 NAMES = {"gristmill": "gristmill", "bpe-continue": "bpe-continue", "scalars": "stock BpeTrainer on scalars"}

@@ -6,17 +6,17 @@
 ...     batch.input_ids, batch.labels, batch.loss_mask
 """
 
-from gristmill.batch import Batch
-from gristmill.cache import Cache
-from gristmill.dataset import TokenDataset
 from gristmill.errors import FormatError
-from gristmill.loader import TokenLoader
-from gristmill.manifest import Manifest
-from gristmill.packing import BestFit
-from gristmill.selection import Both, Quantile, Selection, SoftWeights, StoredMask, StoredWeights, Threshold, TopShare
-from gristmill.shuffle import Blocks
-from gristmill.source import Source
-from gristmill.tokens.stream import TokenAddress
+from gristmill.format.manifest import Manifest
+from gristmill.reader.batch import Batch
+from gristmill.reader.dataset import TokenDataset
+from gristmill.reader.loader import TokenLoader
+from gristmill.reader.packing import BestFit
+from gristmill.reader.selection import Both, Quantile, Selection, SoftWeights, StoredMask, StoredWeights, Threshold, TopShare
+from gristmill.reader.shuffle import Blocks
+from gristmill.reader.source import Source
+from gristmill.reader.stream import TokenAddress
+from gristmill.storage.cache import Cache
 
 __version__ = "0.1.0"
 

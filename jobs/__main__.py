@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
+from gristmill.errors import StoreError, UserError
 from jobs.terminal import tell
-from pipeline.errors import StoreError, UserError
 
 USER_MISTAKE, STOPPED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 
@@ -30,56 +30,56 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from jobs.build import run
+    from jobs.build.build import run
 
     return run(arguments.config, _overrides(arguments), verify=arguments.verify)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from jobs.build import show_plan
+    from jobs.build.build import show_plan
 
     return show_plan(arguments.config, _overrides(arguments), as_json=arguments.json)
 
 
 def _stages(arguments: argparse.Namespace) -> int:
-    from jobs.stages import run
+    from jobs.config.stages import run
 
     return run(arguments.name)
 
 
 def _train_tokenizer(arguments: argparse.Namespace) -> int:
-    from jobs.train_tokenizer import run
+    from jobs.tokenizer.train import run
 
     return run(arguments.recipe)
 
 
 def _measure_tokenizer(arguments: argparse.Namespace) -> int:
-    from jobs.measure_tokenizer import Request, run
+    from jobs.tokenizer.measure import Request, run
 
     asked = {key: value for key, value in vars(arguments).items() if key not in ("work", "json")}
     return run(Request(**asked | {"tokenizers": tuple(asked["tokenizers"])}), as_json=arguments.json)
 
 
 def _train_reference(arguments: argparse.Namespace) -> int:
-    from jobs.train_reference import run
+    from jobs.reference.train import run
 
     return run(arguments.recipe)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from jobs.report import run
+    from jobs.report.report import run
 
     return run(arguments.build, as_json=arguments.json, verify=arguments.verify)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from jobs.explain import run
+    from jobs.explain.explain import run
 
     return run(arguments.build, arguments.document, token=arguments.token)
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from jobs.prune import run
+    from jobs.build.prune import run
 
     return run(arguments.output, yes=arguments.yes)
 

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gristmill.storage.store import Store
 from pipeline.checked import reading
 from pipeline.drive import manifests
 from pipeline.plan import Plan
 from pipeline.records import UnitRecord
-from pipeline.store import Store
 
 NAMED = 10  # files told of by name, and the most whose errors are read
 

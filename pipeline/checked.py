@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from pipeline.errors import Damaged, StoreError
+from gristmill.errors import Damaged, StoreError
+from gristmill.storage.store import Store
 from pipeline.records import Data
-from pipeline.store import Store
 
 BLOCK = 1 << 20
 CACHED = 1 << 18  # so that the second hash finds a block in the processor's cache: 9% more than sha256 alone, not 75%

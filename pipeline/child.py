@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.errors import ENDINGS, Damaged, PipelineError, StoreError, StoreFull, UserError
+from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
 from pipeline.flow import Done, Pool
 from pipeline.panics import pass_on
 from pipeline.pool import Answer, Call, open_once, pack, run_call
@@ -104,7 +104,7 @@ def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str,
         return Failure("damaged", error.what, error.record)
     except UserError as error:
         return Failure("user", str(error))
-    except PipelineError as error:
+    except GristmillError as error:
         return Failure("failed", str(error))
     except (FileNotFoundError, PermissionError) as error:
         return Failure("failed", f"{type(error).__name__}: {error}")

@@ -22,7 +22,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline import notes
+from gristmill.storage import notes
 from pipeline.child import Child, Elsewhere, Failure, Heard, attempt, replaceable, reporting, run_isolated
 from pipeline.cluster_join import join
 from pipeline.cluster_news import Desk, Teller

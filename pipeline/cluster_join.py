@@ -15,7 +15,7 @@ import ray
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError
 
-from pipeline.errors import UserError
+from gristmill.errors import UserError
 
 CONNECT_S = 10.0
 ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # of a head, answered without arguments

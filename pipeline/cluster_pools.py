@@ -18,8 +18,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from gristmill.errors import UserError
 from pipeline.child import Child, Failure, run_isolated
-from pipeline.errors import UserError
 from pipeline.pool import Answer, Call, Size
 from pipeline.ray_reasons import reason
 from pipeline.segment import Task

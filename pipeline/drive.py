@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gristmill.errors import StoreError, StoreFull
 from gristmill.secrets import without_secrets
+from gristmill.storage.store import Store, open_store, probe
 from pipeline.child import Failure
-from pipeline.errors import StoreError, StoreFull
 from pipeline.finish import READERS, Say, finish, look, standing
 from pipeline.plan import Plan, Step, Unit
 from pipeline.records import Finished, UnitRecord, find_unit
 from pipeline.segment import Task
-from pipeline.store import Store, open_store, probe
 
 MENDED = 3  # times that a unit is computed again because something of it is damaged
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from gristmill.errors import GristmillError
+from gristmill.storage.store import Store, open_store, probe
 from pipeline.segment import Task
-from pipeline.store import Store, open_store, probe
 
 FOLDER = "preflight"  # in the output: what driver and nodes show each other, for the moment
 OWN = ("gristmill", "pipeline")  # packages that must be the driver's own wherever units run
@@ -114,7 +114,7 @@ def sit(exam: Exam, node: str) -> Paper:
         if not elsewhere:
             probe(store)
             store.put_new(exam.answer(node), exam.token.encode())
-    except PipelineError as error:
+    except GristmillError as error:
         output = str(error)
     except OSError as error:
         output = f"{type(error).__name__}: {error}"

@@ -14,9 +14,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import open_read
 from pipeline.stage import Source, Stage
-from pipeline.store import open_read
 
 # Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
 MACHINE = 2

@@ -16,14 +16,14 @@ from typing import Any
 
 import xxhash
 
-from gristmill import manifest as mf
+from gristmill.errors import Damaged
+from gristmill.format import manifest as mf
+from gristmill.storage.store import Store, open_read
 from pipeline import records
 from pipeline.checked import fault
-from pipeline.errors import Damaged
 from pipeline.plan import Plan, Step
 from pipeline.records import Finished, Lead, RunRecord, StepRecord, UnitRecord
 from pipeline.stage import Assembly, Attachment, Stored
-from pipeline.store import Store, open_read
 
 READERS = 16  # threads that read small files: latency-bound on S3
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import ENDINGS, PipelineError, StoreFull, UnitFailed
+from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
 from pipeline.quarantine import reason_of, reason_of_exception
 from pipeline.schema import DROP, ERROR, undecided, undeclared
@@ -76,7 +76,7 @@ class Pool(Protocol):
 
 
 @dataclass
-class Room:
+class StageRun:
     """One stage of the segment, opened: what it is called, its function, and its account.
 
     With a `pool` it has no function of its own. A barrier has two rooms: `before`, where documents emit rows, and `after`,
@@ -126,7 +126,7 @@ class Room:
 
 
 @dataclass
-class _Trial:
+class Bisection:
     """One stage's function on one table, with whatever it raises.
 
     `poison` names documents (by id) that killed a process in a room before: (room, error kind). `watch(room, id)` is told
@@ -154,7 +154,7 @@ class _Trial:
             self.watch(self.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
         try:
             result = self.work(table)
-        except (PipelineError, *ENDINGS):
+        except (GristmillError, *ENDINGS):
             raise
         except BaseException as error:  # the boundary: a document must not stop a build, nor what panics in Rust
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -202,7 +202,7 @@ def work_through(
     careful: bool,
 ) -> Done:
     """Return what an opened stage makes of a table; an empty one goes through the stage too, for its schema."""
-    trial = _Trial(name, stage, work, poison, watch, careful)
+    trial = Bisection(name, stage, work, poison, watch, careful)
     if table.num_rows == 0:
         return Done(trial.decided(work(table), table))
     cpu, wall = time.process_time(), time.perf_counter()
@@ -217,11 +217,11 @@ def work_through(
 class Flow:
     """Takes tables through rooms and keeps their accounts.
 
-    `poison`, `watch` and `careful` are those of `_Trial`, and no concern of rooms with a pool, which has its own. Tables have
+    `poison`, `watch` and `careful` are those of `Bisection`, and no concern of rooms with a pool, which has its own. Tables have
     numbers; what is lost is kept with that of its table.
     """
 
-    rooms: Sequence[Room]
+    rooms: Sequence[StageRun]
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     watch: Watch | None = None
     careful: bool = False
@@ -247,7 +247,7 @@ class Flow:
             table = room.declared(table, done.table)
         return table
 
-    def enter(self, room: Room, number: int, table: pa.Table) -> pa.Table:
+    def enter(self, room: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Account for a table that carries the decisions of the entry's stage in `drop` and `error`; return the kept rows."""
         room.tally.entered += table.num_rows
         return self._settle(room, number, table)
@@ -268,13 +268,13 @@ class Flow:
         """Return all rows quarantined so far, as `LOST`, in the order of the tables."""
         return lost_table([rows for _, rows in sorted(self._quarantined, key=operator.itemgetter(0))])
 
-    def _through(self, room: Room, tables: Numbered) -> Numbered:
+    def _through(self, room: StageRun, tables: Numbered) -> Numbered:
         for number, table in tables:
             out = self._account(room, number, table, self._work(room, table))
             if out.num_rows:
                 yield number, out
 
-    def _ahead(self, room: Room, pool: Pool, tables: Numbered) -> Numbered:
+    def _ahead(self, room: StageRun, pool: Pool, tables: Numbered) -> Numbered:
         sent: collections.deque[tuple[int, pa.Table, Callable[[], Done]]] = collections.deque()
         more = True
         while more or sent:
@@ -294,11 +294,11 @@ class Flow:
                 if out.num_rows:
                     yield number, out
 
-    def _work(self, room: Room, table: pa.Table) -> Done:
+    def _work(self, room: StageRun, table: pa.Table) -> Done:
         assert room.work is not None
         return work_through(room.name, room.stage, room.work, table, self.poison, self.watch, self.careful)
 
-    def _account(self, room: Room, number: int, table: pa.Table, done: Done) -> pa.Table:
+    def _account(self, room: StageRun, number: int, table: pa.Table, done: Done) -> pa.Table:
         """Count what became of a table; return the rows that are kept."""
         room.tally.entered += table.num_rows
         room.tally.cpu_s += done.cpu_s
@@ -312,7 +312,7 @@ class Flow:
         # Without rows it may lack the stage's columns.
         return self._settle(room, number, done.table) if done.table.num_rows else done.table
 
-    def _settle(self, room: Room, number: int, table: pa.Table) -> pa.Table:
+    def _settle(self, room: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Take out the rows that are decided on, count them, and return the others without the decision columns."""
         tally = room.tally
         if ERROR in table.column_names:

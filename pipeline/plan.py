@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gristmill.errors import ConfigError
 from gristmill.secrets import without_secrets
-from pipeline.errors import ConfigError
+from gristmill.storage.store import InputFile, Store
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
 from pipeline.schema import DOCUMENT
 from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
-from pipeline.store import InputFile, Store
 
 SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
 Named = tuple[str, Stage]
@@ -178,7 +178,9 @@ def _segments(stages: Sequence[Named]) -> Iterator[Spec]:
     source: Named | None = stages[0]
     before: Named | None = None
     fused: list[Named] = []
-    assert isinstance(stages[0][1], Source) and isinstance(stages[-1][1], Sink), "jobs/config.py lets nothing else through"
+    assert isinstance(stages[0][1], Source) and isinstance(stages[-1][1], Sink), (
+        "jobs/config/build_config.py lets nothing else through"
+    )
     for named in stages[1:-1]:
         if isinstance(named[1], Barrier):
             yield Spec("segment", tuple(fused), source=source, before=before, after=named)

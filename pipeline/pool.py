@@ -19,10 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import UserError
+from gristmill.errors import UserError
+from gristmill.private import fresh_folder, private_folder
 from pipeline.fingerprint import digest, parameters
 from pipeline.flow import Done, work_through
-from pipeline.private import fresh_folder, private_folder
 from pipeline.stage import Stage, Transform
 
 GRAIN = 10_000  # Ray knows resources to a ten-thousandth

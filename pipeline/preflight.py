@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import UserError
+from gristmill.errors import UserError
 from pipeline.examine import Exam, Paper, faults, modules_of, put_away, set_exam, told
 from pipeline.ray_reasons import reason
 from pipeline.segment import Task

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pipeline.errors import Damaged, InputError
+from gristmill.errors import Damaged, InputError
+from gristmill.storage.store import Store
 from pipeline.finish import READERS
 from pipeline.records import DATA, RUN, UNIT, Lead, find_finished, find_lead, read_run, read_unit, runs
-from pipeline.store import Store
 
 FINISHED = re.compile(r"finished/[0-9a-f]{32}\.json")
 

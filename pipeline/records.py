@@ -15,10 +15,9 @@ from typing import Any
 
 import xxhash
 
-from gristmill import fields
-from gristmill.errors import FormatError
-from pipeline.errors import Damaged
-from pipeline.store import Store
+from gristmill.errors import Damaged, FormatError
+from gristmill.format import fields
+from gristmill.storage.store import Store
 
 CHECK = "check"  # the key of a record's hash of itself
 DATA = re.compile(r"data/[0-9a-f]{2}/[0-9a-f]{64}\.arrow")

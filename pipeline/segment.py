@@ -18,16 +18,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from gristmill.errors import UnitFailed
+from gristmill.storage.store import Store, open_store
 from pipeline import checked, exchange
-from pipeline.errors import UnitFailed
 from pipeline.fingerprint import describe, digest
-from pipeline.flow import Flow, Pool, Room, Watch
+from pipeline.flow import Flow, Pool, StageRun, Watch
 from pipeline.ledger import Tally
 from pipeline.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
 from pipeline.schema import NOTE, check, undecided, undeclared
 from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
-from pipeline.store import Store, open_store
 
 _OPENED: dict[str, Any] = {}  # what stages opened in this process, by fingerprint: models are opened once a worker
 OPENED_LIMIT = 32
@@ -143,7 +143,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         name, barrier = task.spec.after
         assert isinstance(barrier, Barrier)
         runs = exchange.RunWriter(folder, barrier.combine())
-        rooms.append(Room(name, barrier, _Emit(opened(barrier), runs), "before"))
+        rooms.append(StageRun(name, barrier, _Emit(opened(barrier), runs), "before"))
     watch: Watch | None = at if report is not None else None
     flow = Flow(rooms, task.poison, watch)
 
@@ -170,7 +170,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
             made.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
         assert task.spec.sink is not None, "a segment ends in a barrier or in a sink"
-        sink = Room(*task.spec.sink)
+        sink = StageRun(*task.spec.sink)
         made.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
         accounts.append(sink)
     flow.finish()
@@ -182,11 +182,11 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     return made
 
 
-def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Room | None]:
+def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], StageRun | None]:
     """Return the tables that enter the segment, with the decisions of the source or the verdicts, and who answers for them."""
     spec, unit = task.spec, task.unit
     if spec.source is not None:
-        room = Room(*spec.source)
+        room = StageRun(*spec.source)
         return _timed(_read_source(task, at), room.tally), room
     assert spec.before is not None
     name, barrier = spec.before
@@ -197,7 +197,7 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Roo
     assert isinstance(barrier, Exchange)
     with checked.reading(store, read_unit(store, settle).outputs["settled"], settle) as file:
         verdicts = pa.Table.from_batches([file.get_batch(unit.index)])
-    room = Room(name, barrier, phase="after")
+    room = StageRun(name, barrier, phase="after")
     return _timed(_judged(tables, verdicts, barrier), room.tally), room
 
 
@@ -248,7 +248,7 @@ def _judged(tables: Iterator[pa.Table], verdicts: pa.Table, barrier: Exchange) -
         row += table.num_rows
 
 
-def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Room]:
+def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[StageRun]:
     rooms = []
     if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
         name, fit = task.spec.before[0], task.spec.before[1]
@@ -259,14 +259,14 @@ def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Room]:
             with checked.reading(store, settled, settle) as file:
                 return fit.apply(file.read_all())
 
-        rooms.append(Room(name, fit, opened(fit, settled.sha256, model), "after"))
+        rooms.append(StageRun(name, fit, opened(fit, settled.sha256, model), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
-        rooms.append(Room(name, stage, opened(stage)) if pool is None else Room(name, stage, pool=pool))
+        rooms.append(StageRun(name, stage, opened(stage)) if pool is None else StageRun(name, stage, pool=pool))
     return rooms
 
 
-def _parts(room: Room, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
+def _parts(room: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
     assert isinstance(room.stage, Sink)
     place = folder / "parts"
     place.mkdir()

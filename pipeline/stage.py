@@ -1,7 +1,7 @@
 """The interfaces between the machine and the work: Source, Map, Filter, the two barriers, and Sink.
 
 A stage is a frozen keyword-only dataclass whose fields are its parameters (they come straight from the YAML, see
-`jobs/config.py`: str, int, float, bool, None, tuples of these, Literal, nested frozen dataclasses, unions). It does
+`jobs/config/build_config.py`: str, int, float, bool, None, tuples of these, Literal, nested frozen dataclasses, unions). It does
 nothing until `open()`, which loads what the work needs and returns the function that does it. That function is pure:
 tables in, tables out, the same output for any split of the input into tables.
 
@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
+from gristmill.storage.store import InputFile
 from pipeline.schema import DOCUMENT
-from pipeline.store import InputFile
 
 Transform = Callable[[pa.Table], pa.Table]
 Judge = Callable[[pa.Table], pa.Array]

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gristmill import manifest as mf
-from gristmill.errors import FormatError
+from gristmill.errors import Damaged, FormatError
+from gristmill.format import manifest as mf
+from gristmill.storage.store import Store
 from pipeline.barren import barren
 from pipeline.checked import fault, reading
 from pipeline.drive import read_all
-from pipeline.errors import Damaged
 from pipeline.ledger import Measure, smallest
 from pipeline.records import RunRecord, StepRecord, UnitRecord
-from pipeline.store import Store
 
 SAMPLES = 8  # of dropped documents shown a reason
 QUARANTINED = 500  # rows of the quarantine listed; the counts are of all

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipeline.stage import Stage
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
+from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
@@ -22,7 +23,6 @@ from stages.source.parquet import ParquetSource
 from stages.source.text import TextSource
 from stages.source.tokens import TokensSource
 from stages.source.warc import WarcSource
-from stages.tokenizer.encode import Encode
 
 STAGES: dict[str, type[Stage]] = {
     "warc": WarcSource,

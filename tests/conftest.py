@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from gristmill.storage.store import expand
+from gristmill.tokenizer import Bpe
+from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.__main__ import main
-from pipeline.store import expand
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
-from stages.tokenizer import Bpe
-from stages.tokenizer.foreign import save
-from stages.tokenizer.training.corpus import make_corpus
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,14 +42,14 @@ SLOWEST = (
     "pipeline/test_s3_faults.py",
     "benchmarks/test_form.py",
     "jobs/test_train_tokenizer.py",
-    "stages/score/causal_lm/test_engine.py",
+    "gristmill/models/causal_lm/test_engine.py",
     "stages/dedup/test_minhash.py",
     "test_readme.py",
     "gristmill/test_tools.py",
     "pipeline/test_same_bytes.py",
     "jobs/test_explain.py",
     "jobs/test_mistakes.py",
-    "stages/score/causal_lm/test_head_triton.py",
+    "gristmill/models/causal_lm/test_head_triton.py",
     "stages/filter/test_heuristics.py",
     "benchmarks/test_reader.py",
 )

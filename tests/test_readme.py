@@ -19,15 +19,15 @@ import pytest
 import yaml
 
 from examples import read_batches
-from jobs import config
+from gristmill.storage.store import open_store
 from jobs.__main__ import _parser, main
-from jobs.build import plan_of
-from jobs.reference_recipe import read_recipe as read_model_recipe
-from jobs.train_tokenizer import read_recipe
+from jobs.build.build import plan_of
+from jobs.config import build_config
+from jobs.reference.recipe import read_recipe as read_model_recipe
+from jobs.tokenizer.train import read_recipe
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
 from pipeline.records import read_run
-from pipeline.store import open_store
 from pipeline.summary import summarize
 from stages import STAGES
 from tests.conftest import ROOT, Built
@@ -133,7 +133,7 @@ def test_configs_load(block: Block, checkout: Path) -> None:
     elif re.search(r"^model:", block.text, re.MULTILINE):
         assert read_model_recipe(str(path)).output
     else:
-        build = config.load(path)
+        build = build_config.load(path)
         assert plan_of(build).steps
 
 
@@ -233,7 +233,7 @@ def test_the_stage_works_in_a_build(small_build: Built, texts: pa.Table, tmp_pat
     path = tmp_path / "digits.yaml"
     source = 'source: {warc: {paths: "examples/crawl/*.warc.gz"}}'
     path.write_text(f"name: digits\noutput: {tmp_path}/out\n{source}\nstages: [extract_html, {{{shown[1]}}}, documents]\n")
-    build = config.load(path, {}, {**STAGES, "digits": written.Digits})
+    build = build_config.load(path, {}, {**STAGES, "digits": written.Digits})
     outcome = drive(plan_of(build), lambda: LocalEngine(0), Options(build.output))
     assert outcome.record is not None
     store = open_store(build.output)
@@ -261,7 +261,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Path:
     output = Path("build/demo")
     if not (output / "finished").is_dir() or not Path("build/tokenizers/superbpe-8k/recipe.json").is_file():
         pytest.skip("there is no build/demo to compare the figures with: run `make demo`")
-    if not (output / plan_of(config.load("jobs/recipes/demo.yaml")).finished()).is_file():
+    if not (output / plan_of(build_config.load("jobs/recipes/demo.yaml")).finished()).is_file():
         pytest.skip("build/demo is by other code or another config than this: run `make demo`")
     return output
 
@@ -327,7 +327,9 @@ def test_what_the_reader_needs_is_what_is_said() -> None:
 
 def test_the_run_section_is_described_whole() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `?([\w{}]+)`? \|", (ROOT / "docs/config.md").read_text(), re.MULTILINE)
-    defaults = {name: getattr(config.Run(), name) for name in (field.name for field in dataclasses.fields(config.Run))}
+    defaults = {
+        name: getattr(build_config.Run(), name) for name in (field.name for field in dataclasses.fields(build_config.Run))
+    }
     assert rows == [(name, shown(value)) for name, value in defaults.items()]
 
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import InputFile
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
-from pipeline.store import InputFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,13 @@ from torch import Tensor
 from benchmarks.lift import models, store
 from benchmarks.lift.signals import Columns
 from gristmill import Batch, Both, StoredMask, Threshold, TopShare
-from gristmill.batch import IGNORED
-from gristmill.ranking import share_count
-from gristmill.selection import Selection
-from gristmill.selective_loss import Score
-from gristmill.torch import select_tokens, selective_loss
-from jobs.training_loop import Loss
-from stages.score.signals import entropy_column, loss_column
+from gristmill.reader.batch import IGNORED
+from gristmill.reader.ranking import share_count
+from gristmill.reader.selection import Selection
+from gristmill.reader.selective_loss import Score
+from gristmill.reader.torch import select_tokens, selective_loss
+from gristmill.signals import entropy_column, loss_column
+from jobs.reference.training_loop import Loss
 
 INTERSECTED = 0.7  # share of lowest losses, and of lowest entropies, of which self-reference keeps the intersection
 CAPPED = 0.8  # share of the train set with a reference loss below the cap

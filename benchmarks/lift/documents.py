@@ -17,15 +17,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks._texts import Texts, read_texts
-from gristmill import format as fmt
 from gristmill.errors import FormatError
-from gristmill.format import Tokenizer
-from gristmill.place import LocalPlace, open_build
-from gristmill.tokens.column import open_mapped
-from stages.tokenizer.bpe import Bpe
-from stages.tokenizer.encode import Encode
-from stages.tokenizer.foreign import save
-from stages.tokenizer.training.corpus import make_corpus
+from gristmill.format import schema as fmt
+from gristmill.format.build import open_build
+from gristmill.format.column import open_mapped
+from gristmill.format.schema import Tokenizer
+from gristmill.storage.location import LocalLocation
+from gristmill.tokenizer.bpe import Bpe
+from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.training.corpus import make_corpus
+from stages.encode.encode import Encode
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Bounds = npt.NDArray[np.int64]
@@ -87,7 +88,7 @@ def from_build(path: str | Path) -> Source:
         FormatError: no such build.
     """
     manifest, place = open_build(path, fmt.TOKENS)
-    if not isinstance(place, LocalPlace) or manifest.tokenizer is None:
+    if not isinstance(place, LocalLocation) or manifest.tokenizer is None:
         raise FormatError(f"{path}: documents are taken from a build of tokens on a local disk; copy it there")
     ids, lengths, languages = list[Ids](), list[npt.NDArray[np.int32]](), list[str]()
     for shard in manifest.shards:

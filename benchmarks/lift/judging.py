@@ -21,8 +21,8 @@ from benchmarks.lift.models import best_device, logits_of
 from benchmarks.lift.signals import Columns
 from benchmarks.lift.training import Folders, Recipe
 from gristmill import Batch, TokenDataset, TokenLoader
-from gristmill.batch import IGNORED
-from jobs.training_loop import to_device
+from gristmill.reader.batch import IGNORED
+from jobs.reference.training_loop import to_device
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""The models of the experiment, by size: those of `jobs.llama`, and two small enough for a CPU; and their logits.
+"""The models of the experiment, by size: those of `jobs.reference.llama`, and two small enough for a CPU; and their logits.
 
 Reads and writes nothing. Imports torch.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jobs.llama import SIZES, Shape, make_llama
+from jobs.reference.llama import SIZES, Shape, make_llama
 
 SHAPES: Mapping[str, Shape] = {
     "tiny": Shape(hidden=64, layers=1, heads=2, kv_heads=2, intermediate=128),

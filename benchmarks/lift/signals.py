@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.sidecar_writer import SidecarWriter, write_sidecar
-from stages.score.causal_lm.engine import Engine
-from stages.score.causal_lm.loading import Loaded
-from stages.score.causal_lm.packs import Shape
-from stages.score.signals import Scorer, entropy_column, loss_column, score_column
+from gristmill.format.sidecar_writer import SidecarWriter, write_sidecar
+from gristmill.models.causal_lm.engine import Engine
+from gristmill.models.causal_lm.loading import Loaded
+from gristmill.models.causal_lm.packs import Shape
+from gristmill.signals import Scorer, entropy_column, loss_column, score_column
 
 PACK = 4096  # tokens that go through a model at once
 

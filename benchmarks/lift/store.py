@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from benchmarks.lift.corpus import CLEAN, KINDS, Corpus, Planted
 from benchmarks.lift.documents import Documents
-from gristmill import format as fmt
-from gristmill.format import Tokenizer
+from gristmill.format import schema as fmt
+from gristmill.format.schema import Tokenizer
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Stored
 from stages.sink.shards import Shards

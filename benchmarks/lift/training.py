@@ -22,8 +22,8 @@ from benchmarks.lift.arms import CAPPED, Arm, make_loss
 from benchmarks.lift.models import best_device, make_model
 from benchmarks.lift.signals import Columns, scorer_of, store_model, store_policies
 from gristmill import Source, TokenDataset, TokenLoader
-from jobs.training_loop import LossOf, Schedule, Training, token_loss
-from stages.score.signals import loss_column
+from gristmill.signals import loss_column
+from jobs.reference.training_loop import LossOf, Schedule, Training, token_loss
 
 OTHER = 1000  # added to a seed for the base model: other weights to begin with, and another order than the arms'
 CONTINUED = 0.3  # the peak of the rate when the base is continued on the curated slice, beside that of a run

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from pipeline.compiling import njit
+from gristmill.compiling import njit
 from stages.dedup.folding import IGNORED, MARK, SEQUENCE
 from stages.dedup.folding import KIND as KIND_BITS
 from stages.dedup.words import LETTER, SINGLE

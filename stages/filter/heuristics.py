@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Filter, Judge, Map, Stage, Transform
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
 from stages.filter.asked import beginning, lowered

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
-from pipeline.store import open_read
-from stages.score.token_bytes import TokenBytes, parse_token_bytes
+from gristmill.errors import InputError
+from gristmill.storage.store import open_read
+from gristmill.tokenizer.token_bytes import TokenBytes, parse_token_bytes
 
 NAME, OWN = "tokenizer.json", "gristmill-tokenizer.json"
 _OURS = re.compile(r'\s*\{\s*"format"\s*:')  # how the latter begins, whatever it is called

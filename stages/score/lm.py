@@ -2,7 +2,7 @@
 
 Reads `input_ids`; adds `ref_loss.<name>`, `entropy.<name>` where the model gives one, and `exact.<name>`, aligned with
 `input_ids`. A model of the build's own tokenizer is given the ids as they are; one of another is given the text that they spell
-in its own tokens, and what it says of these is told of ours (`stages.score.align`).
+in its own tokens, and what it says of these is told of ours (`gristmill.models.align`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill.format import INPUT_IDS, SCORES_NAME
+from gristmill.errors import InputError
+from gristmill.format.schema import INPUT_IDS, SCORES_NAME
+from gristmill.models.causal_lm.parameters import CausalLm, OpenedLm
+from gristmill.models.ngram.file import NgramFile, OpenedNgram
 from gristmill.secrets import without_secrets
-from pipeline.errors import InputError
+from gristmill.signals import Signals, entropy_column, exact_column, loss_column
 from pipeline.schema import ERROR
 from pipeline.stage import Map, Transform
 from stages.score import build_tokenizer
-from stages.score.causal_lm.parameters import CausalLm, OpenedLm
-from stages.score.ngram_file import NgramFile, OpenedNgram
-from stages.score.signals import Signals, entropy_column, exact_column, loss_column
 
 if TYPE_CHECKING:  # numba behind them takes seconds to import
-    from stages.score.retokenize import Retokenizer
-    from stages.score.token_bytes import TokenBytes
+    from gristmill.models.retokenize import Retokenizer
+    from gristmill.tokenizer.token_bytes import TokenBytes
 
 VALUES, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())
 LARGEST = float(np.finfo(np.float16).max)
@@ -135,7 +135,7 @@ class ScoreLm(Map):
                     "give a model that was trained with this tokenizer"
                 )
             return None
-        from stages.score.retokenize import Retokenizer
+        from gristmill.models.retokenize import Retokenizer
 
         assert table is not None, "a tokenizer that differs was read"
         eos = opened.facts.get("eos_id")
@@ -216,7 +216,7 @@ def _spread(values: npt.NDArray[np.float32], given: Marks) -> npt.NDArray[np.flo
 
 def _aligned(opened: OpenedLm | OpenedNgram, route: Retokenizer, ids: Ids, bounds: Ints) -> tuple[Signals, Marks]:
     """Return the signals of documents in other tokens, and which are not interpolated."""
-    from stages.score.align import REASONS
+    from gristmill.models.align import REASONS
 
     told = route.encode(ids, bounds)
     signals = opened.score(told.ids, told.bounds)

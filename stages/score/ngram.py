@@ -1,7 +1,7 @@
 """The stage `score_ngram`: the loss of each token under n-gram models that are counted on the build itself.
 
 Reads `id`, `input_ids` and the columns that mark curated documents; adds `ref_loss.<model>`, aligned with `input_ids`. Counts of
-all shards meet by n-gram, become models (`stages.score.kneser_ney`), and these score every document.
+all shards meet by n-gram, become models (`gristmill.models.ngram.kneser_ney`), and these score every document.
 
 No entropies: with a backoff to shorter contexts each takes a sum over the whole vocabulary, thousands of times the price of a
 loss.
@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill.format import INPUT_IDS, SCORES_NAME
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.format.schema import INPUT_IDS, SCORES_NAME
+from gristmill.signals import loss_column
 from pipeline.stage import Fit, Transform
-from stages.score.signals import loss_column
 
 if TYPE_CHECKING:  # numba behind them takes seconds to import
-    from stages.score.kneser_ney import Counts, Model
+    from gristmill.models.ngram.kneser_ney import Counts, Model
     from stages.score.ngram_rows import Layout
 
 LEAST_ORDER, MOST_ORDER = 2, 5
@@ -57,7 +57,7 @@ class Curated:
 
 @dataclass(frozen=True, kw_only=True)
 class Ngram:
-    """A modified Kneser-Ney model (Chen and Goodman 1998), see `stages.score.kneser_ney`.
+    """A modified Kneser-Ney model (Chen and Goodman 1998), see `gristmill.models.ngram.kneser_ney`.
 
     `order`: tokens of the longest n-gram, 2 to 5. `prune`: for each length from 1 on, the count up to which n-grams are left
     out; the last holds for all longer ones, the first must be 0, none may be less than the one before; () leaves out none.
@@ -147,7 +147,8 @@ class ScoreNgram(Fit):
     def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
         """Return f(reduced tables) → a row a model and fold, none where there were no documents; raises InputError where a model
         has nothing to be counted on."""
-        from stages.score import kneser_ney, kneser_ney_store, ngram_rows
+        from gristmill.models.ngram import kneser_ney, store
+        from stages.score import ngram_rows
 
         def settle(tables: Sequence[pa.Table]) -> pa.Table:
             documents, counts = self._layout(ngram_rows.vocab_size_of(tables)).counts(tables)
@@ -159,7 +160,7 @@ class ScoreNgram(Fit):
                     if not len(seen.counts):
                         raise self._empty(name, sum(each.documents for each in folds), documents)
                     model = kneser_ney.estimate(seen, prune=self.models[name].prune, fallback=kneser_ney.FALLBACK)
-                    saved = kneser_ney_store.encode(model).to_pybytes()
+                    saved = store.encode(model).to_pybytes()
                     rows.append({"model": name, "fold": fold, "documents": seen.documents, "tokens": seen.tokens, "saved": saved})
             return pa.Table.from_pylist(rows, schema=MODELS)
 
@@ -167,10 +168,10 @@ class ScoreNgram(Fit):
 
     def apply(self, model: pa.Table) -> Transform:
         """See `Fit.apply`."""
-        from stages.score import kneser_ney_store
+        from gristmill.models.ngram import store
 
         rows = model.drop_columns(["saved"]).to_pylist()
-        saved = [kneser_ney_store.decode(each.as_buffer()) for each in model["saved"]]
+        saved = [store.decode(each.as_buffer()) for each in model["saved"]]
         names = self._names()
         found = {name: [each for row, each in zip(rows, saved, strict=True) if row["model"] == name] for name in names}
         facts = {name: self._about(name, [row for row in rows if row["model"] == name], found[name]) for name in names}

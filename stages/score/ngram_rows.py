@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.score.kneser_ney import Counts, Integers, count, width_of
+from gristmill.models.ngram.kneser_ney import Counts, Integers, count, width_of
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]

@@ -18,17 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill.format import SCORES_NAME
+from gristmill.format.schema import SCORES_NAME
+from gristmill.selection import selection
+from gristmill.selection.histogram import starts_of
+from gristmill.selection.policy import Policy
+from gristmill.selection.schemes import Scheme
+from gristmill.selection.selection import Judged, Tokens
+from gristmill.signals import score_column, selected_column, weight_column
+from gristmill.tokenizer.token_bytes import lengths_of
 from pipeline.stage import Fit, Transform
-from stages.score import build_tokenizer, select_rows, selection
+from stages.score import build_tokenizer, select_rows
 from stages.score.build_tokenizer import BuildTokenizer
-from stages.score.histogram import starts_of
-from stages.score.policy import Policy
-from stages.score.schemes import Scheme
 from stages.score.select_rows import Settled
-from stages.score.selection import Judged, Tokens
-from stages.score.signals import score_column, selected_column, weight_column
-from stages.score.token_bytes import lengths_of
 
 INPUT_IDS = "input_ids"
 NUMBERS, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())

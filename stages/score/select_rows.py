@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.score import histogram, selection
-from stages.score.histogram import Cut, Histogram
-from stages.score.policy import Gate, Policy
-from stages.score.selection import ALL, Tokens
+from gristmill.selection import histogram, selection
+from gristmill.selection.histogram import Cut, Histogram
+from gristmill.selection.policy import Gate, Policy
+from gristmill.selection.selection import ALL, Tokens
 
 COUNTS = ("tokens", "bytes", "passed_tokens", "passed_bytes")  # in the order of `Histogram.counts`
 ADDRESS = ("item", "group", "bin")

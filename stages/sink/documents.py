@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill import format as fmt
-from gristmill import manifest as mf
+from gristmill.format import manifest as mf
+from gristmill.format import schema as fmt
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
 

@@ -1,4 +1,4 @@
-"""`shards`: token shards for training, with per-token scores in sidecars; the format is `gristmill/format.py`.
+"""`shards`: token shards for training, with per-token scores in sidecars; the format is `gristmill/format/schema.py`.
 
 Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
 are such `bos_id`, `eos_id`), and any per-token columns (lists of float16, float32 or bool), whose fields may carry their
@@ -21,13 +21,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill import format as fmt
-from gristmill import manifest as mf
-from gristmill.format import Tokenizer
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.format import manifest as mf
+from gristmill.format import schema as fmt
+from gristmill.format.schema import Tokenizer
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
+from stages.sink.column_notes import agreed, bare, said_of
 from stages.sink.cut import cut
-from stages.sink.said import agreed, bare, said_of
 
 SCHEME = "rho1"  # of score columns whose field does not say
 
@@ -216,8 +216,8 @@ class Shards(Sink):
     Args:
         tokens_per_shard: a new file is begun when the running count of tokens would pass this; a longer document has a
             file of its own.
-        columns: further columns to keep in the shards, beside those that every shard has (`gristmill.format.token_schema`);
-            `language` is kept when it is there.
+        columns: further columns to keep in the shards, beside those that every shard has
+            (`gristmill.format.schema.token_schema`); `language` is kept when it is there.
         zst_copies: write `NAME.zst` beside each file too, the whole file compressed with zstd: for transport only, the reader
             maps the files themselves.
     """

@@ -19,18 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill import format as fmt
-from gristmill import manifest as mf
-from gristmill.errors import FormatError
-from gristmill.manifest import Manifest, Sidecar
-from gristmill.place import Place, open_build
-from gristmill.sidecar import Added, file_name, find_sidecars, json_name
-from gristmill.sidecar_writer import columns_batch
-from pipeline.errors import InputError
+from gristmill.errors import FormatError, InputError
+from gristmill.format import manifest as mf
+from gristmill.format import schema as fmt
+from gristmill.format.build import open_build
+from gristmill.format.manifest import Manifest, Sidecar
+from gristmill.format.sidecar import Added, file_name, find_sidecars, json_name
+from gristmill.format.sidecar_writer import columns_batch
+from gristmill.storage.location import Location
+from gristmill.storage.store import open_read
 from pipeline.schema import STORED
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
-from pipeline.store import open_read
-from stages.sink.said import agreed, bare, said_of
+from stages.sink.column_notes import agreed, bare, said_of
 
 SCHEME = b"scheme"
 Values = dict[str, npt.NDArray[Any]]
@@ -49,7 +49,7 @@ class _Shard:
     bounds: npt.NDArray[np.int64]
 
     @classmethod
-    def read(cls, place: Place, file: str) -> _Shard:
+    def read(cls, place: Location, file: str) -> _Shard:
         with open_read(f"{place.uri}/{file}") as stream:
             reader = pa.ipc.open_file(stream)
             batches = tuple(reader.get_batch(n).select([fmt.DOC_ID, fmt.INPUT_IDS]) for n in range(reader.num_record_batches))
@@ -102,7 +102,7 @@ def _schemas(schema: pa.Schema) -> dict[str, pa.Schema]:
     return {name: fmt.score_schema(name, [bare(f) for f in found[name]]) for name in sorted(found)}
 
 
-def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: Place) -> list[Part]:
+def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: Location) -> list[Part]:
     """Write the columns of one shard; nothing when none of its documents came this far."""
     first = next((table for table in tables if table.num_rows), None)
     if first is None:
@@ -165,7 +165,7 @@ class Sidecars(Sink):
         if not inside:
             raise InputError(
                 f"sidecars: {folder!r} is not in the output that it was built in (<output>/builds/<id>); add columns there and "
-                "copy them, or write them with gristmill.sidecar_writer"
+                "copy them, or write them with gristmill.format.sidecar_writer"
             )
         return output
 
@@ -223,7 +223,7 @@ class Sidecars(Sink):
         return Assembly(manifest.build, links, files, mf.NAME)
 
 
-def _file(place: Place, file: str, number: int, name: str, stored: Mapping[str, Stored]) -> tuple[Sidecar, bytes | None]:
+def _file(place: Location, file: str, number: int, name: str, stored: Mapping[str, Stored]) -> tuple[Sidecar, bytes | None]:
     """Return the entry of a shard's file of columns; and its content where no unit wrote it, as all its documents were lost."""
     part = stored.get(file)
     stats = next(iter(stored.values())).stats
@@ -239,7 +239,7 @@ def _file(place: Place, file: str, number: int, name: str, stored: Mapping[str, 
     return Sidecar(file_name(name, number, sha256), sha256, size, stats["columns"]), content
 
 
-def _refuse(manifest: Manifest, place: Place, added: Added) -> None:
+def _refuse(manifest: Manifest, place: Location, added: Added) -> None:
     """Raise InputError when the build has other columns of this name."""
     _refuse_own(manifest.shards, place, added.name)
     found = find_sidecars(place).get(added.name)
@@ -250,7 +250,7 @@ def _refuse(manifest: Manifest, place: Place, added: Added) -> None:
         )
 
 
-def _refuse_own(shards: Sequence[mf.Shard], place: Place, name: str) -> None:
+def _refuse_own(shards: Sequence[mf.Shard], place: Location, name: str) -> None:
     """Raise InputError when one of these shards was made with columns of this name."""
     for shard in shards:
         if name in shard.sidecars:
@@ -260,7 +260,7 @@ def _refuse_own(shards: Sequence[mf.Shard], place: Place, name: str) -> None:
             )
 
 
-def _open(path: str) -> tuple[Manifest, Place]:
+def _open(path: str) -> tuple[Manifest, Location]:
     try:
         return open_build(path, fmt.TOKENS)
     except FormatError as error:

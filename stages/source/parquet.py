@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, ClassVar, Self
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import InputFile, expand
 from pipeline.stage import Source
-from pipeline.store import InputFile, expand
 from stages.source.carry import Carried, carried, from_arrow, name_of, type_of
 from stages.source.rows import Row, parse_date, table, tables
 

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from gristmill import format as fmt
-from pipeline.errors import InputError
-from pipeline.store import open_read
+from gristmill.errors import InputError
+from gristmill.format import schema as fmt
+from gristmill.storage.store import open_read
 
 PIECE = 1 << 20  # bytes read at once for a checksum
 _NEVER_NULL = (fmt.DOC_ID, fmt.INPUT_IDS, "file", "offset", "length", "text_bytes")

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import InputFile
 from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source.rows import Row, table, tables
 
 

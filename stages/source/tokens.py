@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from gristmill import format as fmt
-from gristmill.errors import FormatError
-from gristmill.manifest import Manifest
-from gristmill.place import Place, open_build
-from gristmill.sidecar import find_sidecars, json_name, with_sidecars
-from pipeline.errors import InputError, StoreError
-from pipeline.matching import literal
+from gristmill.errors import FormatError, InputError, StoreError
+from gristmill.format import schema as fmt
+from gristmill.format.build import open_build
+from gristmill.format.manifest import Manifest
+from gristmill.format.sidecar import find_sidecars, json_name, with_sidecars
+from gristmill.storage.location import Location
+from gristmill.storage.matching import literal
+from gristmill.storage.store import InputFile
 from pipeline.schema import DOCUMENT, STORED
 from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source.shard_files import ShardFile, shard_file
 
 _OWN = {fmt.DOC_ID: "id", "url": "url", "date": "date"}
@@ -138,7 +138,7 @@ def _folder(file: InputFile) -> str:
     return file.uri.rpartition("/")[0]
 
 
-def _open(path: str) -> tuple[Manifest, Place]:
+def _open(path: str) -> tuple[Manifest, Location]:
     """Return the build with all that was added to it."""
     try:
         manifest, place = open_build(path, fmt.TOKENS)

@@ -22,9 +22,9 @@ from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import InputFile
 from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source import codings, heads, media, response
 from stages.source.charset import MAX_REPLACED, check_share, decode
 from stages.source.records import Record, records

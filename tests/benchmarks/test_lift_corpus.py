@@ -14,7 +14,7 @@ from benchmarks.lift import documents, store
 from benchmarks.lift.corpus import KINDS, Corpus, Planting, Sources, apart, make_corpus, plant, quota
 from benchmarks.lift.documents import Documents, Source
 from gristmill import TokenDataset, TokenLoader
-from gristmill.format import Tokenizer
+from gristmill.format.schema import Tokenizer
 
 EOS, VOCABULARY = 0, 200
 TOKENIZER = Tokenizer("ab" * 32, VOCABULARY, None, EOS)

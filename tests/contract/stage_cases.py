@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.models.causal_lm.parameters import CausalLm
+from gristmill.models.ngram.file import NgramFile
+from gristmill.selection.policy import Cap, Policy, Term
+from gristmill.selection.schemes import Scheme
 from pipeline.stage import Filter, Stage
 from stages import STAGES
+from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
-from stages.score.causal_lm.parameters import CausalLm
 from stages.score.ngram import Curated, Ngram
-from stages.score.ngram_file import NgramFile
-from stages.score.policy import Cap, Policy, Term
-from stages.score.schemes import Scheme
 from stages.score.select import Select
-from stages.tokenizer.encode import Encode
 from tests.stages.score import tiny_models
 
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from gristmill.storage.store import InputFile, expand
 from pipeline.schema import DOCUMENT, check, document_id
 from pipeline.stage import Source
-from pipeline.store import InputFile, expand
 from stages import STAGES
 from tests.conftest import Checkout
 from tests.contract.stage_cases import ON_A_BUILD

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gristmill import format as fmt
-from gristmill.manifest import Manifest, parse
+from gristmill.format import schema as fmt
+from gristmill.format.manifest import Manifest, parse
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Sink, Stored
 from stages.sink.shards import Shards

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from gristmill.batch import Batch
-from gristmill.torch import select_tokens, selective_loss
+from gristmill.reader.batch import Batch
+from gristmill.reader.torch import select_tokens, selective_loss
 
 
 def part(batch: dict[str, torch.Tensor], rank: int, processes: int) -> tuple[torch.Tensor, Batch]:

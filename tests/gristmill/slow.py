@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gristmill import Batch, TokenDataset
-from gristmill.shuffle import Order
+from gristmill.reader.shuffle import Order
 from stages.sink.shards import Shards
 from tests.gristmill.builds import EOS, documents, folder_of, publish
 

@@ -16,9 +16,9 @@ import pyarrow.dataset as ds
 import pytest
 from tokenizers import Tokenizer, models
 
-from gristmill import manifest as mf
-from gristmill.place import LocalPlace
-from gristmill.sidecar import find_sidecars, with_sidecars
+from gristmill.format import manifest as mf
+from gristmill.format.sidecar import find_sidecars, with_sidecars
+from gristmill.storage.location import LocalLocation
 from pipeline.stage import Attachment
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
@@ -168,7 +168,7 @@ def test_columns_added_later(build: Path, tmp_path: Path, monkeypatch: pytest.Mo
     folder = Path(shutil.copytree(build, tmp_path / "build"))
     monkeypatch.chdir(folder)
     show("Columns added later")
-    place = LocalPlace(folder)
+    place = LocalLocation(folder)
     manifest = with_sidecars(mf.parse(json.loads(place.read("manifest.json")), ""), find_sidecars(place))
     files = [shard.sidecars["random"].file for shard in manifest.shards]
     assert all(re.fullmatch(rf"scores-random-{n:05d}-[0-9a-f]{{12}}\.arrow", file) for n, file in enumerate(files))

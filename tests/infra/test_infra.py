@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from jobs.__main__ import main
-from jobs.config import Run
-from jobs.parameters import parameters
+from jobs.config.build_config import Run
+from jobs.config.parameters import parameters
 from stages import STAGES
 
 ROOT = Path(__file__).parents[2]

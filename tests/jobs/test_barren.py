@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs import build, report
-from jobs.corpus import documents_of
+from jobs.build import build
+from jobs.report import report
+from jobs.tokenizer.corpus import documents_of
 from stages.source.jsonl import JsonlSource
 
 REQUEST = (

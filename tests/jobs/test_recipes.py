@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import config
-from jobs.build import plan_of
-from jobs.reference_recipe import read_recipe as read_model_recipe
-from jobs.train_tokenizer import read_recipe
+from jobs.build.build import plan_of
+from jobs.config import build_config
+from jobs.reference.recipe import read_recipe as read_model_recipe
+from jobs.tokenizer.train import read_recipe
 from pipeline.stage import Sink
 from stages import STAGES
 from tests.conftest import ROOT
@@ -46,22 +46,24 @@ def test_there_are_recipes_of_all_kinds() -> None:
 
 @pytest.mark.parametrize("path", OF_BUILDS, ids=named)
 def test_a_build_recipe_loads_and_can_be_planned(path: Path, checkout: Path) -> None:
-    build = config.load(path)
+    build = build_config.load(path)
     assert build.name == named(path) and build.output.startswith("build/")
     plan = plan_of(build)
     assert plan.inputs and isinstance(plan.sink(), Sink)
     assert [name for name, _ in plan.stages] == [build.source_name, *(name for name, _ in build.stages)]
-    again = config.from_record(json.loads(json.dumps(build.text)))
+    again = build_config.from_record(json.loads(json.dumps(build.text)))
     assert plan_of(again).fingerprint == plan.fingerprint, "what a run records must mean the same build"
     assert path.read_text().startswith("# "), "a recipe says what it is for"
 
 
 @pytest.mark.parametrize("path", OF_BUILDS, ids=named)
 def test_where_and_how_wide_a_build_runs_changes_nothing_that_is_named(path: Path, checkout: Path) -> None:
-    plan = plan_of(config.load(path))
-    other = plan_of(config.load(path, {"run": "{on: local, workers: 7, batch_rows: 3, memory_per_worker: 1GB, retries: 0}"}))
+    plan = plan_of(build_config.load(path))
+    other = plan_of(
+        build_config.load(path, {"run": "{on: local, workers: 7, batch_rows: 3, memory_per_worker: 1GB, retries: 0}"})
+    )
     assert other.fingerprint == plan.fingerprint
-    renamed = plan_of(config.load(path, {"name": "other", "output": "build/other"}))
+    renamed = plan_of(build_config.load(path, {"name": "other", "output": "build/other"}))
     assert renamed.fingerprint == plan.fingerprint
 
 
@@ -91,7 +93,7 @@ def test_every_tokenizer_that_a_build_names_has_a_recipe() -> None:
 
 
 def test_the_demo_shares_its_first_segments_with_the_build_of_texts(checkout: Path) -> None:
-    texts, tokens = (plan_of(config.load(ROOT / "jobs/recipes" / name)) for name in ("demo-text.yaml", "demo.yaml"))
+    texts, tokens = (plan_of(build_config.load(ROOT / "jobs/recipes" / name)) for name in ("demo-text.yaml", "demo.yaml"))
     shared = {step.folder for step in texts.steps} & {step.folder for step in tokens.steps}
     assert len(shared) == len(texts.steps) - 1, "all but the one that ends in the sink"
     assert set(STAGES) >= {name for name, _ in tokens.stages}

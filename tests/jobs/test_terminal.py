@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.progress import BuildProgress
+from jobs.build.progress import BuildProgress
 from jobs.terminal import command, one_line, quoted, say, show, show_json, tell, visible
 from pipeline.panics import pass_on
 from tests.conftest import ROOT

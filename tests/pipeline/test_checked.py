@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from gristmill.errors import Damaged
+from gristmill.storage.store import Store, open_store
 from pipeline.checked import Writer, commit, fault, reading
-from pipeline.errors import Damaged
 from pipeline.records import Data
-from pipeline.store import Store, open_store
 
 TABLE = pa.table({"n": pa.array(range(12), pa.int64()), "text": [f"text {n}" * (n % 4) for n in range(12)]})
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.build import plan_of
-from jobs.config import Build, Run
+from gristmill.errors import ConfigError, UnitFailed
+from gristmill.storage.store import expand
+from jobs.build.build import plan_of
+from jobs.config.build_config import Build, Run
 from pipeline.child import Failure
 from pipeline.drive import Options, drive
-from pipeline.errors import ConfigError, UnitFailed
-from pipeline.flow import Flow, Room
+from pipeline.flow import Flow, StageRun
 from pipeline.local import LocalEngine
 from pipeline.plan import given_twice, make_plan
 from pipeline.schema import DOCUMENT, undeclared
 from pipeline.stage import Map, Transform
-from pipeline.store import expand
 from tests.toy import Files, Lines, Upper, documents
 
 Change = Callable[[pa.Table], pa.Table]
@@ -74,7 +74,7 @@ class Odd(Map):
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_schema_that_breaks_the_word_is_told_in_words(how: str) -> None:
     stage = Odd(how=how)
-    room = Room("odd", stage, stage.open())
+    room = StageRun("odd", stage, stage.open())
     with pytest.raises(UnitFailed, match="stage 'odd' breaks its word: ") as raised:
         Flow([room]).schema(DOCUMENT.empty_table())
     assert CHANGES[how][1] in str(raised.value)
@@ -91,7 +91,7 @@ def test_a_stage_that_keeps_its_word_may_reorder_and_decide() -> None:
 @pytest.mark.parametrize("how", ["loses", "adds", "keeps back"])
 def test_columns_that_come_with_the_documents_are_noticed(how: str) -> None:
     stage = Odd(how=how, only_documents=True)
-    flow = Flow([Room("odd", stage, stage.open())])
+    flow = Flow([StageRun("odd", stage, stage.open())])
     flow.schema(DOCUMENT.empty_table())
     with pytest.raises(UnitFailed, match="stage 'odd' gives columns"):
         list(flow.stream(iter([(0, documents("f", ["a"]))])))

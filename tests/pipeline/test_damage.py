@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.place import open_build
-from jobs import report
-from jobs.corpus import documents_of
-from jobs.trace import of_build
+from gristmill.errors import Damaged, InputError, UserError
+from gristmill.format.build import open_build
+from gristmill.storage.store import expand, open_store
+from jobs.explain.trace import of_build
+from jobs.report import report
+from jobs.tokenizer.corpus import documents_of
 from pipeline import segment
 from pipeline.child import Failure
 from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.errors import Damaged, InputError, UserError
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, Step, make_plan
 from pipeline.records import UnitRecord, find_unit, read_run, runs
-from pipeline.store import expand, open_store
 from stages.sink.documents import Documents
 from tests.toy import Lines, Share, Short, Unique, Upper
 

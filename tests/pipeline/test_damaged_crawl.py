@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 import ray
 
+from gristmill.storage.store import expand, open_store
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
-from pipeline.store import expand, open_store
 from stages import STAGES
 from tests.pipeline.killer import Killer
 from tests.toy import Upper

@@ -8,7 +8,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from jobs.report_sections import samples as section
+from jobs.report.sections import samples as section
 from pipeline.ledger import SAMPLES, Tally
 from pipeline.records import UnitRecord
 from pipeline.schema import document_id

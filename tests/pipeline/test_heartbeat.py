@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gristmill.storage.store import expand
 from pipeline.drive import Engine, Options, Outcome, drive
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
-from pipeline.store import expand
 from tests.pipeline.toy_corpus import totals
 from tests.toy import Files, Lines, Upper, Waits
 

@@ -16,14 +16,14 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from gristmill.errors import UserError
+from gristmill.storage.store import expand, open_store
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.errors import UserError
-from pipeline.flow import Done, Flow, Room, work_through
+from pipeline.flow import Done, Flow, StageRun, work_through
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
 from pipeline.pool import Machine, PoolSize, Size, pack, sizes, unpack
-from pipeline.store import expand, open_store
 from tests.toy import Files, Lines, Pooled, Short, Unique, Upper, documents
 
 ray = pytest.importorskip("ray")
@@ -201,8 +201,8 @@ def test_never_more_tables_ahead_and_all_in_order(ahead: int) -> None:
     short, pooled = Short(least=3), Pooled(segfault_on="", grow_on="", seconds=0.001)
     tables = [documents("f", [f"{'boom' * (n % 7 == 3)} {row * n}" for row in range(4)], 4 * n) for n in range(20)]
     pool = Threads(pooled, ahead)
-    whole = Flow([Room("short", short, short.open()), Room("pooled", pooled, pooled.open())])
-    apart = Flow([Room("short", short, short.open()), Room("pooled", pooled, pool=pool)])
+    whole = Flow([StageRun("short", short, short.open()), StageRun("pooled", pooled, pooled.open())])
+    apart = Flow([StageRun("short", short, short.open()), StageRun("pooled", pooled, pool=pool)])
     assert list(apart.stream(enumerate(tables))) == list(whole.stream(enumerate(tables)))
     assert apart.schema(tables[0].slice(0, 0)) == whole.schema(tables[0].slice(0, 0))
     assert apart.dropped() == whole.dropped() and apart.dropped().num_rows > 0

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import s3fs
 
+from gristmill.storage.store import expand, open_store
 from pipeline.examine import Exam, Paper, code_of, faults, put_away, set_exam, sit, told
 from pipeline.plan import make_plan
 from pipeline.segment import Task
-from pipeline.store import expand, open_store
 from tests.pipeline.ray_heads import Head, head
 from tests.s3_servers import BUCKET, ENVIRONMENT, moto
 from tests.toy import Files, Lines, Upper

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import prune
-from jobs.report import locate
+from gristmill.errors import InputError
+from gristmill.storage.store import Store, expand, open_store
+from jobs.build import prune
+from jobs.report.report import locate
 from pipeline.drive import Options, Outcome, drive
-from pipeline.errors import InputError
 from pipeline.local import LocalEngine
 from pipeline.plan import Named, Plan, make_plan
 from pipeline.prune import refuse_live, unneeded
-from pipeline.store import Store, expand, open_store
 from pipeline.summary import summarize
 from stages.sink.documents import Documents
 from tests.s3_servers import BUCKET, moto, use

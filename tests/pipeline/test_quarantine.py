@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import ENDINGS
-from pipeline.flow import Flow, Room, work_through
+from gristmill.errors import ENDINGS
+from pipeline.flow import Flow, StageRun, work_through
 from pipeline.panics import Panics
 from pipeline.quarantine import reason_of, reason_of_exception
 from pipeline.stage import Map, Transform
@@ -84,7 +84,7 @@ class Says(Map):
 
 def test_the_ledger_counts_kinds_whatever_the_messages_hold() -> None:
     lines = ["no_body: of 12", "no_body: of 3", "", "it is\nno kind: 3", "x: " + "long " * 9000]
-    room = Room("says", Says(), Says().open())
+    room = StageRun("says", Says(), Says().open())
     flow = Flow([room])
     kept = list(flow.stream(iter([(0, documents("f", lines))])))
     flow.finish()
@@ -159,8 +159,8 @@ def test_a_thousand_places_are_no_flood() -> None:
 def test_a_pattern_that_panics_when_the_encoder_is_tried_is_a_message_about_the_tokenizer(pattern: str, tmp_path: Path) -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-    from pipeline.errors import InputError
-    from stages.tokenizer.encode import Encode
+    from gristmill.errors import InputError
+    from stages.encode.encode import Encode
 
     made = Tokenizer(models.BPE())
     cut = pre_tokenizers.Split(Regex(pattern), "isolated")

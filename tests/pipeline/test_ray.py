@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from gristmill.storage.store import expand, open_store
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, make_plan
 from pipeline.ray_reasons import reason
-from pipeline.store import expand, open_store
 from tests.pipeline.killer import Killer
 from tests.pipeline.toy_corpus import plan_of, run, totals
 from tests.toy import Files, Lines, Waits

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Damaged
+from gristmill.errors import Damaged
+from gristmill.storage.store import Store, open_store
 from pipeline.records import (
     Data,
     Finished,
@@ -27,7 +28,6 @@ from pipeline.records import (
     read_unit,
     runs,
 )
-from pipeline.store import Store, open_store
 
 SHA = "0a" * 32
 DATA = Data(data=f"data/0a/{SHA}.arrow", sha256=SHA, bytes=90, rows=3, ends=(40, 90), hashes=("aa", "bb"))

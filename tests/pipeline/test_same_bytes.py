@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gristmill.storage.store import expand, open_store
 from pipeline.drive import Options, Result, drive, manifests
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from pipeline.segment import Task
-from pipeline.store import expand, open_store
 from tests.pipeline.toy_corpus import plan_of, run, totals
 from tests.toy import Upper
 

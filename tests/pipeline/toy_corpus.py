@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from gristmill.storage.store import expand, open_store
 from pipeline.drive import Options, Outcome, drive, manifests
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
-from pipeline.store import expand, open_store
 from tests.toy import Files, Lines, Share, Short, Unique, Upper
 
 MEMORY = 300 << 20

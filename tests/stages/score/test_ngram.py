@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from stages.score import kneser_ney, kneser_ney_store
-from stages.score.kneser_ney import FALLBACK
+from gristmill.errors import InputError
+from gristmill.models.ngram import kneser_ney, store
+from gristmill.models.ngram.kneser_ney import FALLBACK
 from stages.score.ngram import Curated, Ngram, ScoreNgram, folds_of
 from stages.score.ngram_rows import Layout, add_up, vocab_size_of
 
@@ -180,7 +180,7 @@ def test_models_are_files_that_can_be_read_alone(tmp_path):
     model = fit(score, [docs])
     (tmp_path / "m.arrow").write_bytes(model["saved"][0].as_py())
     ids = docs["input_ids"].combine_chunks()
-    losses = kneser_ney_store.load(tmp_path / "m.arrow").open()(ids.values.to_numpy(), ids.offsets.to_numpy())
+    losses = store.load(tmp_path / "m.arrow").open()(ids.values.to_numpy(), ids.offsets.to_numpy())
     losses[ids.offsets.to_numpy()[:-1]] = np.nan
     scored = score.apply(model)(docs)["ref_loss.m"].combine_chunks()
     np.testing.assert_array_equal(losses.astype(np.float16), scored.values.to_numpy())

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from gristmill import StoredMask, TokenDataset, TokenLoader
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.selection.histogram import starts_of
+from gristmill.selection.policy import Cap, Policy, Term
+from gristmill.selection.schemes import Scheme
+from gristmill.selection.selection import Tokens, judge
 from stages.score.build_tokenizer import read
-from stages.score.histogram import starts_of
-from stages.score.policy import Cap, Policy, Term
-from stages.score.schemes import Scheme
 from stages.score.select import Select
-from stages.score.selection import Tokens, judge
 from tests.contract.test_stages import met
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
 

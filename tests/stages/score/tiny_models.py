@@ -53,11 +53,11 @@ def save_llama(folder: Path, tokenizer: str | None, *, layers: int = 2, width: i
 
 def save_ngram(ids: pa.ChunkedArray, size: int, path: Path) -> Path:
     """Write a bigram model that was counted on these lists of ids, and return its path."""
-    from stages.score import kneser_ney, kneser_ney_store
+    from gristmill.models.ngram import kneser_ney, store
 
     lists = ids.combine_chunks()
     counts = kneser_ney.count(lists.flatten().to_numpy(), lists.offsets.to_numpy().astype(np.int64), order=2, vocab_size=size)
-    kneser_ney_store.save(kneser_ney.estimate(counts, fallback=kneser_ney.FALLBACK), path)
+    store.save(kneser_ney.estimate(counts, fallback=kneser_ney.FALLBACK), path)
     return path
 
 

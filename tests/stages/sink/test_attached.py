@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from gristmill import manifest as mf
+from gristmill.format import manifest as mf
+from gristmill.storage.store import expand, open_store
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
-from pipeline.store import expand, open_store
+from stages.encode.encode import Encode
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from stages.source.text import TextSource
-from stages.tokenizer.encode import Encode
 from tests.s3_servers import BUCKET, moto, use
 
 RANKS = b"".join(b"%s %d\n" % (base64.b64encode(bytes([i])), i) for i in range(256))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill import manifest as mf
+from gristmill.format import manifest as mf
 from stages.sink import documents as module
 from stages.sink.documents import Documents
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish

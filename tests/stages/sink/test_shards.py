@@ -14,8 +14,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill import manifest as mf
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.format import manifest as mf
 from pipeline.stage import Attachment
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
@@ -290,7 +290,7 @@ def test_memory_is_bounded_by_the_record_batch(tmp_path):
             yield pa.concat_tables([rows]).take(np.arange(500))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gristmill.format.BATCH_TOKENS", 500_000)
+        patch.setattr("gristmill.format.schema.BATCH_TOKENS", 500_000)
         before = pa.total_allocated_bytes()
         parts = Shards().open()(stream(), tmp_path)
     assert sum(part.stats["tokens"] for part in parts) == 20_000_000

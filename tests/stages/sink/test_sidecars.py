@@ -13,21 +13,21 @@ import pyarrow as pa
 import pytest
 
 from gristmill import TokenDataset
-from gristmill import format as fmt
-from gristmill.place import open_build
-from gristmill.sidecar import find_sidecars
-from jobs import config
+from gristmill.errors import ConfigError, InputError
+from gristmill.format import schema as fmt
+from gristmill.format.build import open_build
+from gristmill.format.sidecar import find_sidecars
+from gristmill.storage.store import expand, open_store
+from jobs.config import build_config
 from pipeline.drive import Options, Outcome, drive
-from pipeline.errors import ConfigError, InputError
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from pipeline.stage import Map, Stage, Stored, Transform
-from pipeline.store import expand, open_store
+from stages.encode.encode import Encode
 from stages.sink.shards import Shards
 from stages.sink.sidecars import Sidecars
 from stages.source.text import TextSource
 from stages.source.tokens import TokensSource
-from stages.tokenizer.encode import Encode
 from tests.s3_servers import BUCKET, moto, use
 
 TEXTS = {"a.txt": "one line\nanother\n\nand one more\n", "b.txt": "of this file\nno document is good\n", "c.txt": "the last\n"}
@@ -256,11 +256,11 @@ stages:
 
 
 def test_a_config_adds_to_the_build_that_it_reads_and_gives_each_column_once(tokenizer: Path, tmp_path: Path) -> None:
-    def load(source: str = "", sink: str = "", before: str = "", more: str = "") -> config.Build:
+    def load(source: str = "", sink: str = "", before: str = "", more: str = "") -> build_config.Build:
         text = {"source": source or f"tokens: {{paths: {output}}}", "sink": sink or f"sidecars: {{build: {output}}}"}
         path = tmp_path / "config.yaml"
         path.write_text(CONFIG.format(output=output, before=before, more=more, **text))
-        return config.load(path)
+        return build_config.load(path)
 
     output, other = str(tmp_path / "out"), str(tmp_path / "other")
     first = build(tmp_path, output, tokenizer)

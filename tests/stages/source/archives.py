@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import zstandard
 
+from gristmill.storage.store import InputFile
 from pipeline.stage import Source
-from pipeline.store import InputFile
 from stages.source.rows import schema_with
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"

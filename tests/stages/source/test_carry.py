@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs import config
-from jobs.build import plan_of
+from gristmill.errors import ConfigError, InputError
+from jobs.build.build import plan_of
+from jobs.config import build_config
 from pipeline.drive import Options, drive
-from pipeline.errors import ConfigError, InputError
 from pipeline.local import LocalEngine
 from stages.source.carry import Carried, name_of, type_of
 from stages.source.jsonl import JsonlSource
@@ -163,7 +163,7 @@ def written(folder: Path, source: dict, *stages: object) -> Path:
 
 
 def documents(path: Path) -> pa.Table:
-    made = config.load(path)
+    made = build_config.load(path)
     outcome = drive(plan_of(made), lambda: LocalEngine(0), Options(made.output))
     assert outcome.build is not None and outcome.manifest is not None, outcome.failures
     shards = sorted(Path(outcome.manifest).parent.glob("documents-*.arrow"))
@@ -190,12 +190,12 @@ def test_types_of_a_list_are_taken_from_the_first_file_once_and_are_on_record(tm
     pq.write_table(pa.table({"text": ["b"], "n": pa.array([2], pa.int32())}), tmp_path / "b.parquet")
     path = written(tmp_path, {"parquet": {"paths": str(tmp_path / "*.parquet"), "carry": ["n"]}})
     assert documents(path).schema.field("n").type == pa.int32()
-    source = config.load(path).text["source"]["parquet"]
+    source = build_config.load(path).text["source"]["parquet"]
     assert source["carry"] == {"n": {"column": None, "type": "int32"}}
     (tmp_path / "b.parquet").unlink()
     (tmp_path / "again").mkdir()
-    again = config.load(written(tmp_path / "again", {"parquet": source}))
-    assert config.from_record(again.text).source.adds() == {"n": pa.int32()}
+    again = build_config.load(written(tmp_path / "again", {"parquet": source}))
+    assert build_config.from_record(again.text).source.adds() == {"n": pa.int32()}
     pq.write_table(pa.table({"text": ["a"], "n": pa.array([1], pa.int64())}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "n": pa.array([2], pa.int32())}), tmp_path / "b.parquet")
     docs = documents(path)
@@ -205,9 +205,11 @@ def test_types_of_a_list_are_taken_from_the_first_file_once_and_are_on_record(tm
 def test_a_column_that_the_first_file_lacks_or_a_stage_adds_is_refused_when_planning(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["b"], "language": ["x"]}), tmp_path / "b.parquet")
     with pytest.raises(ConfigError, match="has no column 'm' to carry; it has 'text', 'language'"):
-        config.load(written(tmp_path, {"parquet": {"paths": str(tmp_path / "*.parquet"), "carry": ["m"]}}))
+        build_config.load(written(tmp_path, {"parquet": {"paths": str(tmp_path / "*.parquet"), "carry": ["m"]}}))
     with pytest.raises(ConfigError, match="'language'"):
-        config.load(written(tmp_path, {"parquet": {"paths": str(tmp_path / "*.parquet"), "carry": ["language"]}}, "language"))
+        build_config.load(
+            written(tmp_path, {"parquet": {"paths": str(tmp_path / "*.parquet"), "carry": ["language"]}}, "language")
+        )
     (tmp_path / "b.parquet").write_bytes(b"no table")
     with pytest.raises(InputError, match="no Parquet table"):
         ParquetSource(paths=str(tmp_path / "*.parquet"), carry=("m",)).adds()

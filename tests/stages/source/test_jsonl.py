@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.jsonl import JsonlSource
 from stages.source.rows import SCHEMA

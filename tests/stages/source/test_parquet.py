@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.parquet import ParquetSource
 from stages.source.rows import SCHEMA

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.rows import SCHEMA
 from stages.source.text import TextSource

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill import TokenDataset
-from gristmill import format as fmt
-from gristmill import manifest as mf
-from pipeline.errors import InputError, StoreError
-from pipeline.store import expand
+from gristmill.errors import InputError, StoreError
+from gristmill.format import manifest as mf
+from gristmill.format import schema as fmt
+from gristmill.storage.store import expand
 from stages.source.tokens import TokensSource
 from tests.jobs.byte_builds import byte_documents, publish_bytes
 

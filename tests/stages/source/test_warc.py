@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from pipeline.errors import InputError
+from gristmill.errors import InputError
+from gristmill.storage.store import InputFile, expand
 from pipeline.schema import DOCUMENT, check, document_id
-from pipeline.store import InputFile, expand
 from stages.source.rows import schema_with
 from stages.source.warc import WarcSource
 from tests.stages.source.archives import CRAWL, FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan

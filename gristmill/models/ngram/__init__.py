@@ -1,0 +1,1 @@
+"""N-gram models over token ids: estimated, stored, looked up."""

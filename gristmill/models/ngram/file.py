@@ -1,0 +1,59 @@
+"""An n-gram model that lies in a file, as a reference model: its parameters, and what opens it.
+
+Reads a file that `kneser_ney_store` wrote; writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gristmill.signals import Integers, Signals, Singles
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramFile:
+    """A Kneser-Ney model over the ids of the build's own tokenizer, counted elsewhere.
+
+    `ngram_file`: its path on a local disk, of each machine.
+    """
+
+    ngram_file: str
+
+    def __post_init__(self) -> None:
+        """Check what needs no file."""
+        if not self.ngram_file:
+            raise ValueError("ngram_file is empty: give the path of a model that was saved")
+
+    def files(self) -> tuple[str, ...]:
+        """Return the file."""
+        return (self.ngram_file,)
+
+    def open(self) -> OpenedNgram:
+        """Load the model; raises InputError where the file is none."""
+        from gristmill.models.ngram import store
+
+        path = Path(self.ngram_file)
+        model = store.load(path)
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        facts = {"path": self.ngram_file, "sha256": sha256, "order": model.order, "discounts": model.discounts}
+        return OpenedNgram(model.open(), facts, model.vocab_size)
+
+
+@dataclass(frozen=True)
+class OpenedNgram:
+    """A loaded model: a `Scorer`, facts for the columns' metadata, and the number of ids that it knows."""
+
+    losses: Callable[[Any, Any], Singles]
+    facts: dict[str, Any]
+    vocab_size: int
+
+    def score(self, ids: Integers, bounds: Integers) -> Signals:
+        """Return the signals of these documents; see `Scorer`. Entropies are none."""
+        return Signals(self.losses(np.asarray(ids, np.uint32), np.asarray(bounds, np.int64)))

@@ -1,0 +1,1 @@
+"""Builds opened for training: datasets, loaders, mixtures, packing, shuffling, selection at read time."""

@@ -1,0 +1,1 @@
+"""Where bytes lie: stores that commit without overwriting, and the reader's bounded cache of remote files."""

@@ -1,0 +1,304 @@
+"""A store on S3, and the only importer of s3fs.
+
+Reads and writes below a prefix of a bucket; what is written appears at once and whole, by a conditional put. The endpoint and the
+credentials come from the usual AWS_* environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import pyarrow as pa
+import s3fs
+from aiobotocore.session import AioSession
+from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+from botocore.handlers import add_expect_header
+
+from gristmill.errors import StoreError, StoreRefused
+from gristmill.storage import notes
+from gristmill.storage.matching import FILE, FOLDER, Entry
+from gristmill.storage.scratch import held_folder, own_folder, sweep_folders
+
+T = TypeVar("T")
+
+ATTEMPTS = 10  # with the waits below about 20 s of an unreachable server before the driver takes over
+CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is told
+CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+
+
+class S3Store:
+    """A prefix in an S3 bucket; the endpoint and credentials come from the usual AWS_* environment."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        self._fs = file_system()
+
+    def put_new(self, name: str, data: bytes | Path) -> bool:
+        """See `Store.put_new`: PutObject (or CompleteMultipartUpload) with `If-None-Match: *`."""
+
+        def put() -> bool:
+            try:
+                if isinstance(data, Path):
+                    self._fs.put_file(str(data), self.uri(name), mode="create")
+                else:
+                    self._fs.pipe_file(self.uri(name), data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if _code(error) in {"PreconditionFailed", "412"}:
+                    return False
+                raise
+            return True
+
+        return _retried(put, self.uri(name))
+
+    def read(self, name: str) -> bytes:
+        """See `Store.read`."""
+        return _retried(lambda: bytes(self._fs.cat_file(self.uri(name))), self.uri(name))
+
+    def exists(self, name: str) -> bool:
+        """See `Store.exists`."""
+        return self.size(name) is not None
+
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+
+        def head() -> int | None:
+            self._fs.invalidate_cache()
+            try:
+                entry = self._fs.info(self.uri(name))
+            except FileNotFoundError:
+                return None
+            return int(entry["size"]) if entry["type"] == "file" else None
+
+        return _retried(head, self.uri(name))
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        _retried(lambda: self._fs.rm_file(self.uri(name)), self.uri(name))
+
+    def list(self, folder: str) -> list[str]:
+        """See `Store.list`."""
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+
+        def find() -> dict[str, int]:
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return {}
+            found = {e["name"].rsplit("/", 1)[1]: int(e["size"]) for e in entries if e["type"] == "file"}
+            return {name: found[name] for name in sorted(found) if name}  # some servers list the folder itself, as an empty name
+
+        return _retried(find, self.uri(folder))
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """See `Store.folders`."""
+
+        def find() -> Sequence[str]:
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(self.uri(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
+
+        return _retried(find, self.uri(folder))
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """See `Store.alive`: an object in `live/`."""
+        name = f"live/{uuid.uuid4().hex}"
+        self.put_new(name, b"a build is running")
+        try:
+            yield
+        finally:
+            self.remove(name)
+
+    def live(self) -> Sequence[str]:
+        """See `Store.live`."""
+        return [f"live/{name}" for name in self.list("live")]
+
+    def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
+        """See `Store.open`."""
+        return pa.PythonFile(_Reader(self._fs, self.uri(name), 4 << 20), mode="r")
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """See `Store.scratch`: in the temporary folder of this machine. What was killed here goes first."""
+        with own_folder() as parent:
+            sweep_folders(parent)
+            with held_folder(parent) as place:
+                yield place
+
+    def sweep(self) -> None:
+        """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
+        with own_folder() as parent:
+            sweep_folders(parent)
+
+    def link_new(self, source: str, name: str) -> None:
+        """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless.
+
+        `cp_file`, since `copy` would take `* ? [` in the names for patterns, match nothing and say nothing.
+        """
+        if not self.exists(name):
+            _retried(lambda: self._fs.cp_file(self.uri(source), self.uri(name)), self.uri(name))
+
+    def uri(self, name: str) -> str:
+        """See `Store.uri`."""
+        return f"{self.root}/{name}"
+
+
+def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
+    """Return s3fs, set up for stores that others write to.
+
+    Its listing cache would hide what other drivers commit. Retries are ours alone (`_retried`): botocore's and s3fs's own would
+    multiply with them, minutes for one request to a server in trouble.
+    """
+    config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": CONNECT_S, "read_timeout": READ_S}
+    fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=config, session=_session())
+    fs.retries = 1
+    return fs
+
+
+@functools.cache
+def _session() -> AioSession:
+    """Return a session of this process that sends the body of a put at once.
+
+    With `Expect: 100-continue` it waits for a word of the server first, and for that without any time limit.
+    """
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
+class _Reader(io.RawIOBase):
+    """An object opened for reading, each read of it tried again when it fails."""
+
+    def __init__(self, fs: Any, uri: str, block_size: int) -> None:  # noqa: ANN401
+        self._uri = uri
+        self._file = _retried(lambda: fs.open(uri, "rb", block_size=block_size), uri)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def size(self) -> int:
+        """Return the bytes of the object; Arrow asks."""
+        return int(self._file.size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        # A read that failed has not moved the position.
+        return _retried(lambda: bytes(self._file.read(-1 if size is None else size)), self._uri)
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _code(error: BaseException) -> str:
+    """Return the S3 error code behind an exception of s3fs, or its HTTP status as text, or ''."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        seen = seen.__cause__
+    return "PreconditionFailed" if "pre-conditions" in str(error) else ""
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Tell whether an error, or one behind it, is that of a time limit: all families of them have it in their names."""
+    while error is not None:
+        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _retried(action: Callable[[], T], what: str) -> T:
+    """Run an S3 call, waiting 0.1, 0.2, ... s between attempts; raise StoreError when it never works."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except PermissionError as error:
+            raise StoreRefused(f"{what}: access denied ({error}); check the AWS_* credentials") from error
+        except Exception as error:  # botocore and aiohttp raise unrelated families for the same outage
+            if isinstance(error, TypeError | AttributeError | AssertionError):
+                raise
+            if _code(error) in {"NoSuchBucket"}:
+                raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
+            if isinstance(error, NoCredentialsError | PartialCredentialsError) and attempt + 1 >= CREDENTIALS:
+                raise StoreRefused(f"{what}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role") from error
+            if _timed_out(error):
+                advice = f"{type(error).__name__}: {error}; attempt {attempt + 1} of {ATTEMPTS}"
+                notes.tell(what.split("/", 3)[2], f"{what}: the server does not answer ({advice})")
+            if attempt + 1 == ATTEMPTS:
+                raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
+            time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
+    raise AssertionError("unreachable")
+
+
+def open_read(uri: str) -> BinaryIO:
+    """Open an object for reading; seekable."""
+    return _Reader(file_system(), uri, 8 << 20)  # type: ignore[return-value]
+
+
+class S3Folders:
+    """The folders of S3 as `matching` asks for them: common prefixes up to a `/`, and objects."""
+
+    def __init__(self) -> None:
+        self._fs = file_system()
+
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """See `Folders.entries`."""
+        path = folder.removeprefix("s3://")
+        try:
+            listed = _retried(lambda: self._fs.ls(path.rstrip("/"), detail=True, refresh=True), folder)
+        except FileNotFoundError:
+            return {}
+        names = ((entry["name"].removesuffix("/"), entry) for entry in listed)
+        inside = [(name[len(path) :], entry) for name, entry in names if name.startswith(path) and len(name) > len(path)]
+        # An object and a folder may have one name; as a file it is what a pattern means.
+        ordered = sorted(inside, key=lambda item: item[1]["type"] == "file")
+        return {name: _entry(f"{folder}{name}", entry) for name, entry in ordered}
+
+    def entry(self, path: str) -> Entry | None:
+        """See `Folders.entry`."""
+        try:
+            return _entry(path, _retried(lambda: self._fs.info(path.rstrip("/")), path))
+        except FileNotFoundError:
+            return None
+
+
+def _entry(path: str, found: Mapping[str, Any]) -> Entry:
+    if found["type"] != "file":
+        return Entry(path, FOLDER)
+    return Entry(path, FILE, found["size"], str(found.get("ETag", "")).strip('"'))

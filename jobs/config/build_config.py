@@ -1,0 +1,376 @@
+"""One YAML file → one validated build.
+
+Reads the file, the overrides of the command line and the dict of known stages; gives a `Build` whose stages are
+constructed, checked and in an order that can run. Strict: whatever is not understood is a ConfigError with its place, what
+was found, what is allowed and a suggestion. Paths are relative to the current directory; nothing is expanded from the
+environment. The file is the same for a laptop and a cluster: only `run` differs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pyarrow import DataType
+
+from gristmill.errors import ConfigError, UserError
+from gristmill.format.schema import column_type
+from jobs.config.parameters import as_data, build, required
+from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
+from pipeline import schema
+from pipeline.plan import SLICES
+from pipeline.pool import PoolSize
+from pipeline.stage import Sink, Source, Stage
+from stages import STAGES
+
+__all__ = ["Build", "Run", "build", "load", "load_node"]
+
+SOURCE = -1  # the index of the source in `Build.places`
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B|)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how wide a build runs; never changes its output.
+
+    `on`: this process and its children, or Ray. `workers`: at most so many shards at once; null takes what there is.
+    `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
+    cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
+    pipeline's own number. `retries`: of a shard whose worker, node or store failed. `heartbeat`: seconds between two lines
+    that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is told; null:
+    never. `replace_stalled`: its worker is then replaced. `pools`: on Ray, the processes of stages that have their own, by the
+    name of the stage.
+    """
+
+    on: Literal["local", "ray"] = "local"
+    workers: int | None = None
+    batch_rows: int = 256
+    memory_per_worker: str | int = "4GB"
+    address: str | None = None
+    partitions: int | None = None
+    retries: int = 4
+    heartbeat: float | None = 60.0
+    stalled_after: float | None = 600.0
+    replace_stalled: bool = False
+    pools: dict[str, PoolSize] = field(default_factory=dict)
+
+    LEAST: ClassVar[Mapping[str, int]] = {"workers": 1, "batch_rows": 1, "partitions": 1, "retries": 0}
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in self.LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, found {value}")
+        if self.partitions is not None and (self.partitions > SLICES or self.partitions.bit_count() != 1):
+            raise ValueError(f"partitions must be a power of two from 1 to {SLICES}, found {self.partitions}")
+        for name in ("heartbeat", "stalled_after"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ValueError(f"{name} must be seconds above 0, or null, found {seconds}")
+        if self.replace_stalled and self.stalled_after is None:
+            raise ValueError("replace_stalled needs stalled_after, the seconds after which a worker is replaced; found null")
+        if self.memory_bytes < 1:
+            raise ValueError(f"memory_per_worker must be above 0, found {self.memory_per_worker}")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return `memory_per_worker` in bytes."""
+        match = _MEMORY.fullmatch(str(self.memory_per_worker).strip())
+        if match is None:
+            raise ValueError(f"memory_per_worker must be bytes or text such as 4GB or 512MiB, found {self.memory_per_worker!r}")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A build that can be planned.
+
+    `stages`: (name, stage) in the order of the file, without the source; a stage used twice is `name` and `name-2`.
+    `text`: the whole config with defaults and overrides as plain data, for the record of the run. `places`: where each stage
+    stands in the file, by its index in `stages`; the source has the index -1.
+    """
+
+    name: str
+    output: str
+    source_name: str
+    source: Source
+    stages: tuple[tuple[str, Stage], ...]
+    run: Run
+    text: Mapping[str, Any]
+    places: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A stage as the config names it."""
+
+    name: str
+    stage: Stage
+    place: str
+
+
+_KEYS = tuple(field.name for field in fields(Build) if field.name not in ("source_name", "text", "places"))
+
+
+def load(path: str | Path, overrides: Mapping[str, str] | None = None, known: Mapping[str, type[Stage]] = STAGES) -> Build:
+    """Return the build that a YAML file describes.
+
+    Args:
+        path: the file.
+        overrides: dotted keys to YAML values, as `--set` gives them: {"run.workers": "2", "stages.language.min_score": "0.7"}.
+        known: the stages that a config may name.
+
+    Raises:
+        UserError: one message about the first mistake; a ConfigError wherever it has a place in the file.
+    """
+    root = load_node(path)
+    for key, value in (overrides or {}).items():
+        root = override(root, key, value)
+    return _build(root, known)
+
+
+def from_record(data: Mapping[str, Any]) -> Build:
+    """Return the build that a run's record holds (`Build.text`), for asking about it later.
+
+    Raises:
+        UserError: the stages or the files that it names have changed since.
+    """
+    return _build(from_data(data, "the run's record"), STAGES)
+
+
+def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
+    entries = _top(root, known)
+    source = _source(entries["source"], known)
+    stages = _stages(entries["stages"], known)
+    run = build(Run, entries.get("run", nothing(root)), "run")
+    name, output = (_text(entries[key], key) for key in ("name", "output"))
+    _check(source, stages, known)
+    names = _different([each.name for each in stages])
+    pooled = [name for name, each in zip(names, stages, strict=True) if each.stage.pool]
+    _check_pools(run, entries.get("run", nothing(root)), pooled)
+    _check_home(stages[-1], output, entries["output"])
+    _check_finished(source, stages[-1], known)
+    text = {
+        "name": name,
+        "output": output,
+        "source": {source.name: as_data(source.stage)},
+        "stages": [{each.name: as_data(each.stage)} for each in stages],
+        "run": as_data(run),
+    }
+    assert isinstance(source.stage, Source)
+    return Build(
+        name=name,
+        output=output,
+        source_name=source.name,
+        source=source.stage,
+        stages=tuple(zip(names, (each.stage for each in stages), strict=True)),
+        run=run,
+        text=text,
+        places={SOURCE: source.place} | {i: each.place for i, each in enumerate(stages)},
+    )
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """Return the names with a number where one comes again, so that each stage has an account of its own."""
+    return [f"{name}-{n}" if (n := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
+
+
+def _check_pools(run: Run, node: Node, pooled: Sequence[str]) -> None:
+    """Check that `run.pools` names stages of the build that have a pool."""
+    for name in run.pools:
+        if name not in pooled:
+            those = f"those that have one are {', '.join(pooled)}" if pooled else "none of this build has one"
+            entries = next(value for key, value in pairs(node, "run") if key.value == "pools")
+            where = next(key for key, _ in pairs(entries, "run.pools") if key.value == name)
+            raise ConfigError(f"run: 'pools' names {name!r}, no stage with a pool;{suggest(name, pooled)} {those}", place(where))
+
+
+def _top(root: Node, known: Mapping[str, type[Stage]]) -> dict[str, Node]:
+    """Return the values of the file's own keys."""
+    entries: dict[str, Node] = {}
+    for key, value in pairs(root, "a config"):
+        name = key.value
+        if name in _KEYS:
+            entries[name] = value
+            continue
+        advice = suggest(name, _KEYS)
+        if name in known:
+            kind = "source" if issubclass(known[name], Source) else "stage"
+            advice = f" {name!r} is a {kind}, put it under `{'source' if kind == 'source' else 'stages'}:`;"
+        raise ConfigError(f"unknown key {name!r};{advice} a config has {', '.join(_KEYS)}", place(key))
+    for name in _KEYS:
+        if name != "run" and name not in entries:
+            raise ConfigError(f"key {name!r} is missing; a config has {', '.join(_KEYS)}", place(root))
+    return entries
+
+
+def _text(node: Node, key: str) -> str:
+    value = resolve(node) if isinstance(node, yaml.ScalarNode) else None
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{key!r} must be text, found {found(node)}", place(node))
+    return os.path.expanduser(value) if value.startswith("~/") else value
+
+
+def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:
+    sources = {name: cls for name, cls in known.items() if issubclass(cls, Source)}
+    name_node, arguments = _one(node, "the source", "source: {" + next(iter(sources), "warc") + ": {paths: ...}}")
+    name = name_node.value
+    if name not in sources:
+        problem = f"{name!r} is a stage, not a source;" if name in known else f"unknown source {name!r};{suggest(name, sources)}"
+        raise ConfigError(f"{problem} the sources are {', '.join(sources)}", place(name_node))
+    made = _Named(name, build(sources[name], arguments, f"source {name!r}"), place(name_node))
+    assert isinstance(made.stage, Source)
+    try:
+        return replace(made, stage=made.stage.settled())
+    except UserError as error:
+        raise _placed(error, made) from error
+
+
+def _stages(node: Node, known: Mapping[str, type[Stage]]) -> list[_Named]:
+    if not isinstance(node, yaml.SequenceNode) or not node.value:
+        raise ConfigError(f"'stages' must be a list (`- extract_html`, ...), found {found(node)}", place(node))
+    stages = []
+    for item in node.value:
+        name_node, arguments = _one(item, "an entry of 'stages'", "- language: {keep: [en]}")
+        name = name_node.value
+        allowed = [other for other, cls in known.items() if not issubclass(cls, Source)]
+        if name not in known:
+            raise ConfigError(
+                f"unknown stage {name!r};{suggest(name, allowed)} the stages are {', '.join(allowed)}", place(name_node)
+            )
+        if name not in allowed:
+            raise ConfigError(f"{name!r} is a source, not a stage; put it under `source:`", place(name_node))
+        stages.append(_Named(name, build(known[name], arguments, f"stage {name!r}"), place(name_node)))
+    return stages
+
+
+def _one(node: Node, what: str, example: str) -> tuple[yaml.ScalarNode, Node]:
+    """Return the name and the parameters of `name` or `{name: parameters}`."""
+    if isinstance(node, yaml.ScalarNode) and isinstance(resolve(node), str):
+        return node, nothing(node)
+    if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
+        name, arguments = node.value[0]
+        return name, arguments
+    advice = f"write `{example}`"
+    if isinstance(node, yaml.MappingNode) and len(node.value) > 1:
+        advice = f"if {node.value[1][0].value!r} is a parameter of {node.value[0][0].value!r}, indent it further, or {advice}"
+    raise ConfigError(f"{what} must be one name, with or without parameters, found {found(node)}; {advice}", place(node))
+
+
+def _check(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
+    """Check what stages ask of files and of each other; the sink is last, columns exist before they are needed."""
+    for each in stages[:-1]:
+        if isinstance(each.stage, Sink):
+            raise ConfigError(
+                f"stage {each.name!r} writes the shards and must be the last, found before {stages[-1].name!r}", each.place
+            )
+    last = stages[-1]
+    if not isinstance(last.stage, Sink):
+        sinks = ", ".join(name for name, cls in known.items() if issubclass(cls, Sink))
+        raise ConfigError(f"the last stage must be one that writes ({sinks}), found {last.name!r}", last.place)
+    for each in (source, *stages):
+        try:
+            each.stage.check()
+        except UserError as error:
+            raise _placed(error, each) from error
+    _check_columns(source, stages, known)
+
+
+def _check_home(last: _Named, output: str, node: Node) -> None:
+    assert isinstance(last.stage, Sink)
+    try:
+        home = last.stage.home()
+    except UserError as error:
+        raise _placed(error, last) from error
+    if home is not None and os.path.normpath(home) != os.path.normpath(output):
+        advice = f"its files belong to the build in {home!r}; write `output: {home}`"
+        raise ConfigError(f"stage {last.name!r}: output is {output!r}, but {advice}", place(node))
+
+
+def _check_finished(source: _Named, last: _Named, known: Mapping[str, type[Stage]]) -> None:
+    """Check that what adds to a finished build is given the tokens of that, and what reads one adds to it."""
+    assert isinstance(source.stage, Source) and isinstance(last.stage, Sink)
+    read, added = source.stage.of_build(), last.stage.of_build()
+    if read == added:
+        return
+    if added is None:
+        sinks = ", ".join(name for name, cls in known.items() if issubclass(cls, Sink) and cls.of_build is not Sink.of_build)
+        raise ConfigError(
+            f"source {source.name!r} gives the tokens of a finished build, without their texts, for adding to it; the last stage "
+            f"must be one that does ({sinks}), found {last.name!r}",
+            last.place,
+        )
+    if read is None:
+        sources = [name for name, cls in known.items() if issubclass(cls, Source) and cls.of_build is not Source.of_build]
+        raise ConfigError(
+            f"stage {last.name!r} adds to the finished build {added}, whose documents source {source.name!r} does not give; the "
+            f"source must be one that does ({', '.join(sources)})",
+            source.place,
+        )
+    raise ConfigError(
+        f"stage {last.name!r} adds to build {added}, source {source.name!r} reads build {read}; name the same one in both",
+        last.place,
+    )
+
+
+def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
+    adds = [_adds(each) for each in (source, *stages)]
+    there = set(schema.DOCUMENT.names) | set(adds[0])
+    for i, each in enumerate(stages):
+        for column in each.stage.needs():
+            if column in there:
+                continue
+            later = [stages[j].name for j in range(i + 1, len(stages)) if column in adds[j + 1]]
+            givers = later or [name for name, cls in known.items() if column in _adds_by_default(cls)]
+            advice = "which no stage above it adds"
+            assert isinstance(source.stage, Source)
+            if source.stage.of_build() is not None:
+                advice += f"; if the build has it, add it to the columns of source {source.name!r}"
+            elif givers:
+                which = "it" if len(givers) == 1 else "one"
+                advice = f"which is added by stage {' or '.join(map(repr, givers))}; put {which} before {each.name!r}"
+            raise ConfigError(f"stage {each.name!r} needs column {column!r}, {advice}", each.place)
+        # What a person asked a source for is not replaced, even by a stage that may replace columns of others.
+        twice = [name for name, kind in adds[i + 1].items() if (column_type(kind) and name in there) or name in adds[0]]
+        if twice:
+            giver = next(other for other, added in zip((source, *stages), adds, strict=True) if twice[0] in added)
+            kind = "source" if giver is source else "stage"
+            raise ConfigError(
+                f"stage {each.name!r} adds column {twice[0]!r}, which {kind} {giver.name!r} gives already; give one of the two "
+                "another name, or leave it out",
+                each.place,
+            )
+        there |= set(adds[i + 1])
+
+
+def _adds(each: _Named) -> Mapping[str, DataType]:
+    try:
+        return each.stage.adds()
+    except UserError as error:
+        raise _placed(error, each) from error
+
+
+def _adds_by_default(cls: type[Stage]) -> set[str]:
+    """Return the columns that a stage adds with default parameters; none where it has required ones."""
+    if required(cls):
+        return set()
+    try:
+        return set(cls().adds())
+    except UserError:
+        return set()
+
+
+def _placed(error: UserError, each: _Named) -> UserError:
+    if isinstance(error, ConfigError) and error.place:
+        return error
+    kind = "source" if isinstance(each.stage, Source) else "stage"
+    return ConfigError(f"{kind} {each.name!r}: {error}", each.place)

@@ -1,0 +1,141 @@
+"""`explain`: every decision on one document with its numbers and its text before and after; or a token's way back to its record.
+
+Reads a finished build (`jobs/explain/trace.py`); prints to standard output.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import InputError, UserError
+from gristmill.secrets import masked
+from jobs.explain.trace import Decision, Found, Trace, of_build
+from jobs.report.report import Located, locate
+from jobs.report.token_scores import whole_manifest
+from jobs.terminal import command, one_line, quoted, show, visible
+from pipeline.checked import Reader
+from stages.encode.encode import Encode
+
+SHOWN = 700  # characters of a text
+AROUND = 8  # tokens on each side
+
+
+def run(build: str, document: str | None, *, token: str | None) -> int:
+    """Explain a document or a token; return the exit code."""
+    if (document is None) == (token is None):
+        raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")
+    located = locate(build, made=True)
+    trace = Trace(located.store, located.record)
+    if token is not None:
+        show("\n".join(_token(trace, located, token)))
+        return 0
+    assert document is not None
+    for found in trace.find(document):
+        show("\n".join([*_address(found, trace), *(line for each in trace.decisions(found) for line in _decision(each)), ""]))
+    return 0
+
+
+def _address(found: Found, trace: Trace) -> list[str]:
+    uri = next(each["uri"] for each in trace.record.inputs if each["name"] == found.file)
+    lines = [
+        f"document {found.id}",
+        f"  url     {one_line(found.url or 'none')}",
+        f"  record  {one_line(masked(uri))}, bytes {found.offset} to {found.offset + found.length}",
+    ]
+    return [*lines, f"  raw     {_raw_command(uri, found)}"] if found.length and "://" not in uri else lines
+
+
+def _raw_command(uri: str, found: Found) -> str:
+    cut = f"tail -c +{found.offset + 1} {quoted(uri)} | head -c {found.length}"
+    unpack = {"gz": " | zcat", "zst": " | zstdcat"}.get(uri.rsplit(".", 1)[-1], "")
+    return cut + unpack
+
+
+def _decision(decision: Decision) -> list[str]:
+    lines = ["", f"{decision.stage}: {one_line(decision.verdict)}"]
+    lines += [f"  {one_line(name)} = {_value(value)}" for name, value in decision.numbers.items() if name != "id"]
+    if decision.changed or not decision.numbers.keys().isdisjoint({"media"}):
+        size = len(decision.text.encode())
+        lines += [f"  text, {size:,} bytes:", textwrap.indent(_start(decision.text), "    | ", lambda _: True)]
+    return lines
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - any column
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+
+
+def _start(text: str) -> str:
+    shown = visible(text[:SHOWN])
+    return shown if len(text) <= SHOWN else f"{shown} … ({len(text) - SHOWN:,} more characters)"
+
+
+def _token(trace: Trace, located: Located, address: str) -> list[str]:
+    """Lead from a training token back to its WARC record."""
+    name = located.record.manifest
+    manifest = whole_manifest(located.store, name)
+    numbers = address.split(":")
+    if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
+        raise UserError(f"--token {address!r}: give SHARD:ROW:POS as three numbers, such as 0:12:345")
+    shard_number, row, position = map(int, numbers)
+    _within("SHARD", shard_number, len(manifest.shards))
+    shard = manifest.shards[shard_number]
+    if not shard.tokens:
+        raise InputError(f"{located.output}: a build of texts has no tokens; its last stage must be `shards`")
+    _within("ROW", row, shard.documents)
+    with of_build(located.store, name, shard) as file:
+        stored = _row(file, row)
+    ids = stored["input_ids"]
+    _within("POS", position, len(ids))
+    found = Found(stored["doc_id"], stored["url"], stored["file"], stored["offset"], stored["length"])
+    lines = [f"token {ids[position]} of {shard.file}, row {row}, position {position} of {len(ids)}"]
+    lines += _words(trace, ids, position)
+    for scheme, sidecar in shard.sidecars.items():
+        with of_build(located.store, name, sidecar) as file:
+            scores = _row(file, row)
+        lines += [f"  {_of(scheme, column)} = {_score(scores[column][position])}" for column in sidecar.columns]
+    raw = trace.raw(found)
+    markup = raw["text"][0].as_py()
+    lines += [
+        "",
+        *_address(found, trace),
+        f"  crawled {raw['date'][0].as_py() or 'at an unknown time'}",
+        "",
+        f"raw text, {len(markup.encode()):,} bytes:",
+    ]
+    lines += [
+        textwrap.indent(_start(markup), "  | ", lambda _: True),
+        "",
+        f"every decision on it: {command('explain', located.output, found.id)}",
+    ]
+    return lines
+
+
+def _of(scheme: str, column: str) -> str:
+    return column if scheme in column.split(".") else f"{scheme} {column}"
+
+
+def _score(value: float | bool) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else _value(float(np.float32(value)))
+
+
+def _within(name: str, number: int, size: int) -> None:
+    if number >= size:
+        raise UserError(f"--token: {name} {number} is out of range; there are {size}, numbered from 0")
+
+
+def _row(file: Reader, row: int) -> Mapping[str, Any]:
+    table = file.read_all().slice(row, 1)
+    content: Mapping[str, Any] = table.to_pylist()[0]
+    return content
+
+
+def _words(trace: Trace, ids: list[int], position: int) -> list[str]:
+    """Show the token in its neighbourhood, with the tokenizer that the build used."""
+    encoders = [stage for _, stage in trace.build.stages if isinstance(stage, Encode)]
+    spell = encoders[-1].spell()
+    before, after = spell(ids[max(0, position - AROUND) : position]), spell(ids[position + 1 : position + 1 + AROUND])
+    return [f"  {before!r} [{spell(ids[position : position + 1])!r}] {after!r}"]

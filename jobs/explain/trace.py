@@ -1,0 +1,236 @@
+"""Find a document in a finished build and take it through the stages again, one decision at a time.
+
+Reads the record of a run, the unit manifests and data it names, and the raw record of the document from its input file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.errors import InputError
+from gristmill.format.manifest import Shard, Sidecar
+from gristmill.storage.store import InputFile, Store
+from jobs.config import build_config
+from jobs.report.token_scores import whole_manifest
+from pipeline import exchange
+from pipeline.checked import Reader, reading
+from pipeline.drive import read_all
+from pipeline.records import Data, RunRecord, read_unit
+from pipeline.schema import DROP, ERROR, undecided
+from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
+
+ADDRESS = ["id", "url", "file", "offset", "length"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A document of a build by its address; `lost` is the record of its drop or quarantine, if there is one."""
+
+    id: str
+    url: str | None
+    file: str
+    offset: int
+    length: int
+    lost: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one stage did: its verdict (`kept`, or `dropped: reason`, `quarantined: error`), numbers, and the text after it."""
+
+    stage: str
+    verdict: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    changed: bool = False
+
+
+class Trace:
+    """A finished run, opened for questions about single documents."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self.store = store
+        self.record = record
+        self.build = build_config.from_record(record.run["config"])
+        self._steps = [(step.kind, step.units) for step in record.steps]
+
+    def find(self, wanted: str) -> list[Found]:
+        """Return every document with this id or URL, in the order of the inputs.
+
+        Raises:
+            InputError: there is none.
+        """
+        found: dict[str, Found] = {}
+        for kind, units in self._steps:
+            if kind != "segment":
+                continue
+            for name, unit in zip(units, read_all(self.store, units), strict=True):
+                for role, output in unit.outputs.items():
+                    if role in ("docs", "dropped", "quarantined"):
+                        with reading(self.store, output, name) as file:
+                            _search(file, role, wanted, found)
+                for part in unit.parts:
+                    with reading(self.store, part, name) as file:
+                        _search(file, "part", wanted, found)
+        if not found:
+            raise InputError(
+                f"no document {wanted!r} in build {self.record.build[:12]} ({len(self.record.inputs)} input files); "
+                "give a URL exactly as crawled or a document id of 32 hex digits, as the report lists them"
+            )
+        names = [file["name"] for file in self.record.inputs]
+        return sorted(found.values(), key=lambda each: (names.index(each.file), each.offset))
+
+    def raw(self, found: Found) -> pa.Table:
+        """Read the document from its input file again: a table of one row.
+
+        Raises:
+            InputError: the input file is not where it was.
+        """
+        entry = next(each for each in self.record.inputs if each["name"] == found.file)
+        file = InputFile(found.file, entry["uri"], entry["bytes"], "")
+        try:
+            return self.build.source.fetch(file, found.offset, found.length)
+        except FileNotFoundError as error:
+            raise InputError(f"input file {entry['uri']!r} is no longer there; put it back to see the raw record") from error
+
+    def decisions(self, found: Found) -> Iterator[Decision]:
+        """Take the document through the stages again, up to where it was lost or stored."""
+        docs = self.raw(found)
+        verdict = _verdict(docs)
+        yield Decision(self.build.source_name, verdict, _columns(docs, None), _text(docs))
+        docs = undecided(docs)
+        barrier = 0
+        for name, stage in self.build.stages:
+            if verdict != "kept":
+                return
+            if found.lost is not None and found.lost["stage"] == name and found.lost["role"] == "quarantined":
+                # It may have killed its process: that it did is on record, and not to be seen again here.
+                yield Decision(name, f"quarantined: {found.lost['reason']}", {"error": found.lost["detail"]}, _text(docs))
+                return
+            before = docs
+            numbers: dict[str, Any] = {}
+            if isinstance(stage, Exchange | Fit):
+                docs, numbers = self._meet(stage, barrier, found, docs)
+                barrier += 1
+            elif isinstance(stage, Sink):
+                yield Decision(name, "kept", self.stored(found), _text(docs))
+                return
+            else:
+                docs, numbers = _step(stage, docs)
+            verdict = _verdict(docs)
+            changed = _text(docs) != _text(before)
+            yield Decision(name, verdict, {**_columns(docs, before), **numbers}, _text(docs), changed)
+            docs = undecided(docs)
+
+    def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+        """Give the document the verdict or the model that all documents together came to."""
+        settles = [units[0] for kind, units in self._steps if kind == "settle"]
+        settled = read_unit(self.store, settles[number]).outputs["settled"]
+        with reading(self.store, settled, settles[number]) as reader:
+            if isinstance(stage, Fit):
+                return stage.apply(reader.read_all())(docs), {}
+            shard = [each["name"] for each in self.record.inputs].index(found.file)
+            row = self._row(number, shard, found.id)
+            verdicts = pa.Table.from_batches([reader.get_batch(shard)])
+            return exchange.apply_verdicts(docs, row, verdicts, stage.defaults()), {}
+
+    def _row(self, number: int, shard: int, document: str) -> int:
+        """Return the document's number in the segment before barrier `number`."""
+        segment = [units for kind, units in self._steps if kind == "segment"][number]
+        with reading(self.store, read_unit(self.store, segment[shard]).outputs["docs"], segment[shard]) as file:
+            ids = file.read_all()["id"]
+        return int(pc.index(ids, document).as_py())
+
+    def stored(self, found: Found) -> dict[str, Any]:
+        """Return where the build holds the document: file and row."""
+        name = self.record.manifest
+        for shard in whole_manifest(self.store, name).shards:
+            if shard.input != found.file:
+                continue
+            with of_build(self.store, name, shard) as file:
+                table = file.read_all()
+                ids = table["doc_id" if "doc_id" in table.column_names else "id"]
+                row = pc.index(ids, found.id).as_py()
+            if row >= 0:
+                return {"file": self.store.uri(f"{name.rpartition('/')[0]}/{shard.file}"), "row": row}
+        return {}
+
+
+def of_build(store: Store, manifest: str, file: Shard | Sidecar) -> contextlib.AbstractContextManager[Reader]:
+    """Open a file that a build's manifest names. Raises Damaged where it is missing or not what was written."""
+    folder = manifest.rpartition("/")[0]
+    return reading(store, Data(data=f"{folder}/{file.file}", sha256=file.sha256, bytes=file.bytes, rows=0), manifest)
+
+
+def _search(file: Reader, role: str, wanted: str, found: dict[str, Found]) -> None:
+    for rows in _matching(file, wanted):
+        for row in rows.to_pylist():
+            if role in ("dropped", "quarantined"):
+                found[row["id"]] = _found(row, {**row, "role": role})
+            else:
+                found.setdefault(row["id"], _found(row, None))
+
+
+def _matching(file: Reader, wanted: str) -> Iterator[pa.Table]:
+    names = ["doc_id" if name == "id" and "doc_id" in file.schema.names else name for name in ADDRESS]
+    if not set(names) <= set(file.schema.names):
+        return  # a sidecar
+    extra = [name for name in ("stage", "reason", "detail") if name in file.schema.names]
+    for index in range(file.num_record_batches):
+        table = pa.Table.from_batches([file.get_batch(index)])
+        same = pc.or_kleene(pc.equal(table[names[0]], wanted), pc.fill_null(pc.equal(table["url"], wanted), False))
+        hits = table.filter(same)
+        if hits.num_rows:
+            yield hits.select([*names, *extra]).rename_columns([*ADDRESS, *extra])
+
+
+def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:
+    return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost)
+
+
+def _step(stage: Stage, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    if isinstance(stage, Filter):
+        explain = stage.explain()
+        numbers = explain(docs).to_pylist()[0] if explain is not None else {}
+        return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs)), numbers
+    assert isinstance(stage, Map)
+    return stage.open()(docs), {}
+
+
+def _verdict(docs: pa.Table) -> str:
+    for column, word in ((ERROR, "quarantined"), (DROP, "dropped")):
+        value = docs[column][0].as_py() if column in docs.column_names else None
+        if value is not None:
+            return f"{word}: {value}"
+    return "kept"
+
+
+def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:
+    """Return the small values that the stage added or changed."""
+    hidden = {"text", DROP, ERROR}
+    row = {}
+    for f in docs.schema:
+        if f.name in hidden:
+            continue
+        value = docs[f.name][0].as_py()
+        # As text, since a document's first token has NaN for a score, which equals nothing.
+        if before is None or f.name not in before.column_names or repr(before[f.name][0].as_py()) != repr(value):
+            row[f.name] = _short(value) if pa.types.is_nested(f.type) else value
+    return row
+
+
+def _short(values: Any) -> str | None:  # noqa: ANN401 - a list or struct
+    """Return how many values there are; of marks how many are set."""
+    if isinstance(values, list) and values and isinstance(values[0], bool):
+        return f"{sum(values)} of {len(values)} set"
+    return f"{len(values)} values" if values is not None else None
+
+
+def _text(docs: pa.Table) -> str:
+    return str(docs["text"][0].as_py())

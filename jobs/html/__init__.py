@@ -1,0 +1,1 @@
+"""HTML that is escaped by construction, and charts without a script."""

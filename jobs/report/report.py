@@ -1,0 +1,123 @@
+"""`report`: one page that says what happened to a crawl, or the ledger as JSON.
+
+Reads the record of a run (`runs/run-<number>.json`) and the unit manifests that it names; writes `builds/<id>/report.html`
+into the same output, or prints JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gristmill.errors import InputError
+from gristmill.storage.local import LocalStore
+from gristmill.storage.scratch import held_file
+from gristmill.storage.store import Store, open_store
+from jobs.report.page import faults, page
+from jobs.report.sections import adds
+from jobs.report.token_scores import token_scores
+from jobs.terminal import show_json, tell
+from pipeline.records import RunRecord, find_lead, read_run, runs
+from pipeline.summary import faults_of_files, summarize
+
+DONE, BROKEN = 0, 1
+
+
+@dataclass(frozen=True)
+class Located:
+    """A finished run: its store, the output as a person typed it, the run's record, and the name of that in the store."""
+
+    store: Store
+    output: str
+    record: RunRecord
+    name: str
+
+    @property
+    def added(self) -> bool:
+        """Tell whether the run added columns to a build that was there."""
+        return adds(self.record.stages)
+
+
+def locate(build: str, *, made: bool = False) -> Located:
+    """Find the run that `build` names: an output folder (its newest run), a `runs/*.json`, or a `builds/<id>` folder.
+
+    With `made` runs that only added columns to a build are passed over.
+
+    Raises:
+        InputError: there is no finished run; says where it was looked for and what is allowed.
+        Damaged: a record of a run that had to be looked at.
+    """
+    parts = build.rstrip("/").split("/")
+    if parts[-1].endswith(".json") and parts[-2:-1] == ["runs"]:
+        output, names, wanted = "/".join(parts[:-2]), [f"runs/{parts[-1]}"], None
+    elif parts[-2:-1] == ["builds"]:
+        output, names, wanted = "/".join(parts[:-2]), None, parts[-1]
+    else:
+        output, names, wanted = "/".join(parts), None, None
+    output = output or ("/" if build.startswith("/") else ".")
+    store = open_store(output)
+    for name in names if names is not None else runs(store):
+        lead = find_lead(store, name)
+        if lead is None or wanted not in (None, lead.build):
+            continue
+        found = Located(store, output, read_run(store, name), name)
+        if not (made and found.added):
+            return found
+    looked = store.uri(names[0] if names else "runs/")
+    raise InputError(
+        f"{build!r}: no finished build there (looked in {looked!r}). Give the output folder of a build, one of its "
+        "builds/<id> or one of its runs/*.json; `python -m jobs build CONFIG` makes them"
+    )
+
+
+def write(store: Store, build: str, text: str, page_name: str = "report") -> str:
+    """Put the page into the build's folder as `<page_name>.html`; return where a person finds it.
+
+    A page is a view of a run, so on a local disk it replaces the one before. A remote store never overwrites: there
+    another page of the same build gets its own name.
+    """
+    content = text.encode("utf-8", "replace")
+    name = f"builds/{build}/{page_name}.html"
+    if isinstance(store, LocalStore):
+        target = Path(store.root) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(Path(store.root).resolve()):
+            raise InputError(f"{target.parent}: leads out of the output ({target.parent.resolve()}); nothing is written there")
+        with held_file(target.parent, target.name) as (temporary, file):
+            file.write(content)
+            file.flush()
+            os.replace(temporary, target)
+    elif not store.put_new(name, content) and store.read(name) != content:
+        name = f"builds/{build}/{page_name}-{hashlib.sha256(content).hexdigest()[:8]}.html"
+        store.put_new(name, content)
+    return store.uri(name)
+
+
+def page_name(found: Located) -> str:
+    """Return the name of the page: `report`, with the name of the run where it added columns to the build."""
+    return f"report-{found.name.rpartition('/')[2].removesuffix('.json')}" if found.added else "report"
+
+
+def run(build: str, *, as_json: bool = False, verify: bool = False) -> int:
+    """Write the page (or print the ledger); return the exit code.
+
+    It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size; with
+    `verify` when their sha256 is another, too.
+    """
+    found = locate(build)
+    summary = summarize(found.store, found.record)
+    damaged = faults_of_files(found.store, summary, whole=verify)
+    if as_json:
+        show_json(summary)
+    else:
+        scores = None if damaged else token_scores(found.store, found.record.manifest)
+        path = write(found.store, summary["build"], page(summary, found.output, scores), page_name(found))
+        tell(f"report: {path}")
+    wrong = faults(summary)
+    for line in wrong:
+        tell(f"the ledger does not add up: {line}")
+    for line in damaged:
+        tell(f"damaged: {line}; `python -m jobs build CONFIG{' --verify' if verify else ''}` puts it back")
+    return BROKEN if wrong or damaged else DONE

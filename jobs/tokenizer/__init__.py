@@ -1,0 +1,1 @@
+"""`train-tokenizer` and `measure-tokenizer`."""

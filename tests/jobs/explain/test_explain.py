@@ -1,0 +1,129 @@
+"""`explain` on a real build: what it tells of a document is what the build did, and a token leads back to its record."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from gristmill.storage.store import expand
+from gristmill.tokenizer.foreign import load
+from stages.source.warc import WarcSource
+from tests.conftest import PAGES, Built, Checkout
+
+
+def explained(built: Built, document: str) -> str:
+    out, errors = built.checkout.here("explain", "build/demo", document)
+    assert errors == ""
+    return out
+
+
+def page_at(checkout: Checkout, fate: str, name: str = min(PAGES)) -> dict[str, Any]:
+    """Return the first page of a file that the demo treats so."""
+    (file,) = expand(str(checkout.folder / "examples/crawl" / name))
+    starts = sorted(start for taken in PAGES[name].values() for start in taken)
+    rows = pa.concat_tables(WarcSource(paths="").open()(file, 100)).to_pylist()
+    assert len(rows) == len(starts)
+    page: dict[str, Any] = rows[starts.index(min(PAGES[name][fate]))]
+    return page
+
+
+def verdicts(text: str) -> dict[str, str]:
+    """Return the verdict of each stage in the order told."""
+    return dict(line.split(": ", 1) for line in text.splitlines() if re.match(r"[a-z_0-9]+: (kept|dropped|quarantined)", line))
+
+
+def test_explain_tells_every_decision_on_a_kept_document(small_build: Built) -> None:
+    page = page_at(small_build.checkout, "kept")
+    by_url = small_build.checkout.jobs("explain", "build/demo", page["url"])
+    assert by_url.stderr == ""
+    assert by_url.stdout == explained(small_build, page["id"])
+    stages = [stage["stage"] for stage in small_build.record()["stages"]]
+    assert verdicts(by_url.stdout) == dict.fromkeys(stages, "kept")
+    assert f"document {page['id']}\n" in by_url.stdout and "exact_copies = 2" in by_url.stdout
+    assert f"file = build/demo/builds/{small_build.id}/tokens-00000.arrow" in by_url.stdout
+    assert "<!DOCTYPE html" in by_url.stdout, "the text before the stage that changed it"
+
+
+def test_explain_tells_why_a_filter_dropped_a_document(small_build: Built) -> None:
+    page = page_at(small_build.checkout, "gopher_short_doc")
+    out = explained(small_build, page["url"])
+    assert list(verdicts(out).values()) == ["kept", "kept", "kept", "dropped: gopher_short_doc"]
+    words = re.search(r"^  words = (\d+)$", out, re.MULTILINE)
+    assert words is not None and int(words[1]) < 50
+
+
+def test_explain_names_the_document_that_a_duplicate_repeats(small_build: Built) -> None:
+    page = page_at(small_build.checkout, "exact_duplicate", max(PAGES))
+    out = explained(small_build, page["id"])
+    assert list(verdicts(out).items())[-1] == ("dedup_exact", "dropped: exact_duplicate")
+    original = re.search(r"^  duplicate_of = ([0-9a-f]{32})$", out, re.MULTILINE)
+    assert original is not None
+    kept = explained(small_build, original[1])
+    assert set(verdicts(kept).values()) == {"kept"} and min(PAGES) in kept
+
+
+def test_explain_agrees_with_the_build_on_every_page(small_build: Built, pages: pa.Table) -> None:
+    seen = Counter[str]()
+    for document in pages["id"].to_pylist():
+        *before, last = verdicts(explained(small_build, document)).values()
+        assert set(before) <= {"kept"}
+        seen[last.removeprefix("dropped: ")] += 1
+    expected = Counter[str]()
+    for each in PAGES.values():
+        expected.update({fate: len(starts) for fate, starts in each.items()})
+    assert seen == expected
+
+
+def test_a_stage_is_said_to_change_what_it_changed(small_build: Built) -> None:
+    row = (
+        pa.ipc.open_file(next((small_build.output / "builds" / small_build.id).glob("tokens-00000.arrow"))).read_all().slice(0, 1)
+    )
+    out = small_build.checkout.jobs("explain", "build/demo", row["doc_id"][0].as_py()).stdout
+    told = out.split("\nselect: kept\n")[1].split("\n\n")[0]
+    tokens = len(row["input_ids"][0])
+    assert re.fullmatch(rf"  selected\.excess = \d+ of {tokens} set\n  score\.excess = {tokens} values", told)
+
+
+def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> None:
+    folder = small_build.output / "builds" / small_build.id
+    out = small_build.checkout.jobs("explain", "build/demo", "--token", "1:0:5").stdout
+    row = pa.ipc.open_file((folder / "tokens-00001.arrow").read_bytes()).read_all().slice(0, 1).to_pylist()[0]
+    token = row["input_ids"][5]
+    assert out.startswith(f"token {token} of tokens-00001.arrow, row 0, position 5 of {len(row['input_ids'])}\n")
+    spelled = load(small_build.checkout.folder / "build/tokenizers/superbpe-8k/tokenizer.json").tokens
+    assert f"[{spelled[token].decode(errors='replace')!r}]" in out
+    for line in (r"ref_loss\.reference = \d", r"score\.excess = -?\d", r"selected\.excess = (yes|no)$"):
+        assert re.search(f"^  {line}", out, re.MULTILINE), line
+    place = re.search(r"^  record  (.*), bytes (\d+) to (\d+)$", out, re.MULTILINE)
+    assert place is not None and Path(place[1]).name == row["file"] == max(PAGES)
+    content = (small_build.checkout.folder / place[1]).read_bytes()[int(place[2]) : int(place[3])]
+    address = re.search(rb"WARC-Target-URI: <?(.*?)>?\r\n", zlib.decompress(content, wbits=31))
+    assert address is not None and address[1].decode() == row["url"]
+    command = re.search(r"^  raw     (.*)$", out, re.MULTILINE)
+    assert command is not None and f"  url     {row['url']}\n" in out
+    raw = subprocess.run(command[1], shell=True, cwd=small_build.checkout.folder, capture_output=True, check=True)
+    assert raw.stdout == zlib.decompress(content, wbits=31)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["http://nowhere.example/"], "no document 'http://nowhere.example/' in build"),
+        (["--token", "0:0"], "give SHARD:ROW:POS as three numbers"),
+        (["--token", "7:0:0"], "SHARD 7 is out of range; there are 2"),
+        (["--token", "0:99:0"], "ROW 99 is out of range"),
+        (["--token", "0:0:99999"], "POS 99999 is out of range"),
+        ([], "give a URL or a document id, or --token"),
+        (["x", "--token", "0:0:0"], "give a URL or a document id, or --token"),
+    ],
+)
+def test_what_explain_cannot_find(arguments: list[str], says: str, small_build: Built) -> None:
+    out, errors = small_build.checkout.here("explain", "build/demo", *arguments, code=2)
+    assert out == "" and errors.startswith("error: ") and says in errors and errors.count("\n") == 1

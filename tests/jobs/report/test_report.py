@@ -1,0 +1,419 @@
+"""The report: what it shows is what the ledger says, crawl text stays text, and nothing is loaded from anywhere."""
+
+import base64
+import copy
+import hashlib
+import json
+import random
+import re
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gristmill.errors import InputError
+from gristmill.storage.local import LocalStore
+from gristmill.storage.store import expand, open_store
+from jobs.report.page import TEMPLATES, faults, page
+from jobs.report.report import locate, run, write
+from pipeline.drive import Options, drive
+from pipeline.local import LocalEngine
+from pipeline.plan import make_plan
+from stages.sink.documents import Documents
+from tests.jobs.reading import Reader, measure, sample, stage
+from tests.s3_servers import BUCKET, moto, use
+from tests.toy import Lines, Short, Unique, Upper
+
+HOSTILE = "<script>alert('text')</script> <img src=x onerror=alert(1)> & \"quoted\" \x00\x1b \u202eback\u202c ]]> --> </style> …"
+EVIL_URL = "http://evil.test/?q=\"><script>alert('url')</script>"
+EVIL_REASON = 'odd"reason<b>'
+
+
+@pytest.fixture
+def summary():
+    draw = random.Random(7)
+    stages = [
+        stage("warc", 840, {}, {"undecodable": 3}, paths="examples/crawl/*.warc.gz"),
+        stage("extract_html", 837, {"empty": 11, EVIL_REASON: 1}, {"killed its worker": 1}),
+        stage("language", 824, {"wrong_language": 97, "low_score": 40}, keep=["en", "fr", "de"], min_score=0.65),
+        stage("gopher_quality", 687, {f"rule_{i}": 2 + i for i in range(12)}),
+        stage("dedup_minhash", 597, {"near_duplicate": 69}, ngram=5),
+        stage("encode", 528, tokenizer="build/tokenizers/superbpe-8k"),
+        stage("shards", 528, tokens_per_shard=50_000_000),
+    ]
+    lengths = [int(draw.lognormvariate(7, 1.2)) + 1 for _ in range(528)]
+    files = ["docs-00000", "docs-00001"]
+    return {
+        "build": "b7c41f0e92ad5d13",
+        "name": "demo <& co>",
+        "manifest": "builds/b7c41f0e92ad5d13/manifest.json",
+        "run": {"started": "2025-11-22T02:14:07Z", "seconds": 31.42, "on": "ray", "workers": 2, "version": "0.1.0"},
+        "inputs": [
+            {"name": f"{f}.warc.gz", "uri": f"examples/crawl/{f}.warc.gz", "bytes": 3_225_001 + i} for i, f in enumerate(files)
+        ],
+        "stages": stages,
+        "steps": [
+            {
+                "name": "1 warc … gopher_quality",
+                "kind": "segment",
+                "stages": [],
+                "units": 12,
+                "reused": 5,
+                "cpu_s": 20.5,
+                "wall_s": 11.25,
+                "bytes": 3_412_003,
+            },
+            {
+                "name": "2 dedup_minhash",
+                "kind": "reduce",
+                "stages": [],
+                "units": 4,
+                "reused": 4,
+                "cpu_s": 0.5,
+                "wall_s": 0.25,
+                "bytes": 19_001,
+            },
+        ],
+        "samples": {
+            "extract_html": {"empty": [sample(1, "  \n", "http://a.test/1")], EVIL_REASON: [sample(2, HOSTILE, EVIL_URL)]},
+            "language": {"low_score": [sample(3, "x" * 5000, "javascript:alert(1)"), sample(4, "bonjour", None)]},
+            "dedup_minhash": {"near_duplicate": [sample(5, "twin", "https://b.test/twin")]},
+        },
+        "quarantine": [{**sample(9, "", EVIL_URL), "stage": "extract_html", "error": "RecursionError: <deep>"}],
+        "measures": {
+            "language.language": {"kind": "category", "counts": {"en": 500, "fr": 20, "<de>": 8}},
+            "language.language_score": measure([draw.random() for _ in range(528)], pa.float64()),
+            "encode.n_tokens": measure(lengths, pa.int64()),
+            "dedup_minhash.minhash_cluster_size": measure([1] * 500 + [2] * 20 + [43], pa.int64()),
+            "score.excess": measure([draw.gauss(0.4, 4) for _ in range(3000)], pa.float64()),
+            "made_up.share_of_x": measure([0.5, 0.5], pa.float64()),
+            "made_up.nothing": {"kind": "number", "count": 0, "sum": 0, "min": None, "max": None, "bins": []},
+        },
+        "shards": [
+            {
+                "file": f"{f}-0.tokens.arrow",
+                "documents": 264,
+                "tokens": 371_001 + i,
+                "text_bytes": 1_654_388 + i,
+                "bytes": 751_003 + i,
+                "sha256": hashlib.sha256(f.encode()).hexdigest(),
+                "input": f"{f}.warc.gz",
+                "sidecars": {"scores-rho1": {"file": f"{f}-0.scores-rho1.arrow"}},
+            }
+            for i, f in enumerate(files)
+        ],
+        "tokens": 742_003,
+        "documents": 528,
+        "text_bytes": 3_308_777,
+    }
+
+
+@pytest.fixture
+def read(summary):
+    return Reader(page(summary, "build/my demo"))
+
+
+def test_nothing_is_loaded_from_anywhere(read, summary):
+    assert not read.attributes("src") and not read.attributes("srcset") and not read.attributes("action")
+    assert not {"link", "iframe", "object", "embed", "img", "base", "form"} & {name for name, _ in read.elements}
+    urls = {s["url"] for reasons in summary["samples"].values() for shown in reasons.values() for s in shown} | {
+        q["url"] for q in summary["quarantine"]
+    }
+    outside = [(name, target) for name, target in read.attributes("href") if not target.startswith("#")]
+    assert outside and all(
+        name == "a" and target in urls and target.startswith(("http://", "https://")) for name, target in outside
+    )
+    for kind in ("style", "script"):
+        (content,) = read.raw[kind]
+        assert not any(word in content for word in ("http:", "https:", "url(", "@import", "fetch(", "XMLHttpRequest", "import("))
+
+
+def test_links_inside_the_page_lead_somewhere_and_ids_are_unique(read):
+    ids = [value for _, value in read.attributes("id")]
+    assert len(ids) == len(set(ids))
+    inside = {target[1:] for _, target in read.attributes("href") if target.startswith("#")}
+    assert inside <= set(ids) and {"flow", "quarantine"} < inside and any(name.startswith("drop-") for name in inside)
+
+
+def test_crawl_text_stays_text(read, summary):
+    (script,) = read.raw["script"]
+    assert script == (TEMPLATES / "report.js").read_text() and len([e for e, _ in read.elements if e == "script"]) == 1
+    assert not [key for _, found in read.elements for key in found if key.startswith("on")]
+    for shown in (
+        HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd"),
+        EVIL_URL,
+        EVIL_REASON,
+        "javascript:alert(1)",
+        summary["name"],
+    ):
+        assert shown in read.text
+    assert not {"b>", "script>"} & {name for name, _ in read.elements}
+    assert "x" * 600 in read.text and "x" * 601 not in read.text
+
+
+def test_the_policy_allows_our_script_alone(read):
+    (script,) = read.raw["script"]
+    (policy,) = [found["content"] for name, found in read.elements if found.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+
+
+def test_headline_and_flow_show_the_ledgers_figures(read, summary):
+    cpu = sum(s["cpu_s"] for s in summary["stages"])
+    assert read.figures["headline"] == [840, 528, 742_003, 3_308_777 / 742_003, 31.42, cpu, 6_450_003]
+    expected = []
+    for s in summary["stages"]:
+        expected += [s["in"], s["kept"], sum(s["dropped"].values()), sum(s["quarantined"].values())]
+        expected += sorted(s["dropped"].values(), reverse=True) + sorted(s["quarantined"].values(), reverse=True)
+    assert read.figures["flow"] == expected
+    assert "840 in = 528 kept + 308 dropped + 4 quarantined" in read.text
+
+
+def test_every_reason_is_listed_with_its_samples_and_commands(read, summary):
+    counts = [n for s in summary["stages"] for n in s["dropped"].values()]
+    offsets = [s["offset"] for reasons in summary["samples"].values() for shown in reasons.values() for s in shown]
+    assert sorted(read.figures["dropped"]) == sorted(counts + offsets)
+    for number in (1, 2, 3, 4, 5):
+        assert f"python -m jobs explain 'build/my demo' {number:032x}" in read.text
+    assert all(f"rule_{i}" in read.text for i in range(12))
+
+
+def test_measures_show_count_mean_and_range(read, summary):
+    expected = []
+    for m in summary["measures"].values():
+        if m["kind"] == "category":
+            expected += m["counts"].values()
+        elif m["count"]:
+            expected += [m["sum"] / m["count"], m["min"], m["max"], m["count"]] + ([m["min"]] if m["min"] == m["max"] else [])
+    assert sorted(read.figures["content"]) == sorted(expected)
+    assert "Share of x" in read.text and "Every value is 0.5" in read.text
+
+
+def test_time_shards_quarantine_and_lineage_show_the_ledgers_figures(read, summary):
+    assert read.figures["quarantine"] == [summary["quarantine"][0]["offset"]]
+    times = []
+    for s in summary["stages"]:
+        times += [s["cpu_s"], s["wall_s"], s["in"], s["in"] / s["cpu_s"], s["in"] / s["wall_s"]]
+    times += [value for s in summary["steps"] for value in (s["units"], s["cpu_s"], s["wall_s"], s["bytes"])]
+    assert read.figures["time"] == times
+    assert "5 reused" in read.text and "all reused" in read.text
+    assert read.figures["shards"] == [
+        v for s in summary["shards"] for v in (s["documents"], s["tokens"], s["text_bytes"] / s["tokens"], s["bytes"])
+    ]
+    assert [
+        found["data-copy"] for _, found in read.elements if found.get("data-copy") in {s["sha256"] for s in summary["shards"]}
+    ]
+    assert read.figures["lineage"] == [i["bytes"] for i in summary["inputs"]]
+    assert '["en", "fr", "de"]' in read.text and "build/tokenizers/superbpe-8k" in read.text and "version 2" in read.text
+
+
+def test_tokens_by_language_where_the_ledger_has_them(summary):
+    summary["languages"] = {
+        "fr": {"documents": 28, "tokens": 2, "text_bytes": 9},
+        "en": {"documents": 500, "tokens": 7, "text_bytes": 21},
+    }
+    assert Reader(page(summary, ".")).figures["content"][-6:] == [500, 7, 3.0, 28, 2, 4.5]
+
+
+def test_a_sound_ledger_raises_no_alarm(read, summary):
+    assert faults(summary) == [] and not read.attributes("role").count(("div", "alert"))
+    assert "Every document is accounted for" in read.text and "missing" not in read.text
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "says"),
+    [
+        (3, "kept", 590, "gopher_quality took in 687, but 590 kept + 90 dropped + 0 quarantined = 680: 7 documents are missing."),
+        (3, "kept", 600, "687, but 600 kept + 90 dropped + 0 quarantined = 690: 3 too many."),
+        (4, "in", 600, "dedup_minhash took in 600 documents, but gopher_quality before it kept 597."),
+        (None, "documents", 527, "The build holds 527 documents, but its last stage shards kept 528."),
+    ],
+)
+def test_a_ledger_that_does_not_add_up_is_shown_as_broken(summary, where, key, value, says):
+    (summary if where is None else summary["stages"][where])[key] = value
+    read = Reader(page(summary, "."))
+    assert ("div", "alert") in read.attributes("role")
+    assert says in read.text and "Every document is accounted for" not in read.text
+    if key == "kept":
+        assert ("li", "broken") in read.attributes("class") and "✗" in read.text
+
+
+def test_a_run_that_added_columns_counts_the_documents_that_it_lost_and_the_build_keeps_them(summary):
+    stages = [stage("tokens", 528), stage("score_lm", 528, {}, {"no_score": 3}), stage("sidecars", 525)]
+    read = Reader(page({**summary, "stages": stages}, "."))
+    assert faults({**summary, "stages": stages}) == [] and "528 in = 525 kept + 0 dropped + 3 quarantined" in read.text
+    said = faults({**summary, "stages": stages, "documents": 527})
+    assert said == ["The build holds 527 documents, but its source tokens kept 528."]
+
+
+COUNTS = st.integers(0, 10**9)
+
+
+@given(
+    st.integers(-5, 5),
+    COUNTS,
+    st.dictionaries(st.text(max_size=3), COUNTS, max_size=4),
+    st.dictionaries(st.text(max_size=3), COUNTS, max_size=3),
+)
+def test_the_sum_holds_exactly_when_nothing_is_missing(gone, kept, dropped, quarantined):
+    made = {"stage": "s", "in": kept + sum(dropped.values()) + sum(quarantined.values()) + gone, "kept": kept}
+    found = faults({"stages": [{**made, "dropped": dropped, "quarantined": quarantined}], "documents": kept})
+    assert bool(found) == (gone != 0)
+
+
+def test_empty_builds_have_their_own_words(summary):
+    nothing = [
+        {**s, "in": 0, "kept": 0, "dropped": {}, "quarantined": {}, "cpu_s": 0.0, "wall_s": 0.0} for s in summary["stages"]
+    ]
+    empty = {
+        **summary,
+        "stages": nothing,
+        "steps": [],
+        "samples": {},
+        "quarantine": [],
+        "measures": {},
+        "shards": [],
+        "tokens": 0,
+        "documents": 0,
+    }
+    empty["text_bytes"] = 0
+    text = Reader(page(empty, ".")).text
+    for words in (
+        "No document came in",
+        "Nothing was dropped",
+        "Nothing is in quarantine",
+        "No stage of this build measures",
+        "no shards",
+        "no steps",
+    ):
+        assert words in text
+    empty["stages"], empty["inputs"], empty["run"] = [], [], {**summary["run"], "workers": None}
+    assert "on Ray" in Reader(page(empty, ".")).text
+
+
+def test_a_build_of_documents_shows_no_tokens(summary):
+    summary["tokens"] = 0
+    for shard in summary["shards"]:
+        shard["tokens"] = 0
+    read = Reader(page(summary, "."))
+    assert "Bytes per token" not in read.text and read.figures["shards"] == [264, 751_003, 264, 751_004]
+
+
+def test_a_crawl_of_many_shards_still_gives_a_page_that_opens(summary):
+    summary["shards"] = [copy.copy(summary["shards"][0]) for _ in range(20_000)]
+    text = page(summary, ".")
+    assert len(text) < 1_000_000 and "200 of 20,000 shards are shown" in Reader(text).text
+
+
+# Where builds are found and pages are put
+
+
+def record_of(build, name):
+    """Return the least that the record of a run says."""
+    lists = {"inputs": [], "stages": [], "steps": []}
+    return json.dumps({"build": build, "manifest": f"builds/{build}/manifest.json", "name": name, "run": {}, **lists}).encode()
+
+
+@pytest.fixture
+def output(tmp_path):
+    store = LocalStore(str(tmp_path / "out"))
+    for stamp, build in (
+        ("20250101T000000000000Z", "aaaa"),
+        ("20250102T000000000000Z", "bbbb"),
+        ("20250103T000000000000Z", "aaaa"),
+    ):
+        store.put_new(f"runs/{stamp}-{build}.json", record_of(build, stamp))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("what", "stamp"),
+    [
+        ("", "20250103"),
+        ("/", "20250103"),
+        ("/builds/bbbb", "20250102"),
+        ("/builds/aaaa/", "20250103"),
+        ("/runs/20250101T000000000000Z-aaaa.json", "20250101"),
+    ],
+)
+def test_a_run_is_found_by_its_output_its_build_or_its_record(output, what, stamp):
+    found = locate(output.root + what)
+    assert found.record.name.startswith(stamp) and found.output == output.root
+
+
+@pytest.mark.parametrize("what", ["/builds/cccc", "/runs/none.json", "/nowhere"])
+def test_what_is_no_build_is_said_with_what_to_give(output, what):
+    with pytest.raises(InputError, match=r"no finished build there .*Give the output folder"):
+        locate(output.root + what)
+
+
+def test_output_in_the_working_folder(output, monkeypatch):
+    monkeypatch.chdir(output.root)
+    assert locate("builds/bbbb").output == locate("runs/20250102T000000000000Z-bbbb.json").output == locate(".").output == "."
+
+
+def test_a_new_page_replaces_the_one_before(output):
+    first = write(output, "aaaa", "one")
+    assert write(output, "aaaa", "two \ud800") == first == f"{output.root}/builds/aaaa/report.html"
+    assert output.read("builds/aaaa/report.html") == b"two ?" and output.list("builds/aaaa") == ["report.html"]
+
+
+def test_on_a_remote_store_another_page_of_the_build_gets_its_own_name(monkeypatch):
+    with moto() as port:
+        use(monkeypatch, port)
+        store = open_store(f"s3://{BUCKET}/out")
+        store.put_new("runs/20250101T000000000000Z-aaaa.json", record_of("aaaa", "on S3"))
+        assert locate(f"s3://{BUCKET}/out/builds/aaaa").record.name == "on S3"
+        first = write(store, "aaaa", "one")
+        assert first == write(store, "aaaa", "one") == f"s3://{BUCKET}/out/builds/aaaa/report.html"
+        second = write(store, "aaaa", "two")
+        assert re.fullmatch(r"s3://.*/out/builds/aaaa/report-[0-9a-f]{8}\.html", second)
+        assert store.read("builds/aaaa/report.html") == b"one" and len(store.list("builds/aaaa")) == 2
+
+
+# A real build, from its lines to the page
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    place = tmp_path_factory.mktemp("built")
+    for shard, lines in enumerate((["apple", "<b>", "boom", "apple pie"], ["apple", "pear", "& c", "plum"])):
+        (place / f"{shard}.txt").write_text("\n".join(lines))
+    paths = f"{place}/*.txt"
+    stages = [
+        ("lines", Lines(paths=paths)),
+        ("upper", Upper()),
+        ("short", Short()),
+        ("unique", Unique()),
+        ("documents", Documents()),
+    ]
+    record = {"on": "local", "workers": None, "version": "0.1.0"}
+    outcome = drive(
+        make_plan("toy", stages, expand(paths), 2), lambda: LocalEngine(0), Options(str(place / "out"), record=record)
+    )
+    assert outcome.build is not None, outcome.failures
+    return place / "out", outcome.build
+
+
+def test_a_real_build_is_told_to_people(built, capsys):
+    output, build = built
+    assert run(str(output)) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == f"report: {output}/builds/{build}/report.html\n"
+    read = Reader((output / "builds" / build / "report.html").read_text())
+    assert "8 in = 4 kept + 3 dropped + 1 quarantined" in read.text and ("div", "alert") not in read.attributes("role")
+    assert read.figures["flow"] == [8, 8, 0, 0, 8, 7, 0, 1, 1, 7, 5, 2, 0, 2, 5, 4, 1, 0, 1, 4, 4, 0, 0]
+    assert "cannot take 'boom'" in read.text and "http://x.example/0.txt/2" in read.text and "<B>" in read.text
+    assert "upper.size" in read.text and "unique.copies" in read.text
+
+
+def test_a_real_build_is_told_to_machines(built, capsys):
+    output, build = built
+    assert run(f"{output}/builds/{build}", as_json=True) == 0
+    ledger = json.loads(capsys.readouterr().out)
+    assert ledger["build"] == build
+    for each in ledger["stages"]:
+        assert each["in"] == each["kept"] + sum(each["dropped"].values()) + sum(each["quarantined"].values())
+    assert {each["stage"]: each["dropped"] for each in ledger["stages"]}["short"] == {"too_short": 2}
+    assert [(each["documents"], each["sha256"] != "") for each in ledger["shards"]] == [(2, True), (2, True)]
