@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
-from pipeline.flow import Done, Pool
+from pipeline.flow import Pool, StageResult
 from pipeline.panics import pass_on
 from pipeline.pool import Answer, Call, open_once, pack, run_call
 from pipeline.segment import Report, Task, run_unit
@@ -67,11 +67,11 @@ class Elsewhere:
     ask: Ask
     ahead: int
 
-    def submit(self, table: pa.Table) -> Callable[[], Done]:
+    def submit(self, table: pa.Table) -> Callable[[], StageResult]:
         """Send a table. What is returned raises Ended when there is no answer."""
         wait = self.ask(pack(table))
 
-        def land() -> Done:
+        def land() -> StageResult:
             reply = wait()
             if isinstance(reply, Failure):
                 raise Ended(reply)

@@ -48,7 +48,7 @@ Numbered = Iterator[tuple[int, pa.Table]]
 
 
 @dataclass(frozen=True)
-class Done:
+class StageResult:
     """What a stage made of one table.
 
     `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (tables as `LOST`)
@@ -63,14 +63,14 @@ class Done:
 
 
 class Pool(Protocol):
-    """Processes that do the work of one room; at most `ahead` tables of a segment are with them at a time."""
+    """Processes that do the work of one stage; at most `ahead` tables of a segment are with them at a time."""
 
     @property
     def ahead(self) -> int:
         """Tables."""
         ...
 
-    def submit(self, table: pa.Table) -> Callable[[], Done]:
+    def submit(self, table: pa.Table) -> Callable[[], StageResult]:
         """Send a table; return a function that waits for what became of it. Raises what ends the unit."""
         ...
 
@@ -79,7 +79,7 @@ class Pool(Protocol):
 class StageRun:
     """One stage of the segment, opened: what it is called, its function, and its account.
 
-    With a `pool` it has no function of its own. A barrier has two rooms: `before`, where documents emit rows, and `after`,
+    With a `pool` it has no function of its own. A barrier has two runs: `before`, where documents emit rows, and `after`,
     where they meet the verdicts or the model. The stage at the segment's entry (a source, verdicts) and the sink have no work of
     their own here.
     """
@@ -129,7 +129,7 @@ class StageRun:
 class Bisection:
     """One stage's function on one table, with whatever it raises.
 
-    `poison` names documents (by id) that killed a process in a room before: (room, error kind). `watch(room, id)` is told
+    `poison` names documents (by id) that killed a process in a stage before: (stage, error kind). `watch(stage, id)` is told
     before each piece of work; with `careful` the pieces are single documents, so that it knows which one was the last.
     """
 
@@ -200,28 +200,28 @@ def work_through(
     poison: Mapping[str, tuple[str, str]],
     watch: Watch | None,
     careful: bool,
-) -> Done:
+) -> StageResult:
     """Return what an opened stage makes of a table; an empty one goes through the stage too, for its schema."""
     trial = Bisection(name, stage, work, poison, watch, careful)
     if table.num_rows == 0:
-        return Done(trial.decided(work(table), table))
+        return StageResult(trial.decided(work(table), table))
     cpu, wall = time.process_time(), time.perf_counter()
     table = trial.without_poison(table)
     pieces = list(trial.pieces(table))
     out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
     seconds = (time.process_time() - cpu, time.perf_counter() - wall)
-    return Done(out, tuple(trial.lost), trial.error, *seconds)
+    return StageResult(out, tuple(trial.lost), trial.error, *seconds)
 
 
 @dataclass
 class Flow:
-    """Takes tables through rooms and keeps their accounts.
+    """Takes tables through runs and keeps their accounts.
 
-    `poison`, `watch` and `careful` are those of `Bisection`, and no concern of rooms with a pool, which has its own. Tables have
+    `poison`, `watch` and `careful` are those of `Bisection`, and no concern of runs with a pool, which has its own. Tables have
     numbers; what is lost is kept with that of its table.
     """
 
-    rooms: Sequence[StageRun]
+    runs: Sequence[StageRun]
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     watch: Watch | None = None
     careful: bool = False
@@ -231,34 +231,34 @@ class Flow:
     _quarantined: list[tuple[int, pa.Table]] = field(default_factory=list)
 
     def stream(self, tables: Numbered) -> Iterator[pa.Table]:
-        """Yield what is left of each table after all rooms, in order, without the empty ones.
+        """Yield what is left of each table after all runs, in order, without the empty ones.
 
-        A table goes through all rooms before the next is taken from `tables`, but for rooms with a pool: before the first of
-        the tables that such a room has under way is waited for, others are taken and sent to it, up to its bound.
+        A table goes through all runs before the next is taken from `tables`, but for runs with a pool: before the first of
+        the tables that such a run has under way is waited for, others are taken and sent to it, up to its bound.
         """
-        for room in self.rooms:
-            tables = self._through(room, tables) if room.pool is None else self._ahead(room, room.pool, tables)
+        for run in self.runs:
+            tables = self._through(run, tables) if run.pool is None else self._ahead(run, run.pool, tables)
         return (table for _, table in tables)
 
     def schema(self, table: pa.Table) -> pa.Table:
-        """Take an empty table through all rooms, uncounted, to learn the schema behind the last."""
-        for room in self.rooms:
-            done = room.pool.submit(table)() if room.pool is not None else self._work(room, table)
-            table = room.declared(table, done.table)
+        """Take an empty table through all runs, uncounted, to learn the schema behind the last."""
+        for run in self.runs:
+            done = run.pool.submit(table)() if run.pool is not None else self._work(run, table)
+            table = run.declared(table, done.table)
         return table
 
-    def enter(self, room: StageRun, number: int, table: pa.Table) -> pa.Table:
+    def enter(self, run: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Account for a table that carries the decisions of the entry's stage in `drop` and `error`; return the kept rows."""
-        room.tally.entered += table.num_rows
-        return self._settle(room, number, table)
+        run.tally.entered += table.num_rows
+        return self._settle(run, number, table)
 
     def finish(self) -> None:
         """Raise UnitFailed when a stage raised on everything it was given."""
-        for room in self.rooms:
-            raised = room.tally.quarantined.total()
-            if raised >= SYSTEMATIC and raised == room.tally.entered and room.name in self.first_error:
-                raise UnitFailed(f"stage {room.name} raised on each of {raised} documents: {self.first_error[room.name]}")
-            assert room.tally.balanced(), f"stage {room.name} lost documents: {room.tally.plain()}"
+        for run in self.runs:
+            raised = run.tally.quarantined.total()
+            if raised >= SYSTEMATIC and raised == run.tally.entered and run.name in self.first_error:
+                raise UnitFailed(f"stage {run.name} raised on each of {raised} documents: {self.first_error[run.name]}")
+            assert run.tally.balanced(), f"stage {run.name} lost documents: {run.tally.plain()}"
 
     def dropped(self) -> pa.Table:
         """Return all rows dropped so far, as `LOST`, in the order of the tables."""
@@ -268,14 +268,14 @@ class Flow:
         """Return all rows quarantined so far, as `LOST`, in the order of the tables."""
         return lost_table([rows for _, rows in sorted(self._quarantined, key=operator.itemgetter(0))])
 
-    def _through(self, room: StageRun, tables: Numbered) -> Numbered:
+    def _through(self, run: StageRun, tables: Numbered) -> Numbered:
         for number, table in tables:
-            out = self._account(room, number, table, self._work(room, table))
+            out = self._account(run, number, table, self._work(run, table))
             if out.num_rows:
                 yield number, out
 
-    def _ahead(self, room: StageRun, pool: Pool, tables: Numbered) -> Numbered:
-        sent: collections.deque[tuple[int, pa.Table, Callable[[], Done]]] = collections.deque()
+    def _ahead(self, run: StageRun, pool: Pool, tables: Numbered) -> Numbered:
+        sent: collections.deque[tuple[int, pa.Table, Callable[[], StageResult]]] = collections.deque()
         more = True
         while more or sent:
             while more and len(sent) < pool.ahead:
@@ -284,37 +284,37 @@ class Flow:
                 if more:
                     if self.watch is not None:
                         # Whatever ends this process while it waits is no document's doing.
-                        self.watch(room.name, None)
+                        self.watch(run.name, None)
                     sent.append((number, table, pool.submit(table)))
             if sent:
                 number, table, wait = sent.popleft()
                 done = wait()
                 self.elsewhere_s += done.cpu_s
-                out = self._account(room, number, table, done)
+                out = self._account(run, number, table, done)
                 if out.num_rows:
                     yield number, out
 
-    def _work(self, room: StageRun, table: pa.Table) -> Done:
-        assert room.work is not None
-        return work_through(room.name, room.stage, room.work, table, self.poison, self.watch, self.careful)
+    def _work(self, run: StageRun, table: pa.Table) -> StageResult:
+        assert run.work is not None
+        return work_through(run.name, run.stage, run.work, table, self.poison, self.watch, self.careful)
 
-    def _account(self, room: StageRun, number: int, table: pa.Table, done: Done) -> pa.Table:
+    def _account(self, run: StageRun, number: int, table: pa.Table, done: StageResult) -> pa.Table:
         """Count what became of a table; return the rows that are kept."""
-        room.tally.entered += table.num_rows
-        room.tally.cpu_s += done.cpu_s
-        room.tally.wall_s += done.wall_s
+        run.tally.entered += table.num_rows
+        run.tally.cpu_s += done.cpu_s
+        run.tally.wall_s += done.wall_s
         if done.error is not None:
-            self.first_error.setdefault(room.name, done.error)
+            self.first_error.setdefault(run.name, done.error)
         for lost in done.lost:
-            self._quarantine(room.tally, number, lost)
+            self._quarantine(run.tally, number, lost)
         if done.table.num_rows:
-            room.check(done.table)
+            run.check(done.table)
         # Without rows it may lack the stage's columns.
-        return self._settle(room, number, done.table) if done.table.num_rows else done.table
+        return self._settle(run, number, done.table) if done.table.num_rows else done.table
 
-    def _settle(self, room: StageRun, number: int, table: pa.Table) -> pa.Table:
+    def _settle(self, run: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Take out the rows that are decided on, count them, and return the others without the decision columns."""
-        tally = room.tally
+        tally = run.tally
         if ERROR in table.column_names:
             errors = table.column(ERROR)
             if errors.null_count < len(errors):
@@ -330,7 +330,7 @@ class Flow:
                 table = table.filter(pc.is_null(reasons))
             table = table.drop_columns([DROP])
         tally.kept += table.num_rows
-        room.measure(table)
+        run.measure(table)
         return table
 
     def _drop(self, tally: Tally, number: int, rows: pa.Table) -> None:

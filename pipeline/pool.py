@@ -22,7 +22,7 @@ import pyarrow as pa
 from gristmill.errors import UserError
 from gristmill.private import fresh_folder, private_folder
 from pipeline.fingerprint import digest, parameters
-from pipeline.flow import Done, work_through
+from pipeline.flow import StageResult, work_through
 from pipeline.stage import Stage, Transform
 
 GRAIN = 10_000  # Ray knows resources to a ten-thousandth
@@ -185,9 +185,9 @@ class Answer:
     cpu_s: float
     wall_s: float
 
-    def done(self) -> Done:
+    def done(self) -> StageResult:
         """Unpack."""
-        return Done(unpack(self.table), tuple(map(unpack, self.lost)), self.error, self.cpu_s, self.wall_s)
+        return StageResult(unpack(self.table), tuple(map(unpack, self.lost)), self.error, self.cpu_s, self.wall_s)
 
 
 def run_call(call: Call, function: Transform, report: Any = None) -> Answer | None:  # noqa: ANN401 - segment.Report

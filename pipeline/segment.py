@@ -117,7 +117,7 @@ def opened(stage: Stage, extra: str = "", how: Callable[[], Any] | None = None) 
 
 @dataclass
 class _Emit:
-    """The last room before a barrier: numbers the documents as they pass and writes the rows they emit."""
+    """The last stage run before a barrier: numbers the documents as they pass and writes the rows they emit."""
 
     emit: Transform
     writer: exchange.RunWriter
@@ -137,15 +137,15 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
             report(number, stage, document, entered)
 
     tables, entry = _entry(task, store, at)
-    rooms = _rooms(task, store, pools)
-    runs = None
+    stage_runs = _stage_runs(task, store, pools)
+    writer = None
     if task.spec.after is not None:
         name, barrier = task.spec.after
         assert isinstance(barrier, Barrier)
-        runs = exchange.RunWriter(folder, barrier.combine())
-        rooms.append(StageRun(name, barrier, _Emit(opened(barrier), runs), "before"))
+        writer = exchange.RunWriter(folder, barrier.combine())
+        stage_runs.append(StageRun(name, barrier, _Emit(opened(barrier), writer), "before"))
     watch: Watch | None = at if report is not None else None
-    flow = Flow(rooms, task.poison, watch)
+    flow = Flow(stage_runs, task.poison, watch)
 
     def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
         nonlocal number, entered
@@ -163,10 +163,10 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         at((task.spec.after or task.spec.sink or ("", None))[0], None)
 
     made = _Made()
-    accounts = [*([entry] if entry is not None else []), *rooms]
-    if runs is not None:
+    accounts = [*([entry] if entry is not None else []), *stage_runs]
+    if writer is not None:
         made.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
-        for index, (path, rows, ends) in enumerate(runs.close()):
+        for index, (path, rows, ends) in enumerate(writer.close()):
             made.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
         assert task.spec.sink is not None, "a segment ends in a barrier or in a sink"
@@ -176,8 +176,8 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     flow.finish()
     made.outputs |= _lost_outputs(store, folder, flow)
     made.elsewhere_s = flow.elsewhere_s
-    assert all(room.tally.balanced() for room in accounts), [room.tally.plain() for room in accounts]
-    made.ledger = tuple({**room.tally.plain(), "phase": room.phase} for room in accounts)
+    assert all(run.tally.balanced() for run in accounts), [run.tally.plain() for run in accounts]
+    made.ledger = tuple({**run.tally.plain(), "phase": run.phase} for run in accounts)
     made.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
     return made
 
@@ -186,8 +186,8 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Sta
     """Return the tables that enter the segment, with the decisions of the source or the verdicts, and who answers for them."""
     spec, unit = task.spec, task.unit
     if spec.source is not None:
-        room = StageRun(*spec.source)
-        return _timed(_read_source(task, at), room.tally), room
+        run = StageRun(*spec.source)
+        return _timed(_read_source(task, at), run.tally), run
     assert spec.before is not None
     name, barrier = spec.before
     before, settle = unit.inputs
@@ -197,8 +197,8 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Sta
     assert isinstance(barrier, Exchange)
     with checked.reading(store, read_unit(store, settle).outputs["settled"], settle) as file:
         verdicts = pa.Table.from_batches([file.get_batch(unit.index)])
-    room = StageRun(name, barrier, phase="after")
-    return _timed(_judged(tables, verdicts, barrier), room.tally), room
+    run = StageRun(name, barrier, phase="after")
+    return _timed(_judged(tables, verdicts, barrier), run.tally), run
 
 
 def _timed(tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
@@ -248,8 +248,8 @@ def _judged(tables: Iterator[pa.Table], verdicts: pa.Table, barrier: Exchange) -
         row += table.num_rows
 
 
-def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[StageRun]:
-    rooms = []
+def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[StageRun]:
+    found = []
     if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
         name, fit = task.spec.before[0], task.spec.before[1]
         settle = task.unit.inputs[1]
@@ -259,33 +259,33 @@ def _rooms(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[StageRun
             with checked.reading(store, settled, settle) as file:
                 return fit.apply(file.read_all())
 
-        rooms.append(StageRun(name, fit, opened(fit, settled.sha256, model), "after"))
+        found.append(StageRun(name, fit, opened(fit, settled.sha256, model), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
-        rooms.append(StageRun(name, stage, opened(stage)) if pool is None else StageRun(name, stage, pool=pool))
-    return rooms
+        found.append(StageRun(name, stage, opened(stage)) if pool is None else StageRun(name, stage, pool=pool))
+    return found
 
 
-def _parts(room: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
-    assert isinstance(room.stage, Sink)
+def _parts(run: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
+    assert isinstance(run.stage, Sink)
     place = folder / "parts"
     place.mkdir()
 
-    before = Tally(room.name)
+    before = Tally(run.name)
 
     def counted() -> Iterator[pa.Table]:
         for table in _timed(tables, before):
-            room.tally.entered += table.num_rows
-            room.tally.kept += table.num_rows
+            run.tally.entered += table.num_rows
+            run.tally.kept += table.num_rows
             yield table
 
     cpu, wall = time.process_time(), time.perf_counter()
-    parts: list[Part] = opened(room.stage)(counted(), place)
+    parts: list[Part] = opened(run.stage)(counted(), place)
     # The sink pulls the documents through all stages: what is left without them is its own.
-    room.tally.cpu_s = time.process_time() - cpu - before.cpu_s
-    room.tally.wall_s = time.perf_counter() - wall - before.wall_s
+    run.tally.cpu_s = time.process_time() - cpu - before.cpu_s
+    run.tally.wall_s = time.perf_counter() - wall - before.wall_s
     left = sum(table.num_rows for table in tables)
-    assert not left, f"sink {room.name} left {left} documents unread"
+    assert not left, f"sink {run.name} left {left} documents unread"
     return parts
 
 

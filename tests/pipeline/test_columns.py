@@ -74,11 +74,11 @@ class Odd(Map):
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_schema_that_breaks_the_word_is_told_in_words(how: str) -> None:
     stage = Odd(how=how)
-    room = StageRun("odd", stage, stage.open())
+    run = StageRun("odd", stage, stage.open())
     with pytest.raises(UnitFailed, match="stage 'odd' breaks its word: ") as raised:
-        Flow([room]).schema(DOCUMENT.empty_table())
+        Flow([run]).schema(DOCUMENT.empty_table())
     assert CHANGES[how][1] in str(raised.value)
-    assert room.tally.entered == 0
+    assert run.tally.entered == 0
 
 
 def test_a_stage_that_keeps_its_word_may_reorder_and_decide() -> None:

@@ -20,7 +20,7 @@ from gristmill.errors import UserError
 from gristmill.storage.store import expand, open_store
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.flow import Done, Flow, StageRun, work_through
+from pipeline.flow import Flow, StageResult, StageRun, work_through
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
 from pipeline.pool import Machine, PoolSize, Size, pack, sizes, unpack
@@ -183,12 +183,12 @@ class Threads:
     most: int = 0
     executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
-    def submit(self, table: pa.Table) -> Callable[[], Done]:
+    def submit(self, table: pa.Table) -> Callable[[], StageResult]:
         self.there += 1
         self.most = max(self.most, self.there)
         future = self.executor.submit(work_through, "pooled", self.pooled, self.pooled.open(), table, {}, None, False)
 
-        def wait() -> Done:
+        def wait() -> StageResult:
             done = future.result()
             self.there -= 1
             return done
@@ -207,7 +207,7 @@ def test_never_more_tables_ahead_and_all_in_order(ahead: int) -> None:
     assert apart.schema(tables[0].slice(0, 0)) == whole.schema(tables[0].slice(0, 0))
     assert apart.dropped() == whole.dropped() and apart.dropped().num_rows > 0
     assert apart.quarantined() == whole.quarantined() and apart.quarantined().num_rows > 0
-    for one, other in zip(apart.rooms, whole.rooms, strict=True):
+    for one, other in zip(apart.runs, whole.runs, strict=True):
         assert (one.tally.entered, one.tally.kept, one.tally.samples) == (
             other.tally.entered,
             other.tally.kept,

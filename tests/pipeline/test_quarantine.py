@@ -84,12 +84,12 @@ class Says(Map):
 
 def test_the_ledger_counts_kinds_whatever_the_messages_hold() -> None:
     lines = ["no_body: of 12", "no_body: of 3", "", "it is\nno kind: 3", "x: " + "long " * 9000]
-    room = StageRun("says", Says(), Says().open())
-    flow = Flow([room])
+    run = StageRun("says", Says(), Says().open())
+    flow = Flow([run])
     kept = list(flow.stream(iter([(0, documents("f", lines))])))
     flow.finish()
     assert [table.num_rows for table in kept] == [1]
-    assert room.tally.quarantined == {"no_body": 2, "error": 1, "x": 1}
+    assert run.tally.quarantined == {"no_body": 2, "error": 1, "x": 1}
     lost = flow.quarantined().to_pylist()
     assert [row["reason"] for row in lost] == ["no_body", "no_body", "error", "x"]
     assert lost[2]["detail"] == "error: it is no kind: 3" and len(lost[3]["detail"]) == 200
