@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from gristmill.columns import without
+
 DROP = "drop"
 ERROR = "error"
 
@@ -39,7 +41,7 @@ def document_id(file: str, offset: int) -> str:
 
 def undecided(table: pa.Table) -> pa.Table:
     """Return the table without the reserved columns."""
-    return table.drop_columns([name for name in (DROP, ERROR) if name in table.column_names])
+    return without(table, (DROP, ERROR))
 
 
 def undeclared(before: pa.Schema, after: pa.Schema, adds: Mapping[str, pa.DataType]) -> list[str]:

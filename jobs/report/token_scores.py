@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.columns import flat_lists
 from gristmill.errors import FormatError, InputError
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
@@ -176,10 +177,9 @@ def _of_shard(store: Store, folder: str, shard: Shard, policy: str, most: int) -
             if rows <= 0:
                 return
             batch, values = batch.slice(0, rows), values.slice(0, rows)
-            ids = batch.column(fmt.INPUT_IDS).flatten().to_numpy()
-            bounds = np.append(0, np.cumsum(batch.column(fmt.INPUT_IDS).value_lengths().to_numpy(), dtype=np.int64))
-            weights = values.column(kept).flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-            given = weights.copy() if score is None else values.column(score).flatten().to_numpy().astype(np.float64)
+            ids, bounds = flat_lists(batch.column(fmt.INPUT_IDS))
+            weights = flat_lists(values.column(kept))[0].astype(np.float64)
+            given = weights.copy() if score is None else flat_lists(values.column(score))[0].astype(np.float64)
             if score is None:  # all but the first of a document may have been kept
                 given[bounds[:-1][np.diff(bounds) > 0]] = np.nan
             yield _Batch(ids, bounds, given, weights, batch)

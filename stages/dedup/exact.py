@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.columns import as_bytes, flat_bytes, flat_texts
 from pipeline.stage import Exchange, Transform
 
 EXACT_DUPLICATE = "exact_duplicate"
@@ -29,12 +31,10 @@ KEY_BYTES, DIGEST_BYTES = 8, 16
 def values(text: pa.ChunkedArray) -> Iterator[memoryview]:
     """Yield the UTF-8 bytes of each text without copying them."""
     for chunk in text.chunks:
-        _, offsets, data = chunk.buffers()
-        if len(chunk):
-            ends = memoryview(offsets).cast("i")[chunk.offset : chunk.offset + len(chunk) + 1]
-            view = memoryview(data) if data else memoryview(b"")
-            for i in range(len(chunk)):
-                yield view[ends[i] : ends[i + 1]]
+        data, bounds = flat_texts(chunk)
+        view = data.data
+        for begin, end in pairwise(bounds.tolist()):
+            yield view[begin:end]
 
 
 def digests(text: pa.ChunkedArray, *, squeeze: bool) -> npt.NDArray[np.uint64]:
@@ -98,8 +98,7 @@ class DedupExact(Exchange):
 
         def emit(docs: pa.Table) -> pa.Table:
             found = digests(docs["text"], squeeze=squeeze)
-            rest = np.ascontiguousarray(found[:, 1:])
-            digest = pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(found), [None, pa.py_buffer(rest)])
+            digest = as_bytes(np.ascontiguousarray(found[:, 1:]), DIGEST_BYTES)
             row = np.arange(len(found), dtype=np.int64)
             return pa.table({"key": found[:, 0].copy(), "row": row, "id": docs["id"], "digest": digest})
 
@@ -109,9 +108,7 @@ class DedupExact(Exchange):
         """Return f(rows sorted by key) → the verdicts on documents with copies (`VERDICTS`)."""
 
         def judge(rows: pa.Table) -> pa.Table:
-            digest = rows["digest"].combine_chunks()
-            halves = np.frombuffer(digest.buffers()[1], "<u8")[digest.offset * 2 :] if len(digest) else np.zeros(0, "<u8")
-            members, starts = groups(rows["key"].to_numpy(), halves[: 2 * len(digest)].reshape(-1, 2))
+            members, starts = groups(rows["key"].to_numpy(), flat_bytes(rows["digest"]).view("<u8"))
             kept = starts == np.arange(len(members))
             copies = np.bincount(starts, minlength=len(members))[starts].astype(np.int32)
             found = rows.take(pa.array(members))

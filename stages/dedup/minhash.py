@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import as_bytes, flat_bytes, flat_texts
 from pipeline.stage import Exchange, Transform
 from stages.dedup import clusters
 
@@ -84,7 +85,7 @@ def signer(
         first = 0
         for chunk in text.chunks:
             last = first + len(chunk)
-            data, offsets = _flat(chunk)
+            data, offsets = flat_texts(chunk)
             kernels.signatures(
                 data, offsets, folded, table, pool, ngram, multipliers, increments, minhashes[first:last], counts[first:last]
             )
@@ -92,22 +93,6 @@ def signer(
         return minhashes, counts
 
     return sign
-
-
-def _flat(chunk: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return the bytes of a string array (zero copy) and the offsets of its values in them."""
-    _, offsets, data = chunk.buffers()
-    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1] if len(chunk) else np.zeros(1, np.int32)
-    return np.frombuffer(data, np.uint8) if data else np.zeros(0, np.uint8), ends.astype(np.int64)
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """Return a column of fixed-size binaries as uint8[rows, width]."""
-    whole = column.combine_chunks()
-    if not len(whole):
-        return np.zeros((0, width), np.uint8)
-    flat = np.frombuffer(whole.buffers()[1], np.uint8)
-    return flat[whole.offset * width : (whole.offset + len(whole)) * width].reshape(-1, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,15 +162,12 @@ class DedupMinhash(Exchange):
             signed = np.flatnonzero(words)
             minhashes = minhashes[signed]
             repeated = np.repeat(np.arange(len(signed)), self.bands)
-            narrowed = pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(width), len(repeated), [None, pa.py_buffer(narrow(minhashes)[repeated])]
-            )
             return pa.table(
                 {
                     "key": band_keys(minhashes, self.bands).reshape(-1),
                     "row": signed[repeated].astype(np.int64),
                     "id": docs["id"].take(pa.array(signed[repeated])),
-                    "signature": narrowed,
+                    "signature": as_bytes(narrow(minhashes)[repeated], width),
                 }
             )
 
@@ -204,7 +186,7 @@ class DedupMinhash(Exchange):
                 np.int64
             )
             centers, leaves, agreements = (np.zeros(len(keys), np.int64) for _ in range(3))
-            found = kernels.stars(starts, _matrix(rows["signature"], width), least, self.max_stars, centers, leaves, agreements)
+            found = kernels.stars(starts, flat_bytes(rows["signature"]), least, self.max_stars, centers, leaves, agreements)
             a, b = rows.take(pa.array(centers[:found])), rows.take(pa.array(leaves[:found]))
             ends = [a["shard"], a["row"], a["id"], b["shard"], b["row"], b["id"]]
             return pa.table([*ends, pa.array(estimate(agreements[:found], width))], schema=clusters.EDGES)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gristmill.columns import append, as_lists, flat_texts
 from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.foreign import find_file, plain_name
@@ -147,13 +148,16 @@ class Encode(Map):
         field = pa.field(INPUT_IDS, id_type(held.size), metadata={k: str(v) for k, v in facts.items()})
 
         def encode(docs: pa.Table) -> pa.Table:
-            made = [_encode(encoder, names, *flat(chunk)) for chunk in docs["text"].chunks]
-            columns = [_lists(surround(one.ids, one.places, prefix, suffix), field.type) for one in made]
-            given = (INPUT_IDS, schema.DROP, schema.ERROR)
-            table = docs.drop_columns([name for name in given if name in docs.column_names])
-            table = table.append_column(field, pa.chunked_array(columns, field.type))
-            table = table.append_column(schema.DROP, pa.chunked_array([one.drops for one in made], pa.string()))
-            return table.append_column(schema.ERROR, pa.chunked_array([one.errors for one in made], pa.string()))
+            made = [_encode(encoder, names, *flat_texts(chunk)) for chunk in docs["text"].chunks]
+            lists = [_lists(surround(one.ids, one.places, prefix, suffix), field.type) for one in made]
+            return append(
+                docs,
+                {
+                    field: pa.chunked_array(lists, field.type),
+                    pa.field(schema.DROP, pa.string()): pa.chunked_array([one.drops for one in made], pa.string()),
+                    pa.field(schema.ERROR, pa.string()): pa.chunked_array([one.errors for one in made], pa.string()),
+                },
+            )
 
         return encode
 
@@ -192,15 +196,6 @@ def check_complete(vocabulary: Vocabulary, where: str) -> None:
         raise InputError(
             f"tokenizer {where!r} has tokens but no merges to make them by; set inference to longest_prefix or least_tokens"
         )
-
-
-def flat(texts: pa.Array) -> tuple[Text, Offsets]:
-    """Return the bytes of an array of strings, uint8, without copying, and where each begins, int64 [texts + 1]."""
-    if not len(texts):
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    _, offsets, data = texts.buffers()
-    places = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8), places
 
 
 def surround(ids: Ids, places: Offsets, prefix: Ids, suffix: Ids) -> tuple[Ids, Offsets]:
@@ -277,9 +272,7 @@ def _errors(encoder: FlatEncoder, text: Text, offsets: Offsets, ids: Ids, places
 def _lists(made: tuple[Ids, Offsets], kind: pa.DataType) -> pa.Array:
     """Return documents as one list array over one flat buffer."""
     ids, places = made
-    assert places[-1] < 2**31, "a table holds at most 2**31 tokens"
-    values = pa.array(ids.astype(kind.value_type.to_pandas_dtype(), copy=False), kind.value_type)
-    return pa.ListArray.from_arrays(pa.array(places.astype(np.int32)), values, type=kind)
+    return as_lists(ids.astype(kind.value_type.to_pandas_dtype(), copy=False), places, kind)
 
 
 def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import replace
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
 from stages.extract.cost import is_deeper, too_much
@@ -154,6 +155,5 @@ class ExtractHtml(Map):
 def _replaced(docs: pa.Table, pages: pa.ChunkedArray, texts: list[str], drops: list[str | None]) -> pa.Table:
     """Return `docs` with new texts, the media type of the pages among them changed, and the reasons."""
     media = pc.if_else(pages, PLAIN, docs["media"])
-    for name, column in (("media", media), ("text", pa.array(texts, pa.string()))):
-        docs = docs.set_column(docs.schema.get_field_index(name), docs.schema.field(name), column)
+    docs = replace(docs, {"media": media, "text": pa.array(texts, pa.string())})
     return docs.append_column(DROP, pa.array(drops, pa.string()))

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gristmill.columns import replace
 from gristmill.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Filter, Judge, Map, Stage, Transform
@@ -193,9 +194,7 @@ class C4Quality(Map):
         def transform(docs: pa.Table) -> pa.Table:
             found = verdicts(docs)
             texts = pa.array([text for _, text in found], pa.string())
-            place = docs.schema.get_field_index("text")
-            docs = docs.set_column(place, docs.schema.field(place), texts)
-            return docs.append_column(DROP, pa.array([reason for reason, _ in found], pa.string()))
+            return replace(docs, {"text": texts}).append_column(DROP, pa.array([reason for reason, _ in found], pa.string()))
 
         return transform
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import append
 from gristmill.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
@@ -106,8 +107,8 @@ class Language(Map):
             )
             if self.keep:
                 drop = pc.if_else(pc.is_in(languages, keep), drop, "language")
-            docs = docs.drop_columns([name for name in ("language", "language_score") if name in docs.column_names])
-            return docs.append_column("language", languages).append_column("language_score", scores).append_column(DROP, drop)
+            columns = dict(zip(pa.schema(self.adds()), (languages, scores), strict=True))
+            return append(docs, columns | {pa.field(DROP, pa.string()): drop})
 
         return transform
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.columns import append, as_lists, flat_lists
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
 from gristmill.models.causal_lm.parameters import CausalLm, OpenedLm
@@ -99,7 +100,7 @@ class ScoreLm(Map):
         routes: dict[bytes, Retokenizer | None] = {}
 
         def score(docs: pa.Table) -> pa.Table:
-            ids, bounds = _documents(docs)
+            ids, bounds = flat_lists(docs[INPUT_IDS])
             facts = dict(docs.schema.field(INPUT_IDS).metadata or {})
             key = repr(sorted(facts.items())).encode()
             if key not in routes:
@@ -179,13 +180,12 @@ class ScoreLm(Map):
             **values,
             exact_column(self.name): exact & ~np.isnan(values[loss_column(self.name)]),
         }
-        table = docs.drop_columns([name for name in (*self.adds(), ERROR) if name in docs.column_names])
-        offsets = pa.array(bounds.astype(np.int32))
-        for name, kind in self.adds().items():
-            field = pa.field(name, kind, metadata={"scheme": self.name, "about": about})
-            table = table.append_column(field, pa.ListArray.from_arrays(offsets, pa.array(columns[name]), type=kind))
+        metadata = {"scheme": self.name, "about": about}
+        found = {
+            pa.field(name, kind, metadata=metadata): as_lists(columns[name], bounds, kind) for name, kind in self.adds().items()
+        }
         errors = pa.array([signals.errors.get(document) for document in range(docs.num_rows)], pa.string())
-        return table.append_column(pa.field(ERROR, pa.string()), errors)
+        return append(docs, found | {pa.field(ERROR, pa.string()): errors})
 
     def _about(self, opened: OpenedLm | OpenedNgram, *, aligned: bool) -> str:
         kind = "ngram_file" if isinstance(opened, OpenedNgram) else "causal_lm"
@@ -235,13 +235,6 @@ def _halves(values: npt.NDArray[np.float32], first: Ints) -> Halves:
     out = np.minimum(values, LARGEST).astype(np.float16)
     out[first] = np.nan
     return out
-
-
-def _documents(docs: pa.Table) -> tuple[Ids, Ints]:
-    """Return the ids [tokens] and the documents' bounds in them, int64 [rows + 1]."""
-    column = docs[INPUT_IDS].combine_chunks()
-    bounds = column.offsets.to_numpy().astype(np.int64)
-    return column.values.to_numpy()[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
 def _equal(one: str, other: str) -> bool:

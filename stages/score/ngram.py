@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.columns import append, as_lists, flat_lists
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
 from gristmill.signals import loss_column
@@ -180,7 +181,7 @@ class ScoreNgram(Fit):
         def score(docs: pa.Table) -> pa.Table:
             ids, bounds = _documents(docs)
             folds, lengths = folds_of(docs["id"], self.folds), np.diff(bounds)
-            table = docs.drop_columns([name for name in self.adds() if name in docs.column_names])
+            columns: dict[pa.Field, pa.Array] = {}
             for name in names:
                 losses = np.full(len(ids), np.nan, np.float16)
                 for fold in np.unique(folds):
@@ -189,10 +190,9 @@ class ScoreNgram(Fit):
                     mine = np.repeat(chosen, lengths)
                     losses[mine] = scorers[name][fold](ids[mine], here)
                 losses[bounds[:-1][lengths > 0]] = np.nan  # the format's: nothing comes before a document's first token
-                column = pa.ListArray.from_arrays(pa.array(bounds.astype(np.int32)), pa.array(losses), type=LOSSES)
                 field = pa.field(loss_column(name), LOSSES, metadata={"scheme": name, "about": facts[name]})
-                table = table.append_column(field, column)
-            return table
+                columns[field] = as_lists(losses, bounds, LOSSES)
+            return append(docs, columns)
 
         return score
 
@@ -251,10 +251,8 @@ def _others(folds: Sequence[Counts], fold: int) -> list[Counts]:
 
 def _documents(docs: pa.Table) -> tuple[Ids, Ints]:
     """Return the ids [tokens] and the documents' bounds in them [rows + 1]."""
-    column = docs[INPUT_IDS].combine_chunks()
-    bounds = column.offsets.to_numpy().astype(np.int64)
-    ids = column.values.to_numpy()[bounds[0] : bounds[-1]].astype(np.uint32)
-    return ids, bounds - bounds[0]
+    ids, bounds = flat_lists(docs[INPUT_IDS])
+    return ids.astype(np.uint32), bounds
 
 
 def _members(docs: pa.Table, name: str, curated: Curated | None) -> Marks:

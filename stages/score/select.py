@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gristmill.format.schema import SCORES_NAME
+from gristmill.columns import append, as_lists, flat_lists
+from gristmill.format.schema import INPUT_IDS, SCORES_NAME
 from gristmill.selection import selection
 from gristmill.selection.histogram import starts_of
 from gristmill.selection.policy import Policy
@@ -31,7 +32,6 @@ from stages.score import build_tokenizer, select_rows
 from stages.score.build_tokenizer import BuildTokenizer
 from stages.score.select_rows import Settled
 
-INPUT_IDS = "input_ids"
 NUMBERS, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())
 
 
@@ -119,16 +119,14 @@ class Select(Fit):
 
         def apply(docs: pa.Table) -> pa.Table:
             tokens = _tokens(docs, policies, tokenizer)
-            offsets = pa.array(tokens.bounds.astype(np.int32))
-            table = docs.drop_columns([name for name in self.adds() if name in docs.column_names])
+            found: dict[pa.Field, pa.Array] = {}
             for name, policy in policies.items():
                 values = self._values(name, policy, tokens, settled)
                 about = self._about(name, policy, settled)
                 for column, kind in self._columns(name, policy).items():
                     metadata = {"scheme": name, "about": json.dumps(about[column], sort_keys=True)}
-                    lists = pa.ListArray.from_arrays(offsets, pa.array(values[column]), type=kind)
-                    table = table.append_column(pa.field(column, kind, metadata=metadata), lists)
-            return table
+                    found[pa.field(column, kind, metadata=metadata)] = as_lists(values[column], tokens.bounds, kind)
+            return append(docs, found)
 
         return apply
 
@@ -166,10 +164,10 @@ class Select(Fit):
 
 def _tokens(docs: pa.Table, policies: Mapping[str, Policy], tokenizer: BuildTokenizer | None) -> Tokens:
     """Return the flat arrays of documents."""
-    ids, bounds = _flat(docs, INPUT_IDS)
+    ids, bounds = flat_lists(docs[INPUT_IDS])
     signals: dict[tuple[str, str], npt.NDArray[Any]] = {}
     for term in (term for policy in policies.values() for term in policy.terms()):
-        values, places = _flat(docs, term.column)
+        values, places = flat_lists(docs[term.column])
         assert np.array_equal(places, bounds), f"select: {term.column!r} has other lengths than {INPUT_IDS!r}"
         signals[term.model, term.signal] = values
     lengths = shards = None
@@ -179,13 +177,6 @@ def _tokens(docs: pa.Table, policies: Mapping[str, Policy], tokenizer: BuildToke
     if any(gate.scope == "shard" for policy in policies.values() for gate in policy.gates()):
         shards = select_rows.numbers_of(docs["file"])
     return Tokens(signals, bounds, starts_of(docs["id"].to_pylist()), lengths, shards)
-
-
-def _flat(docs: pa.Table, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Return the values of a column of lists, and where each list begins."""
-    column = docs[name].combine_chunks()
-    offsets = column.offsets.to_numpy().astype(np.int64)
-    return column.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
 def _half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:

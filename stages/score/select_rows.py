@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import whole
 from gristmill.selection import histogram, selection
 from gristmill.selection.histogram import Cut, Histogram
 from gristmill.selection.policy import Gate, Policy
@@ -79,7 +80,7 @@ def items(policies: Mapping[str, Policy]) -> list[tuple[str, int]]:
 
 def numbers_of(files: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """Return a number for each name, a hash of it: uint64."""
-    coded = files.combine_chunks().dictionary_encode()
+    coded = whole(files).dictionary_encode()
     hashed = [hashlib.blake2b(name.encode(), digest_size=8, person=b"select").digest() for name in coded.dictionary.to_pylist()]
     return np.asarray(np.frombuffer(b"".join(hashed), "<u8")[coded.indices.to_numpy()], np.uint64)
 

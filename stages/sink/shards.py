@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import whole
 from gristmill.errors import InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
@@ -87,9 +88,7 @@ def _batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
     """Return the columns of `schema` as one record batch with canonical buffers."""
     arrays = []
     for field in schema:
-        column = table.column(field.name)
-        whole = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-        arrays.append(fmt.exact(whole, field.type))
+        arrays.append(fmt.exact(whole(table.column(field.name)), field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

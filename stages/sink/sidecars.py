@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.columns import flat_lists, whole
 from gristmill.errors import FormatError, InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
@@ -67,7 +68,7 @@ class _Shard:
     def fill(self, values: Values, table: pa.Table) -> None:
         """Put the values of documents to their places; `offset` is a document's number in the shard."""
         rows = table.column("offset").to_numpy()
-        if len(self.ids) <= rows.max() or not self.ids.take(pa.array(rows)).equals(pa.concat_arrays(table.column("id").chunks)):
+        if len(self.ids) <= rows.max() or not self.ids.take(pa.array(rows)).equals(whole(table.column("id"))):
             raise InputError(
                 f"sidecars: {self.file} has other documents than the source has read; was another build finished in this output? "
                 "Name the folder of one in both, builds/<id>"
@@ -76,11 +77,9 @@ class _Shard:
         before = np.cumsum(lengths) - lengths
         places = np.arange(int(lengths.sum())) + np.repeat(self.bounds[rows] - before, lengths)
         for name, column in values.items():
-            given = pa.concat_arrays(table.column(name).chunks)
-            assert given.value_lengths().equals(pa.array(lengths, pa.int32())), (
-                f"sidecars: {name!r} has other lengths than the ids"
-            )
-            column[places] = given.flatten().to_numpy(zero_copy_only=False)
+            given, bounds = flat_lists(table.column(name))
+            assert np.array_equal(np.diff(bounds), lengths), f"sidecars: {name!r} has other lengths than the ids"
+            column[places] = given
 
     def write(self, out: io.IOBase | Path, schema: pa.Schema, values: Values) -> None:
         """Write a file of columns with the shard's record batches."""
