@@ -6,17 +6,16 @@ Knows no engine: `Exam` is written by the driver, `sit` is done on the node, `fa
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gristmill.errors import GristmillError
+from gristmill.errors import GristmillError, InputError
 from gristmill.storage.store import Store, open_store, probe
+from pipeline.code import hash_of, unit_of
+from pipeline.fingerprint import version_of
 from pipeline.segment import Task
 
 FOLDER = "preflight"  # in the output: what driver and nodes show each other, for the moment
@@ -29,13 +28,15 @@ LOOK_S = 0.25
 class Exam:
     """What the driver has: its output, a file it has put there, its code, and what a step reads.
 
-    `code`: the hash of the sources of each package. `modules`: of the step's stages. `files`: local paths that they read.
+    `code`: the hash of the files of each package. `modules`: of the step's stages. `libraries`: that decide what these do, with
+    their versions. `files`: local paths that they read.
     """
 
     root: str
     token: str
     code: Mapping[str, str]
     modules: tuple[str, ...]
+    libraries: Mapping[str, str]
     files: tuple[str, ...]
 
     @property
@@ -50,9 +51,10 @@ class Exam:
 
 @dataclass(frozen=True)
 class Paper:
-    """What a node found: its code, what could not be imported (module → why), missing files, and how its output is."""
+    """What a node found: its code, its libraries, what could not be imported (module → why), missing files, and its output."""
 
     code: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
     unimportable: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     output: str = ""  # why it cannot be used
@@ -69,34 +71,21 @@ def set_exam(task: Task, token: str) -> Exam:
     """Put the driver's file and return the exam for the nodes that are to work on the step of `task`."""
     stages = [stage for _, stage in task.spec.all()]
     modules = modules_of(task)
-    packages = dict.fromkeys((*OWN, *map(_unit_of_code, modules)))
+    packages = dict.fromkeys((*OWN, *(unit_of(module).name for module in modules)))
+    libraries = {name: version_of(name) for stage in stages for name in stage.libraries()}
     inputs = [task.unit.file.uri] if task.unit.file is not None else []
     files = [path for path in (*inputs, *(path for stage in stages for path in stage.files())) if "://" not in path]
-    exam = Exam(task.root, token, {name: code_of(name) for name in packages}, modules, tuple(files))
+    exam = Exam(task.root, token, {name: code_of(name) for name in packages}, modules, libraries, tuple(files))
     open_store(exam.root).put_new(exam.shown, token.encode())
     return exam
 
 
-def _unit_of_code(module: str) -> str:
-    """Return the package at the top that a module is of; the module where that is only a folder, which others may have too."""
-    top = module.split(".")[0]
-    found = importlib.util.find_spec(top)
-    return top if found is not None and found.origin is not None else module
-
-
 def code_of(package: str) -> str:
-    """Return a hash over the Python sources of a package or module, by their paths in it; empty when it is not there."""
-    found = importlib.util.find_spec(package)
-    if found is None:
+    """Return a hash over the files of a package or module; empty when it is not there."""
+    try:
+        return hash_of(unit_of(package))[:12]
+    except (InputError, ImportError):
         return ""
-    roots = [Path(place) for place in found.submodule_search_locations or ()]
-    files = sorted((path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py"))
-    if not roots and found.origin is not None and found.origin.endswith(".py"):
-        files = [(package, Path(found.origin))]
-    total = hashlib.sha256()
-    for name, path in files:
-        total.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:12]
 
 
 def sit(exam: Exam, node: str) -> Paper:
@@ -119,7 +108,8 @@ def sit(exam: Exam, node: str) -> Paper:
     except OSError as error:
         output = f"{type(error).__name__}: {error}"
     missing = tuple(path for path in exam.files if not os.path.exists(path))
-    return Paper({name: code_of(name) for name in exam.code}, unimportable, missing, output, elsewhere)
+    libraries = {name: version_of(name) for name in exam.libraries}
+    return Paper({name: code_of(name) for name in exam.code}, libraries, unimportable, missing, output, elsewhere)
 
 
 def seen(store: Store, name: str, content: str) -> bool:
@@ -141,6 +131,10 @@ def faults(exam: Exam, paper: Paper, node: str) -> list[str]:
     if other:
         hashes = ", ".join(f"{name} {paper.code.get(name) or 'is not there'} (driver: {exam.code[name]})" for name in other)
         found.append(f"has other code than the driver: {hashes}; give it the driver's checkout or image")
+    other = [name for name, version in exam.libraries.items() if paper.libraries.get(name) != version]
+    if other:
+        versions = ", ".join(f"{name} {paper.libraries.get(name)} (driver: {exam.libraries[name]})" for name in other)
+        found.append(f"has other libraries than the driver: {versions}; what they make would differ; install the driver's there")
     if paper.missing:
         more = f" and {len(paper.missing) - 1} more" if len(paper.missing) > 1 else ""
         found.append(f"has no {paper.missing[0]!r}{more}; put inputs and models where every node has them, or on s3://")

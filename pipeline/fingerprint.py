@@ -1,7 +1,7 @@
-"""Names for work: a hash over the code version of stages, their parameters, and the fingerprints of the inputs.
+"""Names for work: a hash over the code of stages, their libraries and parameters, and the fingerprints of the inputs.
 
-Reads stages and the files they name; writes nothing. A fingerprint says what an output will be before it is computed, so
-finding the name in the store means the work is done.
+Reads stages, the files they name and the versions of what is installed; writes nothing. A fingerprint says what an output will
+be before it is computed, so finding the name in the store means the work is done.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 from gristmill.errors import InputError
 from gristmill.storage.store import open_read
+from pipeline.code import hash_of, identity, is_ours, units_of
 from pipeline.stage import Source, Stage
 
 # Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
 MACHINE = 2
+
+PYTHON = "python"  # stands among a stage's libraries for Python itself, whose minor versions bring other tables of Unicode
+ABSENT = "absent"
 
 
 def digest(*parts: object) -> str:
@@ -29,13 +35,36 @@ def digest(*parts: object) -> str:
 
 
 def describe(stage: Stage) -> dict[str, Any]:
-    """Return a stage as plain data: class, version, parameters, and the sha256 of the files it names.
+    """Return a stage as plain data: class, version, parameters, libraries, and the sha256 of the files it names.
 
-    The paths of a source are left out: which files there are is no property of the work on one of them.
+    The paths of a source are left out: which files there are is no property of the work on one of them. A stage that is not this
+    project's is described by the hash of its code, too, and by the versions of this project's stages that it derives from.
     """
-    described = {"stage": type(stage).__name__, "version": stage.version, "parameters": parameters(stage)}
-    files = {str(number): _content(path) for number, path in enumerate(stage.files())}
-    return {**described, "files": files} if files else described
+    cls = type(stage)
+    described = {"stage": identity(cls), "version": stage.version, "parameters": parameters(stage)}
+    if not is_ours(cls):
+        described["code"] = {unit.name: hash_of(unit) for unit in units_of(cls)}
+        bases = (base for base in cls.__mro__ if is_ours(base) and issubclass(base, Stage))
+        described["bases"] = {identity(base): base.version for base in bases}
+    if libraries := {name: version_of(name) for name in sorted(stage.libraries())}:
+        described["libraries"] = libraries
+    if files := {str(number): _content(path) for number, path in enumerate(stage.files())}:
+        described["files"] = files
+    return described
+
+
+@functools.cache
+def version_of(library: str) -> str:
+    """Return the version of an installed distribution (of Python: major and minor), `absent` where there is none.
+
+    Without what stands behind a `+`: it names a build of the same release, such as torch's for CPUs.
+    """
+    if library == PYTHON:
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        return metadata.version(library).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return ABSENT
 
 
 def parameters(stage: Stage) -> dict[str, Any]:
@@ -49,7 +78,7 @@ def parameters(stage: Stage) -> dict[str, Any]:
 def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"": type(value).__name__, **fields}
+        return {"": identity(type(value)), **fields}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -35,7 +35,8 @@ Judge = Callable[[pa.Table], pa.Array]
 class Stage:
     """What all stages share.
 
-    `version` is raised whenever the output for the same input and parameters changes; it is part of the fingerprint.
+    `version` is raised whenever the output for the same input and parameters changes; it is part of the fingerprint. Of a stage
+    that is not this project's the hash of its code is part of it, too.
     `actor` asks for a long-lived process that opens the stage once and does all the work between two barriers. `pool` asks for
     such processes for a Map alone, apart from the CPU steps around it (models on GPUs): see `pipeline/pool.py`.
     """
@@ -68,6 +69,14 @@ class Stage:
 
     def files(self) -> tuple[str, ...]:
         """Return paths whose content decides the output (models, tokenizers): hashed into the fingerprint."""
+        return ()
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return the distributions whose releases decide the output (parsers, models' engines, writers): as pip names them.
+
+        Their installed versions are part of the fingerprint, and the same on all nodes. Not those that only compute what a
+        standard or an exact test defines. `python` stands for Python itself, where its tables of Unicode decide.
+        """
         return ()
 
     def attachments(self) -> Mapping[str, str]:

@@ -151,6 +151,10 @@ class DedupMinhash(Exchange):
         """See `Stage.measures`."""
         return ("minhash_cluster_size",)
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return Python: its tables of Unicode fold letters."""
+        return ("python",)
+
     def open(self) -> Transform:
         """Return f(docs) → rows (key: uint64, row: int64, id: string, signature: fixed_size_binary(bands*rows)), one a band."""
         width = self.bands * self.rows

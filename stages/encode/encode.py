@@ -80,6 +80,10 @@ class Encode(Map):
         """Return the type of `input_ids`."""
         return {INPUT_IDS: id_type(self._held().size)}
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what reads the tokenizer: patterns and normalizers are as it has them."""
+        return ("tokenizers",)
+
     def files(self) -> tuple[str, ...]:
         """Return the tokenizer's file."""
         return (str(find_file(self.tokenizer)),)

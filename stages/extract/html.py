@@ -64,6 +64,11 @@ class ExtractHtml(Map):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return the engine, and what measures the tree of a page for both."""
+        others = ("trafilatura", "lxml", "justext") if self.engine == "trafilatura" else ()
+        return ("resiliparse", *others)
+
     def open(self) -> Transform:
         """Return f(docs) → docs with `text`, `media` and `drop`."""
         extract = self._resiliparse() if self.engine == "resiliparse" else self._trafilatura()

@@ -23,6 +23,7 @@ from gristmill.errors import InputError
 from pipeline.schema import DROP
 from pipeline.stage import Filter, Judge, Map, Stage, Transform
 
+LIBRARIES = ("datatrove", "spacy", "python")  # Python tells what a letter is
 ENGLISH = "en"
 NO_SPLITTER = "no_word_splitter"
 # spaCy's splitters of these need packages of their own, or none fits (datatrove gives `zh` white space).
@@ -51,6 +52,10 @@ class GopherRepetition(Filter):
             for n, share in getattr(self, name):
                 if n < 1 or not 0 <= share <= 1:
                     raise ValueError(f"{name}: {(n, share)} should be n of at least 1 and a share between 0 and 1")
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decides, and what splits words."""
+        return LIBRARIES
 
     def check(self) -> None:
         """Raise InputError when words of `language` cannot be split."""
@@ -94,6 +99,10 @@ class GopherQuality(Filter):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise ValueError(f"{low} is {least}, above {high} = {most}: no document would be kept")
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decides, and what splits words."""
+        return LIBRARIES
 
     def check(self) -> None:
         """Raise InputError when words of `language` cannot be split."""
@@ -146,6 +155,10 @@ class FinewebQuality(Filter):
     def __post_init__(self) -> None:
         _fractions(self, "line_punct_thr", "short_line_thr", "char_duplicates_ratio")
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decides, and what splits words."""
+        return LIBRARIES
+
     def check(self) -> None:
         """Raise InputError when words of `language` cannot be split."""
         _check_language(self.language)
@@ -179,6 +192,10 @@ class C4Quality(Map):
     filter_curly_bracket: bool = True
     filter_policy: bool = True
     language: str = ENGLISH
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decides, and what splits words."""
+        return LIBRARIES
 
     def check(self) -> None:
         """Raise InputError when words of `language` cannot be split."""

@@ -82,6 +82,10 @@ class Language(Map):
         """See `Stage.measures`."""
         return ("language", "language_score")
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return the model's engine; Python puts the text into lower case."""
+        return ("fasttext-new", "python")
+
     def files(self) -> tuple[str, ...]:
         """Return the path of the model."""
         return (_path(self.model),)

@@ -81,6 +81,13 @@ class ScoreLm(Map):
         """Return losses and entropies."""
         return tuple(name for name, kind in self.adds().items() if kind == VALUES)
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what runs a causal model, reads its weights and cuts texts as its tokenizer does."""
+        if isinstance(self.model, NgramFile):
+            return ()
+        weights = ("gguf",) if self.model.path.endswith(".gguf") else ()
+        return ("torch", "transformers", "tokenizers", *weights)
+
     def files(self) -> tuple[str, ...]:
         """Return the model's files (for one that is elsewhere, what stands for them), and the tokenizer's."""
         return (*self.model.files(), *([] if self.tokenizer is None else [build_tokenizer.file_of(self.tokenizer)]))

@@ -121,6 +121,10 @@ class ScoreNgram(Fit):
         """Return the losses."""
         return tuple(self.adds())
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what takes the logarithms."""
+        return ("numpy",)
+
     def open(self) -> Transform:
         """Return f(docs) → n-gram counts of the table, see `stages.score.ngram_rows`."""
 

@@ -78,6 +78,10 @@ class Documents(Sink):
         if self.bytes_per_shard < 1:
             raise ValueError(f"bytes_per_shard is {self.bytes_per_shard}; it must be at least 1")
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what writes the files: their bytes are the build's."""
+        return ("pyarrow",)
+
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (32 MiB of text)."""
         return lambda tables, folder: _write(tables, folder, self.bytes_per_shard)

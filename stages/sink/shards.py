@@ -235,6 +235,10 @@ class Shards(Sink):
         """See `Stage.needs`."""
         return (fmt.INPUT_IDS, *self.columns)
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what writes the files: their bytes are the build's."""
+        return ("pyarrow",)
+
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (2^24 tokens)."""
 

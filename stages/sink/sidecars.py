@@ -172,6 +172,10 @@ class Sidecars(Sink):
         """Return the id of the build."""
         return _open(self.build)[0].build
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what writes the files: their bytes are the build's."""
+        return ("pyarrow",)
+
     def files(self) -> tuple[str, ...]:
         """Return the build's manifest."""
         return (f"{_open(self.build)[1].uri}/{mf.NAME}",)

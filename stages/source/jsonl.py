@@ -68,6 +68,10 @@ class JsonlSource(Streamed):
         if not 1 <= self.max_line_bytes <= 1 << 30:
             raise ValueError(f"max_line_bytes is {self.max_line_bytes}; allowed are 1 to {1 << 30} (1 GiB)")
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decides how much of a damaged file can be unpacked."""
+        return ("zstandard",)
+
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the columns of `carry`."""
         return {name: type_of(each.type or "string") for name, each in carried(self.carry).items()}

@@ -70,6 +70,10 @@ class ParquetSource(Source):
         """Return the columns of `carry`. Raises InputError where the first file lacks one."""
         return {name: type_of(each.type or "") for name, each in carried(self.settled().carry).items()}
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what reads the tables."""
+        return ("pyarrow",)
+
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(file, batch_rows) → tables of `rows.SCHEMA` and `adds()`."""
         adds = self.adds()

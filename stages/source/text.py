@@ -80,6 +80,10 @@ class TextSource(Streamed):
             row.text = decoded.text
         return row
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decodes texts, and what of a damaged file can be unpacked."""
+        return ("turbohtml", "zstandard")
+
 
 def paragraphs(spans: Iterator[Span], limit: int) -> Iterator[Span]:
     """Yield lines that follow each other without a blank one as one span; of one over the limit only the beginning is kept."""

@@ -65,6 +65,10 @@ class WarcSource(Source):
         """See `Stage.measures`."""
         return ("truncated",)
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what decodes pages, and what of a damaged body can be unpacked."""
+        return ("turbohtml", "brotli", "zstandard")
+
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(file, batch_rows) → tables of `rows.SCHEMA` and `truncated`."""
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline import exchange
-from pipeline.fingerprint import describe, digest
+from pipeline.code import identity
+from pipeline.fingerprint import ABSENT, describe, digest
 from pipeline.ledger import measure_of
 from pipeline.schema import DOCUMENT, check
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored, Transform
@@ -62,6 +63,31 @@ def test_a_stage_is_a_frozen_keyword_only_dataclass_with_a_version(name: str, st
     assert {"version", "actor"}.isdisjoint(field.name for field in dataclasses.fields(stage))
     assert get_type_hints(stage)["version"] == ClassVar[int]
     assert (stage.__doc__ or "").split("\n")[0].endswith(".")
+
+
+def test_no_two_stages_or_parameters_share_a_name_in_fingerprints() -> None:
+    classes = {*STAGES.values(), *(each for stage in STAGES.values() for each in parameter_classes(stage))}
+    names = [identity(each) for each in classes]
+    assert {"Ngram", "CausalLm", "Policy", "Term"} <= set(names) and len(set(names)) == len(names), sorted(names)
+
+
+def parameter_classes(cls: type) -> set[type]:
+    """Return the dataclasses that the parameters of a stage may be, and theirs."""
+    found, hints = set[type](), list(get_type_hints(cls).values())
+    while hints:
+        hint = hints.pop()
+        hints += get_args(hint)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type) and hint not in found:
+            found.add(hint)
+            hints += get_type_hints(hint).values()
+    return found
+
+
+@pytest.mark.parametrize(("name", "index"), RUNS)
+def test_the_libraries_that_a_stage_names_are_installed(name: str, index: int, world: World) -> None:
+    stage = world.stage(name, index)
+    assert len(set(stage.libraries())) == len(stage.libraries())
+    assert ABSENT not in describe(stage).get("libraries", {}).values()
 
 
 @pytest.mark.parametrize(("name", "index"), RUNS)

@@ -14,9 +14,12 @@ import pytest
 import s3fs
 
 from gristmill.storage.store import expand, open_store
+from pipeline.code import hash_of
 from pipeline.examine import Exam, Paper, code_of, faults, put_away, set_exam, sit, told
+from pipeline.fingerprint import version_of
 from pipeline.plan import make_plan
 from pipeline.segment import Task
+from stages.filter.language import Language
 from tests.pipeline.ray_heads import Head, head
 from tests.s3_servers import BUCKET, ENVIRONMENT, moto
 from tests.toy import Files, Lines, Upper
@@ -39,6 +42,7 @@ def found(exam: Exam, paper: Paper) -> list[str]:
 
 def test_a_node_like_the_driver_is_fit_and_leaves_nothing_behind(exam: Exam) -> None:
     assert exam.modules == ("tests.toy",) and set(exam.code) == {"gristmill", "pipeline", "tests.toy"}
+    assert exam.libraries == {}
     assert found(exam, sit(exam, "n1")) == []
     put_away(exam, ["n1", "n2"])
     assert open_store(exam.root).list("preflight") == []
@@ -69,6 +73,22 @@ def test_code_imports_and_files_are_compared(exam: Exam, tmp_path: Path) -> None
     assert files.startswith(f"has no {str(tmp_path / 'gone')!r}; put inputs and models")
 
 
+def test_libraries_that_decide_what_stages_do_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.examine.SEEN_S", 0.0)
+    (tmp_path / "a.txt").write_text("one\n")
+    plan = make_plan(
+        "t", [("lines", Lines(paths="")), ("language", Language()), ("files", Files())], expand(str(tmp_path / "a.txt"))
+    )
+    exam = set_exam(Task(str(tmp_path / "out"), plan.steps[0].spec, plan.steps[0].units[0], 1, 256), "feed")
+    assert exam.libraries == {"fasttext-new": version_of("fasttext-new"), "python": version_of("python")}
+    paper = sit(exam, "n1")
+    assert found(exam, paper) == []
+    (fault,) = found(exam, dataclasses.replace(paper, libraries={**exam.libraries, "fasttext-new": "0.0.9"}))
+    assert fault.startswith(
+        f"has other libraries than the driver: fasttext-new 0.0.9 (driver: {exam.libraries['fasttext-new']}); "
+    )
+
+
 def test_the_code_of_a_package_is_its_sources_and_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "gm_odd_package"
     (package / "inner").mkdir(parents=True)
@@ -81,6 +101,7 @@ def test_the_code_of_a_package_is_its_sources_and_their_names(tmp_path: Path, mo
     assert [code_of("gm_odd_package"), code_of("gm_odd_module")] == codes
     (package / "inner" / "a.py").rename(package / "inner" / "b.py")
     (tmp_path / "gm_odd_module.py").write_text("x = 2\n")
+    hash_of.cache_clear()
     assert len({*codes, code_of("gm_odd_package"), code_of("gm_odd_module")}) == 4
     assert code_of("gm_no_such_package") == ""
 
