@@ -12,18 +12,20 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numba import njit
+from numba.extending import intrinsic
 
 from gristmill.private import fresh_folder, private_folder
 
-__all__ = ["Int", "compiled", "inlined", "inner", "njit", "outer"]
+__all__ = ["Int", "Primitive", "compiled", "inlined", "inner", "njit", "outer", "primitive"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 Int = int | np.int64
+Primitive = Callable[..., np.uint64]
 
 _MARK = f"from {__name__} import".encode()
 
@@ -66,3 +68,8 @@ def inner(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile as a part of each caller; makes no arrays."""
     return cast(Function, njit(inline="always", _nrt=False)(function))
+
+
+def primitive(typing: Any) -> Primitive:  # noqa: ANN401 - numba has no types
+    """Return a function for compiled callers alone, given how it is typed and generated."""
+    return cast(Primitive, intrinsic(typing))

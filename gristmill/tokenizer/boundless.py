@@ -24,7 +24,8 @@ import numpy as np
 
 from gristmill.tokenizer.bpe import merging
 from gristmill.tokenizer.patterns import find_pattern
-from gristmill.tokenizer.scheme import Note, Progress, Scheme, silent, under, unnoted
+from gristmill.tokenizer.progress import Progress, silent, under
+from gristmill.tokenizer.scheme import Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.training.rules import Rules
 from gristmill.tokenizer.training.words import count_words, word_stream

@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 
 from gristmill.tokenizer.patterns import Pattern, find_pattern
-from gristmill.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
+from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.scheme import Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.training.merges import learn
 from gristmill.tokenizer.training.rules import NO_RULES, Rules

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from gristmill.tokenizer.bpe import train_words
 from gristmill.tokenizer.patterns import find_pattern, pre_tokenizer
-from gristmill.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
+from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.scheme import Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.training.rules import Rules
 from gristmill.tokenizer.vocabulary import Vocabulary

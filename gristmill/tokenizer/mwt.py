@@ -23,12 +23,13 @@ from typing import Literal
 import numpy as np
 
 from gristmill.errors import InputError
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.foreign import load_base
 from gristmill.tokenizer.patterns import PATTERNS
-from gristmill.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
+from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.scheme import Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Batch, Corpus, normalized
 from gristmill.tokenizer.training.ngrams import Text, frequent_ngrams
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 
@@ -92,9 +93,9 @@ def word_finder(base: Vocabulary, wide: Vocabulary) -> Callable[[Batch], Text]:
     solid = np.array([bool(token.decode(errors="replace").strip()) for token in wide.tokens], np.bool_)
 
     def find(batch: Batch) -> Text:
-        ids, offsets = inside.encode(batch.text, np.append(0, cut(batch)))
+        ids, offsets = inside.encode(batch.text, np.append(0, cut(batch.text, batch.offsets)))
         places = np.append(0, np.cumsum(lengths[ids]))
-        edges = np.append(0, cut_words(batch))
+        edges = np.append(0, cut_words(batch.text, batch.offsets))
         # A token is a piece if it begins at one's edge and ends at the next.
         first = np.searchsorted(edges, places[:-1])
         following = edges[np.minimum(first + 1, len(edges) - 1)]

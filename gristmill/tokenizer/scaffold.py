@@ -20,7 +20,8 @@ import numpy as np
 
 from gristmill.tokenizer.bpe import Bpe, merging
 from gristmill.tokenizer.patterns import find_pattern
-from gristmill.tokenizer.scheme import Note, Progress, silent, unnoted
+from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.scheme import Note, unnoted
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.training.rules import Rules
 from gristmill.tokenizer.training.words import count_words, word_stream

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gristmill.tokenizer.progress import Progress, silent
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, alphabet
 
 ALPHABET = 256  # byte-level: every byte is a token, so nothing is ever unknown
 MOST_TOKENS = 2**24  # more than any model has rows for
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with what is being done, how much of it is done, of how much (0 where nobody knows), and the unit."""
-
 
 Note = Callable[[str, object], None]
 """Called with the name of something that training found out or decided, and with that."""
@@ -28,15 +25,6 @@ END_TOKEN = "<|endoftext|>"
 
 def unnoted(name: str, what: object) -> None:
     """Note nothing."""
-
-
-def silent(what: str, done: int, total: int, unit: str) -> None:
-    """Report nothing."""
-
-
-def under(name: str, progress: Progress) -> Progress:
-    """Return a progress that puts a name before what is being done."""
-    return lambda what, done, total, unit: progress(f"{name}: {what}", done, total, unit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from gristmill.errors import InputError
 from gristmill.tokenizer.bpe import merging, train_words
 from gristmill.tokenizer.foreign import load_base
 from gristmill.tokenizer.patterns import PATTERNS, find_pattern
-from gristmill.tokenizer.scheme import ALPHABET, Note, Progress, Scheme, silent, under, unnoted
+from gristmill.tokenizer.progress import Progress, silent, under
+from gristmill.tokenizer.scheme import ALPHABET, Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Corpus, normalized
 from gristmill.tokenizer.training.merges import learn
 from gristmill.tokenizer.training.rules import NO_QUOTA, Quota, Rules

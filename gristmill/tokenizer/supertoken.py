@@ -20,10 +20,11 @@ from functools import partial
 import numpy as np
 
 from gristmill.tokenizer.bpe import merging
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.patterns import find_pattern
-from gristmill.tokenizer.scheme import Note, Progress, Scheme, silent, unnoted
+from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.scheme import Note, Scheme, unnoted
 from gristmill.tokenizer.training.corpus import Batch, Corpus
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.training.rules import Rules
 from gristmill.tokenizer.training.stream import Stream
 from gristmill.tokenizer.vocabulary import Vocabulary
@@ -126,6 +127,6 @@ def chunker(scheme: SuperToken) -> Callable[[Batch], np.ndarray]:
         stops = batch.offsets[1:].tolist()
         found = [ends_of(batch.text[begin:stop]) + begin for begin, stop in zip(begins, stops, strict=True)]
         together = np.concatenate(found)
-        return together if cut is None else np.union1d(together, cut(batch))
+        return together if cut is None else np.union1d(together, cut(batch.text, batch.offsets))
 
     return ends

@@ -26,7 +26,7 @@ from gristmill.tokenizer.measuring.mixture import infer
 from gristmill.tokenizer.measuring.spelling import LibraryTable, Speller, Table, as_vocabulary
 from gristmill.tokenizer.opening import open_encoder, read_tokenizer
 from gristmill.tokenizer.patterns import Pattern, find_pattern
-from gristmill.tokenizer.scheme import Progress
+from gristmill.tokenizer.progress import Progress
 from gristmill.tokenizer.training.corpus import Corpus, make_corpus, normalized
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword
 from jobs.terminal import say, show_json, tell

@@ -17,7 +17,7 @@ from gristmill.compiling import compiled
 from gristmill.tokenizer.cutting import automaton
 from gristmill.tokenizer.cutting.classes import CODE_POINTS, numerics
 from gristmill.tokenizer.cutting.regex import One, parse
-from gristmill.tokenizer.encoding.words import lower_run
+from gristmill.tokenizer.intrinsics import lower_run
 from gristmill.tokenizer.patterns import Pattern
 
 _EVENT, _MATCH, _CUT, _START = (np.uint32(flag) for flag in (automaton.EVENT, automaton.MATCH, automaton.CUT, automaton.START))
@@ -70,6 +70,18 @@ def cut_into(cutter: Cutter, text: npt.NDArray[np.uint8], begin: int, end: int, 
             count = int(_scan(cutter, level, text, np.uint64(behind), np.uint64(piece), ends, count))
             behind = int(piece)
     return count
+
+
+@compiled
+def batch_ends(cutter: Cutter, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the end of each piece of each document, int64 [pieces], positions in `text`."""
+    ends = np.empty(len(text), np.int64)
+    count = 0
+    for document in range(len(offsets) - 1):
+        begin, end = offsets[document], offsets[document + 1]
+        if begin < end:
+            count += cut_into(cutter, text, begin, end, ends[count:])
+    return ends[:count].copy()
 
 
 @compiled

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.tokenizer.encoding.words import MOST_IDS, pair_bits
+from gristmill.tokenizer.encoding.pair_tables import MOST_IDS, pair_bits
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 MOST_LINKS = 4_000_000  # pairs of ids that the second phase may join; with more there are no barriers between ids

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gristmill.tokenizer.cutting.cutter import make_cutter
+from gristmill.tokenizer.cutting.cutter import batch_ends, make_cutter
 from gristmill.tokenizer.cutting.regex import UnsupportedPattern
 from gristmill.tokenizer.encoding.barriers import UnsupportedMerges
 from gristmill.tokenizer.encoding.context import address_of
@@ -19,7 +19,6 @@ from gristmill.tokenizer.encoding.probe import check_encoder
 from gristmill.tokenizer.encoding.tables import make_context
 from gristmill.tokenizer.encoding.utf8 import check_utf8
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
-from gristmill.tokenizer.training.word_kernels import batch_ends
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 

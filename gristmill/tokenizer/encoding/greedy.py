@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.compiling import compiled
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, make_trie
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
-from gristmill.tokenizer.training.corpus import Batch
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 
@@ -30,7 +29,7 @@ class LongestPrefix:
 
     def _encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         ids, places = np.empty(len(text), np.uint32), np.zeros(len(offsets), np.int64)
-        count = _longest_prefixes(self._cells, text, offsets, self._cut(Batch(text, offsets)), ids, places)
+        count = _longest_prefixes(self._cells, text, offsets, self._cut(text, offsets), ids, places)
         return ids[:count].copy(), places
 
 

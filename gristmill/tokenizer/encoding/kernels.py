@@ -1,7 +1,7 @@
 """The compiled loops of encoding: pieces cut at barriers into parts, these looked up or merged, then merged with each other.
 
-They take addresses (see `words`): `c` is that of a `context`. The ids of the first phase are written where the second leaves its
-own, which are never more.
+They take addresses (see `intrinsics`): `c` is that of a `context`. The ids of the first phase are written where the second leaves
+its own, which are never more.
 """
 
 from __future__ import annotations
@@ -51,18 +51,8 @@ from gristmill.tokenizer.encoding.memory import (
     short_set,
 )
 from gristmill.tokenizer.encoding.merging import NONE, find_rank, may_hold, merge_long, merge_short
-from gristmill.tokenizer.encoding.words import (
-    MIX,
-    SHIFT,
-    byte_at,
-    id_at,
-    lower_run,
-    prefetch,
-    put_id,
-    put_word,
-    trailing_ones,
-    word_at,
-)
+from gristmill.tokenizer.encoding.pair_tables import MIX, SHIFT
+from gristmill.tokenizer.intrinsics import byte_at, id_at, lower_run, prefetch, put_id, put_word, trailing_ones, word_at
 
 SLACK = 8  # ids that may be written behind the last one
 SHORT_COUNT = 64  # a merge in so many ids looks at all ranks; in more it uses a heap

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.compiling import compiled
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, make_trie
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
-from gristmill.tokenizer.training.corpus import Batch
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 FAR = np.uint32(0xFFFFFFFF)
@@ -41,7 +40,7 @@ class LeastTokens:
 
     def _encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         ids, places = np.empty(len(text), np.uint32), np.zeros(len(offsets), np.int64)
-        count = _least_tokens(self._cells, self._sizes, text, offsets, self._cut(Batch(text, offsets)), ids, places)
+        count = _least_tokens(self._cells, self._sizes, text, offsets, self._cut(text, offsets), ids, places)
         return ids[:count].copy(), places
 
 

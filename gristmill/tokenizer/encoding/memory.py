@@ -1,6 +1,6 @@
 """The bounded memory of the encoder: short stretches of text, and the ids they become.
 
-Compiled; takes addresses (see `words`). Up to 15 bytes with up to five ids lie in sets of two entries of 32 bytes, one cache
+Compiled; takes addresses (see `intrinsics`). Up to 15 bytes with up to five ids lie in sets of two entries of 32 bytes, one cache
 line: bytes and length, ids and their number; a new entry pushes out the older one. Up to 255 bytes lie in a pool that is emptied
 when it is full. An entry is used only if all its bytes are the same, so a hash never decides on ids.
 """
@@ -11,7 +11,8 @@ import numpy as np
 
 from gristmill.compiling import inlined, inner
 from gristmill.tokenizer.encoding.context import FILLED, LONG, POOL, SHORT
-from gristmill.tokenizer.encoding.words import EMPTY, MIX, MOST_IDS, SHIFT, byte_at, bytes_at, id_at, put_id, put_word, word_at
+from gristmill.tokenizer.encoding.pair_tables import EMPTY, MIX, MOST_IDS, SHIFT
+from gristmill.tokenizer.intrinsics import byte_at, bytes_at, id_at, put_id, put_word, word_at
 
 SHORT_BYTES = 15  # the sixteenth holds the length
 SHORT_IDS = 5

@@ -1,6 +1,6 @@
 """Compiled byte-pair merging of a row of ids in place: the merge of lowest rank again and again, leftmost first.
 
-Takes addresses (see `words`). Short rows look at all ranks for the lowest; long ones keep a heap, so that time is n log n.
+Takes addresses (see `intrinsics`). Short rows look at all ranks for the lowest; long ones keep a heap, so that time is n log n.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.compiling import compiled, inner
-from gristmill.tokenizer.encoding.words import EMPTY, MIX, MOST_IDS, SHIFT, byte_at, id_at, put_id, word_at
+from gristmill.tokenizer.encoding.pair_tables import EMPTY, MIX, MOST_IDS, SHIFT
+from gristmill.tokenizer.intrinsics import byte_at, id_at, put_id, word_at
 
 NONE = np.uint64(2**32 - 1)
 """The rank of a pair that no merge joins."""

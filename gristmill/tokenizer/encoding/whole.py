@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.compiling import Int, compiled
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.encoding.encoder import Encoder
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
-from gristmill.tokenizer.training.corpus import Batch
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 Table = npt.NDArray[np.int64]
@@ -49,7 +48,7 @@ class WholeEncoder:
         return encode_windows(text, offsets, self._encode)
 
     def _encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
-        begins = np.append(0, self._cut(Batch(text, offsets)))
+        begins = np.append(0, self._cut(text, offsets))
         ids, places = self._inside.encode(text, begins)
         ends = np.zeros(len(offsets), np.int64)
         documents = np.searchsorted(begins, offsets)

@@ -16,7 +16,7 @@ from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets
 from gristmill.tokenizer.measuring.consistency import Consistency, cut_windows, reencode, round_trips
 from gristmill.tokenizer.measuring.spelling import Speller, Table
-from gristmill.tokenizer.scheme import Progress, silent
+from gristmill.tokenizer.progress import Progress, silent
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword
 

@@ -15,7 +15,7 @@ from gristmill.errors import InputError
 from gristmill.tokenizer.measuring.pair_counts import history
 from gristmill.tokenizer.measuring.program import solve
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
-from gristmill.tokenizer.scheme import Progress, silent
+from gristmill.tokenizer.progress import Progress, silent
 from gristmill.tokenizer.training.corpus import Corpus
 from gristmill.tokenizer.training.words import count_words
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gristmill.tokenizer.measuring.pair_counts import History
-from gristmill.tokenizer.scheme import Progress, silent
+from gristmill.tokenizer.progress import Progress, silent
 
 ROUND = 4000  # constraints added at once
 IDLE_ROUNDS = 3  # a constraint that did not bind for so long is left out again

@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from gristmill.tokenizer.scheme import Progress
+from gristmill.tokenizer.cutting.pieces import open_cutter
+from gristmill.tokenizer.progress import Progress
 from gristmill.tokenizer.training.corpus import Batch, Corpus
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.training.stream import Stream
 from gristmill.tokenizer.training.words import Words, add
 from gristmill.tokenizer.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ def run_finder(vocabulary: Vocabulary, joinable: np.ndarray) -> Callable[[Batch]
     inside = Encoder(replace(vocabulary, cuts=()))
 
     def find(batch: Batch) -> Words:
-        begins = np.append(0, cut(batch))
+        begins = np.append(0, cut(batch.text, batch.offsets))
         ids, offsets = inside.encode(batch.text, begins)
         firsts = ids[offsets[:-1]].astype(np.int32)
         fits = (np.diff(offsets) == 1) & joinable[firsts]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.tokenizer.training.capacity import Capacity, room_for
 from gristmill.tokenizer.training.rules import NO_QUOTA, NO_RULES, Quota, Rules
 
 if TYPE_CHECKING:
@@ -43,19 +44,6 @@ class Learned:
     tokens: tuple[bytes, ...]
     group_tokens: Ints
     scaffold: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capacity:
-    """How much the trainer keeps in memory at first. The merges don't depend on it.
-
-    `pairs`: pairs followed at once (some 50 bytes each). `places`: their occurrences (4 bytes each).
-    `threshold`: least count of a pair that is followed at first.
-    """
-
-    pairs: int
-    places: int
-    threshold: int = 1
 
 
 def silent(done: int, total: int) -> None:
@@ -95,7 +83,9 @@ def learn(
     from gristmill.tokenizer.training.trainer import Trainer  # numba
 
     _check(stream, tokens, merges, min_frequency, quota)
-    trainer = Trainer(stream, tokens, merges, min_frequency, rules, quota, scaffold, room or _room(stream, len(tokens), merges))
+    trainer = Trainer(
+        stream, tokens, merges, min_frequency, rules, quota, scaffold, room or room_for(stream, len(tokens), merges)
+    )
     progress(0, merges)
     parts = []
     for done, part in trainer.run():
@@ -123,13 +113,3 @@ def _check(stream: Stream, tokens: Sequence[bytes], merges: int, min_frequency: 
         raise ValueError(f"the pieces end at slot {stream.ends[-1:]}, but the stream has {slots} slots")
     if quota.targets.size not in (0, groups):
         raise ValueError(f"a quota needs one target for each of the {groups} groups, found {quota.targets.size}")
-
-
-def _room(stream: Stream, known: int, merges: int) -> Capacity:
-    """Return room for all places, and for several times the pairs that will be merged.
-
-    On text of 13 and 53 million slots in 20,000 ids, the last of 12,000 merges had 1 / 15 of slots / merges occurrences.
-    """
-    slots = stream.ids.size
-    start = slots // (100 * max(merges, 100)) if stream.weights is None else 1
-    return Capacity(pairs=8 * merges + 2 * known + (1 << 17), places=slots + (1 << 16), threshold=start)

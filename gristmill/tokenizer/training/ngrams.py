@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gristmill.tokenizer.scheme import Progress
+from gristmill.tokenizer.progress import Progress
 
 _LOW = 0xFFFFFFFF
 

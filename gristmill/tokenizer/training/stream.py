@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from gristmill.tokenizer.scheme import Progress
+from gristmill.tokenizer.cutting.pieces import open_cutter
+from gristmill.tokenizer.progress import Progress
 from gristmill.tokenizer.training.corpus import Batch, Corpus
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 
@@ -71,7 +71,7 @@ def encoder(vocabulary: Vocabulary) -> Callable[[Batch], tuple[np.ndarray, np.nd
     inside = Encoder(replace(vocabulary, cuts=()))
 
     def encode(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        offsets = np.concatenate([np.zeros(1, np.int64), cut(batch)])
+        offsets = np.concatenate([np.zeros(1, np.int64), cut(batch.text, batch.offsets)])
         ids, ends = inside.encode(batch.text, offsets)
         return ids.astype(np.int32), ends[1:]
 

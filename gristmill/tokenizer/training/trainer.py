@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gristmill.tokenizer.training import choosing, joining, kernels, pairs, tokens
 
 if TYPE_CHECKING:
-    from gristmill.tokenizer.training.merges import Capacity
+    from gristmill.tokenizer.training.capacity import Capacity
     from gristmill.tokenizer.training.rules import Quota, Rules
     from gristmill.tokenizer.training.stream import Stream
 

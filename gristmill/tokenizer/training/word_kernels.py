@@ -1,4 +1,4 @@
-"""Compiled loops over pieces of text: where they end, which are equal.
+"""Compiled loops over pieces of text: which are equal.
 
 Reads flat buffers of bytes and offsets. A hash only proposes: bytes decide.
 """
@@ -8,21 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.compiling import compiled
-from gristmill.tokenizer.cutting.cutter import Cutter, cut_into
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-
-
-@compiled
-def batch_ends(cutter: Cutter, text: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the end of each piece of each document, int64 [pieces], positions in `text`."""
-    ends = np.empty(len(text), np.int64)
-    count = 0
-    for document in range(len(offsets) - 1):
-        begin, end = offsets[document], offsets[document + 1]
-        if begin < end:
-            count += cut_into(cutter, text, begin, end, ends[count:])
-    return ends[:count].copy()
 
 
 @compiled

@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
+from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.patterns import Pattern
-from gristmill.tokenizer.scheme import Progress
+from gristmill.tokenizer.progress import Progress
 from gristmill.tokenizer.training.corpus import Batch, Corpus
-from gristmill.tokenizer.training.pieces import open_cutter
 from gristmill.tokenizer.training.stream import Stream
 
 
@@ -58,7 +58,7 @@ def counter(cuts: tuple[Pattern, ...]) -> Callable[[Batch], Words]:
     cut = open_cutter(cuts)
 
     def count(batch: Batch) -> Words:
-        ends = cut(batch)
+        ends = cut(batch.text, batch.offsets)
         return _unique(batch.text, np.concatenate([np.zeros(1, np.int64), ends]), np.ones(len(ends), np.int64))
 
     return count

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.tokenizer.training.merges import Capacity, learn
+from gristmill.tokenizer.training.capacity import Capacity
+from gristmill.tokenizer.training.merges import learn
 from gristmill.tokenizer.training.rules import NO_QUOTA, Quota, Rules
 from gristmill.tokenizer.training.stream import Stream
 from tests.gristmill.tokenizer.slow_merges import Slow, same, stream, words_of

@@ -1,39 +1,18 @@
-"""The smallest compiled parts of the encoder: unchecked loads and stores at an address, and hash tables of pairs of ids.
+"""The smallest compiled parts of cutting and encoding: unchecked loads and stores at an address, and a few instructions.
 
-The loops of `kernels` take addresses, as C would: numba counts references to every array that a function takes out of a tuple
-or hands on, and with arrays these loops spent most of their time on that. All numbers are uint64, so nothing is ever converted.
+The loops of `encoding/kernels.py` take addresses, as C would: numba counts references to every array that a function takes out
+of a tuple or hands on, and with arrays these loops spent most of their time on that. All numbers are uint64, so nothing is ever
+converted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from gristmill.compiling import compiled
-
-ID_BITS = 21
-MOST_IDS = 1 << ID_BITS
-"""Ids and ranks are below this, so that a pair of ids and its rank fit into one word of a hash table."""
-
-EMPTY = np.uint64(2**64 - 1)
-SHIFT = np.uint64(ID_BITS)
-MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio (Knuth 6.4)
-_ONE, _THREE, _SEVEN = np.uint64(1), np.uint64(3), np.uint64(7)
-
-
-Primitive = Callable[..., np.uint64]
-
-
-def _primitive(typing: Any) -> Primitive:  # noqa: ANN401 - numba has no types
-    """Return a function of compiled code, given how it is typed and generated."""
-    made: Primitive = intrinsic(typing)
-    return made
+from gristmill.compiling import Primitive, primitive
 
 
 def _load(bits: int, scale: int) -> Primitive:
@@ -46,7 +25,7 @@ def _load(bits: int, scale: int) -> Primitive:
 
         return types.uint64(types.uint64, types.uint64), generate
 
-    return _primitive(load)
+    return primitive(load)
 
 
 def _store(bits: int) -> Primitive:
@@ -61,7 +40,7 @@ def _store(bits: int) -> Primitive:
 
         return types.void(types.uint64, types.uint64, types.uint64), generate
 
-    return _primitive(store)
+    return primitive(store)
 
 
 def _pointer(builder: Any, arguments: Any, bits: int, scale: int) -> Any:  # noqa: ANN401
@@ -77,7 +56,7 @@ put_id = _store(32)
 put_word = _store(64)
 
 
-@_primitive
+@primitive
 def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
     """Return how many of the sixteen bytes at address + i are lower-case letters in a row from the first on."""
 
@@ -93,7 +72,7 @@ def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
     return types.uint64(types.uint64, types.uint64), generate
 
 
-@_primitive
+@primitive
 def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
     """Ask for the cache line of an address."""
 
@@ -108,7 +87,7 @@ def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
     return types.void(types.uint64), generate
 
 
-@_primitive
+@primitive
 def trailing_ones(_context: Any, bits: Any) -> Any:  # noqa: ANN401
     """Return how many of the lowest bits of a number are one in a row."""
 
@@ -116,37 +95,3 @@ def trailing_ones(_context: Any, bits: Any) -> Any:  # noqa: ANN401
         return builder.cttz(builder.not_(arguments[0]), ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
-
-
-def merge_table(
-    left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint64]:
-    """Return the hash table of merges, uint64 [a power of two]: pair of ids << 21 | rank, at most half full."""
-    table = np.full(max(16, 1 << (2 * len(ranks)).bit_length()), EMPTY, np.uint64)
-    keys = left.astype(np.uint64) << SHIFT | right.astype(np.uint64)
-    _fill(table, shift_of(table.size), keys, ranks.astype(np.uint64))
-    return table
-
-
-def pair_bits(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], per_pair: int = 32) -> npt.NDArray[np.uint8]:
-    """Return a set of pairs as bits (a Bloom filter of one hash), uint8 [a power of two]."""
-    size = max(64, 1 << (per_pair * len(left)).bit_length())
-    bits = np.zeros(size // 8, np.uint8)
-    places = ((left.astype(np.uint64) << SHIFT | right.astype(np.uint64)) * MIX) >> shift_of(size)
-    np.bitwise_or.at(bits, places >> _THREE, np.uint8(1) << (places & _SEVEN).astype(np.uint8))
-    return bits
-
-
-def shift_of(size: int) -> np.uint64:
-    """Return by how much a 64-bit hash is shifted to be a place in a table of `size`, a power of two."""
-    return np.uint64(65 - size.bit_length())
-
-
-@compiled
-def _fill(table: npt.NDArray[np.uint64], shift: np.uint64, keys: npt.NDArray[np.uint64], ranks: npt.NDArray[np.uint64]) -> None:
-    mask = np.uint64(table.size) - _ONE
-    for i in range(keys.size):
-        slot = (keys[i] * MIX) >> shift
-        while table[slot] != EMPTY:
-            slot = (slot + _ONE) & mask
-        table[slot] = keys[i] << SHIFT | ranks[i]
