@@ -1,4 +1,4 @@
-"""The compiled loops of alignment: two cuts of the same bytes walked side by side; tokens spelled out, or compared with a text.
+"""The compiled loops of alignment: two cuts of the same bytes walked side by side.
 
 They read flat arrays and fill arrays that the caller made. Each document is computed from its own tokens alone, so what comes
 out does not depend on what else is in the batch.
@@ -12,8 +12,6 @@ import numpy.typing as npt
 from gristmill.compiling import Int, inner, outer
 
 ALIGNED, UNKNOWN_TOKEN, LESS, MORE, OTHER = range(5)
-
-SPACE = 0x20
 
 Lengths = npt.NDArray[np.int32]
 Bounds = npt.NDArray[np.int64]
@@ -174,42 +172,3 @@ def move(
         for i in range(b, end):
             lost += values[i] if values[i] == values[i] else 0.0
         unplaced[document] += lost
-
-
-@outer
-def spell(
-    ids: npt.NDArray[np.uint32], data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], text: npt.NDArray[np.uint8]
-) -> None:
-    """Write the bytes of the tokens one after the other."""
-    filled = 0
-    for token in ids:
-        for i in range(starts[token], starts[np.int64(token) + 1]):
-            text[filled] = data[i]
-            filled += 1
-
-
-@outer
-def compare(
-    ids: npt.NDArray[np.uint32],
-    bounds: Bounds,
-    data: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    text: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    prefix: Int,
-    same: Marks,
-) -> None:
-    """Write which documents' tokens have just the bytes of the text, after `prefix` spaces or none."""
-    for document in range(same.size):
-        begin, size = offsets[document], offsets[document + 1] - offsets[document]
-        total = 0
-        for i in range(bounds[document], bounds[document + 1]):
-            total += starts[np.int64(ids[i]) + 1] - starts[ids[i]]
-        at, good = size - total, total == size or total == size + prefix
-        i = bounds[document]
-        while good and i < bounds[document + 1]:
-            for k in range(starts[ids[i]], starts[np.int64(ids[i]) + 1]):
-                good &= data[k] == (SPACE if at < 0 else text[begin + at])
-                at += 1
-            i += 1
-        same[document] = good

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import InputError
-from gristmill.models import align_kernels as kernels
 
 Ids = npt.NDArray[np.integer]
 
@@ -173,11 +172,13 @@ def text_of(ids: Ids, bounds: npt.NDArray[np.integer], table: TokenBytes) -> tup
     Raises:
         ValueError: an id that the tokenizer does not have.
     """
+    from gristmill.tokenizer.token_bytes_kernels import spell
+
     first, last = int(bounds[0]), int(bounds[-1])
     known = _known(ids[first:last], table)
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.maximum(table.lengths[known], 0), dtype=np.int64)])
     text = np.empty(ends[-1], np.uint8)
-    kernels.spell(known, table.data, table.starts, text)
+    spell(known, table.data, table.starts, text)
     return text, ends[np.asarray(bounds, np.int64) - first]
 
 
@@ -202,9 +203,11 @@ def spells(
     Raises:
         ValueError: an id that the tokenizer does not have.
     """
+    from gristmill.tokenizer.token_bytes_kernels import compare
+
     same = np.empty(len(bounds) - 1, np.bool_)
     places, begins = (np.asarray(array, np.int64) for array in (bounds, offsets))
-    kernels.compare(_known(ids, table), places, table.data, table.starts, text, begins, table.prefix, same)
+    compare(_known(ids, table), places, table.data, table.starts, text, begins, table.prefix, same)
     return same
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from gristmill.columns import append, as_lists, flat_texts
 from gristmill.errors import InputError
+from gristmill.format.schema import INPUT_IDS
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.foreign import find_file, plain_name
 from gristmill.tokenizer.framing import Frame, left_out, say_left_out
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from gristmill.tokenizer.encoding.names import Names
     from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 
-INPUT_IDS = "input_ids"
 EMPTY, NAMED = "empty", "special_token_in_text"  # drops
 UNSPELLED, NO_TOKENS = "unspelled", "no_tokens"  # kinds of errors
 
