@@ -38,7 +38,7 @@ check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may impo
 	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/dev.stamp build/peers.stamp build/peers-reader.stamp  ## every benchmark, beside its peer, within a minute each
-	@for file in $(sort $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py))); do \
+	@for file in $(sort $(filter-out benchmarks/_% benchmarks/runs.py, $(wildcard benchmarks/*.py))); do \
 	    name=$$(basename $$file .py); echo "== benchmarks.$$name"; $(PY) -m benchmarks.$$name --quick; \
 	done
 	@echo "== benchmarks.lift"; $(PY) -m benchmarks.lift --quick
@@ -61,6 +61,7 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/pipeline.stamp
 # What datatrove's own steps need, beside ours: in a folder of its own, since one of them takes a module name of another.
 build/peers.stamp: benchmarks/peers.txt | $(VENV)/dev.stamp
 	@$(PIP) --no-deps --target build/peers --requirement $<
+	@$(PIP) --no-deps --target build/peers kenlm==0.3.0 || echo "kenlm is built from source and could not be: its rows stay empty"
 	@touch $@
 
 # The other readers, in another folder for the same reason: this one comes last on the path, and only where one of them is driven.

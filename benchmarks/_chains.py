@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from benchmarks._turns import cpu_seconds
 
 Counts = dict[str, int]
 Run = Callable[[Path, Sequence[str]], Counts]
@@ -127,12 +128,6 @@ SIDES: dict[str, Callable[[Path], Run]] = {
     "gristmill-resiliparse": lambda _: gristmill("resiliparse"),
     "datatrove": datatrove,
 }
-
-
-def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main(side: str, folder: str) -> None:

@@ -22,12 +22,17 @@ MIN_SCORE = 0.65
 TIMEOUT_S = 60.0  # datatrove's one second of wall clock would drop pages whenever the machine is busy
 
 
-def missing() -> list[str]:
-    """Make the packages of `build/peers` importable in this process; return the names of those that are not there."""
+def find_peers() -> None:
+    """Make the packages of `build/peers` importable in this process."""
     if PEERS.is_dir() and str(PEERS) not in sys.path:
         # Before site-packages: another package there takes the name `fasttext` too.
         sys.path.insert(0, str(PEERS))
         importlib.invalidate_caches()
+
+
+def missing() -> list[str]:
+    """Make the packages of `build/peers` importable in this process; return the names of those that are not there."""
+    find_peers()
     needed = re.findall(r"^([\w-]+)[=<>]", LIST.read_text(), re.MULTILINE)
     installed = {(each.metadata["Name"] or "").lower() for each in importlib.metadata.distributions()}
     return [name for name in needed if name not in installed]

@@ -13,6 +13,7 @@ gets {"seconds": a batch}.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,16 +23,17 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks import _turns as harness
 from benchmarks._reader_data import LENGTH, ROWS, Batches, Data
 from benchmarks._reader_ours import OURS
 from benchmarks._reader_peers import FURTHER, OTHERS, PEERS, ROOT
+from benchmarks._turns import LEAST_S, Turns
 
 READERS = OURS | OTHERS | FURTHER
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-TURN_S = 0.03  # CPU a turn, at least this
 WARM_S = 1.8e-8  # CPU a token of the data, of warming up, at most this after the first batches: an epoch of the faster ones
 PAUSE_S = 0.002  # between two batches where only the main thread's share is measured: a very short training step
 
@@ -61,12 +63,14 @@ class Reader:
 
     Attributes:
         name: of READERS.
+        turns: how many it will take.
         missing: what it lacks, after `wait`.
     """
 
     name: str
     data: Data
     work: Path
+    turns: int
     waiting: bool = False
     missing: str | None = None
     _process: subprocess.Popen[str] = field(init=False, repr=False)
@@ -80,7 +84,7 @@ class Reader:
         homes = {"TMPDIR": str(self.work), "HF_HOME": str(self.work / "hf")}
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
-                [*command, "waiting" if self.waiting else "process"],
+                [*command, "waiting" if self.waiting else "process", str(LEAST_S / self.turns)],
                 cwd=ROOT,
                 env=os.environ | ONE_THREAD | OFFLINE | homes,
                 stdin=subprocess.PIPE,
@@ -126,18 +130,14 @@ class Reader:
         return json.loads(line) if line else None
 
 
-def take_turns(readers: list[Reader], rounds: int) -> dict[str, list[float]]:
-    """Return CPU seconds a batch of each reader that is not missing, round by round."""
+def take_turns(readers: list[Reader], turns: int) -> Turns:
+    """Return CPU seconds a batch of each reader that is not missing; each repeats its batches in its own process."""
     able = [reader for reader in readers if reader.missing is None]
-    found: dict[str, list[float]] = {reader.name: [] for reader in able}
-    for _ in range(rounds):
-        for reader in able:
-            found[reader.name].append(reader.turn())
-    return found
+    return harness.take_turns({reader.name: reader.turn for reader in able}, turns, least_s=0)
 
 
-def serve(name: str, data: Data, folder: Path, clock: str, out: IO[str]) -> None:
-    """Make a reader, warm it up, and let it run once for each line of standard input."""
+def serve(name: str, data: Data, folder: Path, clock: str, turn_s: float, out: IO[str]) -> None:
+    """Make a reader, warm it up, and let it run for `turn_s` or longer for each line of standard input."""
     measure = waiting_cost if clock == "waiting" else process_cost
     try:
         batches = READERS[name](data, folder)
@@ -150,7 +150,7 @@ def serve(name: str, data: Data, folder: Path, clock: str, out: IO[str]) -> None
     tokens = len(data.tokens())
     each = process_cost(batches, 8)
     each = process_cost(batches, max(8, min(tokens // (LENGTH * ROWS), int(tokens * WARM_S / each))))
-    count = max(8, int(TURN_S / each))
+    count = max(8, math.ceil(turn_s / each))
     _say(out, {"ready": count})
     for _ in sys.stdin:
         _say(out, {"seconds": measure(batches, count)})
@@ -163,12 +163,12 @@ def _say(out: IO[str], answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Be the child: NAME, the data's folder, a folder to write into, and which clock."""
-    name, data, folder, clock = sys.argv[1:]
+    """Be the child: NAME, the data's folder, a folder to write into, which clock, and seconds a turn."""
+    name, data, folder, clock, turn_s = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # peers print to standard output
     sys.path.append(str(PEERS))
-    serve(name, Data(Path(data)), Path(folder), clock, out)
+    serve(name, Data(Path(data)), Path(folder), clock, float(turn_s), out)
     sys.stderr.flush()
     os._exit(0)  # some peers' threads never end
 

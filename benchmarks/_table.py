@@ -1,4 +1,4 @@
-"""What every benchmark prints: an aligned table for people and, last of all, one JSON object of ratios for machines.
+"""What every benchmark prints: an aligned table for people, the machine's state, and last one JSON object of ratios for machines.
 
 Reads and writes nothing.
 """
@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+
+from benchmarks._turns import MACHINE, Ratio, machine
+
+Rows = Mapping[str, tuple[Ratio | float | None, float]]
+"""Rows of the last line: ratio and goal."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,8 +33,25 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{float(plain):,.0f}" if "e+" in plain else plain
 
 
-def closing(rows: Mapping[str, tuple[float | None, float]]) -> str:
+def ranged(ratio: Ratio | None) -> str:
+    """Return a ratio with its quartiles, `-` where there is none."""
+    return "-" if ratio is None else str(ratio)
+
+
+class MachineRows:
+    """The state of the machine when a benchmark began and when it ended: made at the start, printed at the end."""
+
+    def __init__(self) -> None:
+        self._begun = machine()
+
+    def __str__(self) -> str:
+        """Return a small table of both."""
+        return table(MACHINE, [["at the start", *self._begun], ["at the end", *machine()]])
+
+
+def closing(rows: Rows) -> str:
     """Return the line that machines read: `{"row": {"ratio": x, "goal": y}, ...}`; a ratio is null where the peer is missing."""
+    plain = {name: (value.median if isinstance(value, Ratio) else value, goal) for name, (value, goal) in rows.items()}
     return json.dumps(
-        {name: {"ratio": None if ratio is None else float(f"{ratio:.3g}"), "goal": goal} for name, (ratio, goal) in rows.items()}
+        {name: {"ratio": None if value is None else float(f"{value:.3g}"), "goal": goal} for name, (value, goal) in plain.items()}
     )

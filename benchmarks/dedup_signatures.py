@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import _table
+from benchmarks._turns import calls, take_turns
+
 CRAWL = Path(__file__).parents[1] / "examples" / "crawl"
 
 # The prototype's figures over datatrove's in one run: 247 / 0.69 and 247 / 3.1; the third is the loops' worth over numpy.
 GOALS = {"datatrove": 300.0, "datatrove_split": 60.0, "numpy": 20.0}
-WHOLE, QUICK = 100_000_000, 800_000  # bytes of text that the peers have, at most
+WHOLE, QUICK = 100_000_000, 800_000  # bytes of text that all sides have, at most
+TURNS, QUICK_TURNS = 5, 3
 
 
 def crawl_texts() -> list[str]:
@@ -54,16 +56,6 @@ def sample(texts: Sequence[str], size: int) -> list[str]:
 def megabytes(texts: Sequence[str]) -> float:
     """Return the size in UTF-8, in 10^6 bytes."""
     return sum(len(text.encode()) for text in texts) / 1e6
-
-
-def cpu_seconds(work: Callable[[], object], times: int = 1) -> float:
-    """Return the least CPU seconds that `work` took."""
-    spent = []
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 def ours(texts: Sequence[str]) -> Callable[[], object]:
@@ -130,27 +122,32 @@ def compiling() -> tuple[float, float]:
 def main() -> None:
     """Measure, print the table, then the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dedup_signatures", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="peers on a sample; within a minute")
+    parser.add_argument("--quick", action="store_true", help="a sample of the texts; within a minute")
     quick = parser.parse_args().quick
-    texts = crawl_texts()
-    few = sample(texts, QUICK if quick else WHOLE)
-    print(f"{len(texts)} distinct texts, {megabytes(texts):.1f} MB; peers on {len(few)}, {megabytes(few):.1f} MB")
-    work = ours(texts)
-    work()
-    speed = megabytes(texts) / cpu_seconds(work, times=5)
-    peers = {
-        "datatrove": datatrove(few, split=False),
-        "datatrove_split": datatrove(few, split=True),
-        "numpy": transcription(few),
+    state = _table.MachineRows()
+    every = crawl_texts()
+    texts = sample(every, QUICK if quick else WHOLE)
+    size = megabytes(texts)
+    print(f"{len(texts)} of {len(every)} distinct texts, {size:.1f} MB")
+    sides = {
+        "dedup_minhash": ours(texts),
+        "datatrove": datatrove(texts, split=False),
+        "datatrove_split": datatrove(texts, split=True),
+        "numpy": transcription(texts),
     }
-    speeds = {name: megabytes(few) / cpu_seconds(peer) for name, peer in peers.items()}
-    print(f"{'':18}{'MB/CPU-s':>10}{'ours / it':>11}{'goal':>8}")
-    print(f"{'dedup_minhash':18}{speed:10.1f}")
-    for name, other in speeds.items():
-        print(f"{name:18}{other:10.2f}{speed / other:11.1f}{GOALS[name]:8.0f}")
+    sides["dedup_minhash"]()  # loads its compiled loops
+    found = take_turns(calls(sides), QUICK_TURNS if quick else TURNS)
+    ratios = {name: found.over(name, "dedup_minhash") for name in GOALS}
+    rows = [["dedup_minhash", f"{size / found.median('dedup_minhash'):.1f}", "", ""]]
+    rows += [
+        [name, f"{size / found.median(name):.2f}", _table.ranged(ratios[name]), _table.number(goal)]
+        for name, goal in GOALS.items()
+    ]
+    print(_table.table(["", "MB/CPU-s", "ours / it", "goal"], rows))
     cold, cached = compiling()
     print(f"compiled loops: {cold:.1f} CPU-s with an empty cache, {cached:.2f} from the cache (numba's import apart)")
-    print(json.dumps({name: {"ratio": round(speed / other, 1), "goal": GOALS[name]} for name, other in speeds.items()}))
+    print(state)
+    print(_table.closing({name: (ratios[name], goal) for name, goal in GOALS.items()}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """From WARC files to a deduplicated corpus: this pipeline beside datatrove's FineWeb chain, on the same files in one run.
 
 Reads `examples/crawl` or the files given; writes both sides' outputs into a temporary folder. Each side is one process on one
-core (`_chains.py` has both chains); they take turns, and what they load is loaded before. Prints input pages per CPU second
-and one JSON line of ratios.
+core (`_chains.py` has both chains); they take turns (`_turns.py`), and what they load is loaded before. Prints input pages per
+CPU second and one JSON line of ratios.
 
 What both sides run: read WARC, extract the text, keep English above .65, Gopher's repetition and quality filters, FineWeb's
 filter, MinHash (14 x 8 of word 5-grams), write the texts. Where they differ:
@@ -21,21 +21,23 @@ import argparse
 import gzip
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from benchmarks import _datatrove, _table
 from benchmarks._chains import SIDES
+from benchmarks._turns import Turns, take_turns
 
 CRAWL = Path(__file__).parents[1] / "examples" / "crawl"
 QUICK_PAGES, WARM_PAGES = 36, 8
-QUICK_ROUNDS, ROUNDS = 2, 3
+QUICK_TURNS, TURNS = 2, 5
 
 # What the prototypes reached over datatrove's chain, in one run.
 GOALS = {"same_extractor": ("gristmill-trafilatura", 2.2), "default_extractor": ("gristmill-resiliparse", 22.0)}
@@ -81,12 +83,11 @@ def _responses(path: Path) -> Iterator[bytes]:
 
 @dataclass
 class Side:
-    """A process with one chain, and what its runs took."""
+    """A process with one chain; `load`: CPU seconds of its first run, `counts`: documents that left each step in the last one."""
 
     name: str
     cache: Path
     log: IO[str]
-    cpu: list[float] = field(default_factory=list)
     load: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -115,25 +116,29 @@ class Side:
         self.process.wait()
 
 
-def measure(sides: Sequence[Side], warm: Sequence[str], warcs: Sequence[str], rounds: int, folder: Path) -> None:
-    """Load every side with a few pages, then run them in turns over all."""
+def measure(sides: Sequence[Side], warm: Sequence[str], warcs: Sequence[str], turns: int, folder: Path) -> Turns:
+    """Load every side with a few pages, then let them take turns over all."""
+    numbers = count()
+
+    def piece(side: Side) -> float:
+        result = side.run(folder / f"{side.name}-{next(numbers)}", warcs)
+        side.counts = result["counts"]
+        return float(result["cpu"])
+
     for side in sides:
         side.load = side.run(folder / f"{side.name}-warm", warm)["cpu"]
-    for number in range(rounds):
-        for side in sides:
-            result = side.run(folder / f"{side.name}-{number}", warcs)
-            side.cpu.append(result["cpu"])
-            side.counts = result["counts"]
+    found = take_turns({side.name: partial(piece, side) for side in sides}, turns)
     for side in sides:
         side.close()
         # An extractor that fails on every page is the fastest: datatrove only logs it.
         assert side.counts["extract_html"] > 0.5 * side.counts["warc"], f"{side.name} did not extract: {side.counts}"
+    return found
 
 
-def _rows(sides: Sequence[Side], pages: int) -> list[list[str]]:
+def _rows(sides: Sequence[Side], found: Turns, pages: int) -> list[list[str]]:
     rows = []
     for side in sides:
-        cpu = statistics.median(side.cpu)
+        cpu = found.median(side.name)
         counts = [str(side.counts[name]) for name in COLUMNS]
         rows.append([side.name, *(_table.number(value) for value in (pages / cpu, cpu, side.load)), *counts])
     return rows
@@ -148,26 +153,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     warcs = arguments.warc or sorted(CRAWL.glob("*.warc.gz"))
     lacking = _datatrove.missing()
     names = [name for name in SIDES if name != "datatrove" or not lacking]
+    turns, state = QUICK_TURNS if arguments.quick else TURNS, _table.MachineRows()
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as log:
         folder = Path(place)
         paths, pages = select(warcs, QUICK_PAGES if arguments.quick else None, folder / "warcs")
         warm, _ = select(warcs, WARM_PAGES, folder / "warm")
         sides = [Side(name, folder / "cache", log) for name in names]
-        measure(sides, warm, paths, QUICK_ROUNDS if arguments.quick else ROUNDS, folder)
-    found = {side.name: pages / statistics.median(side.cpu) for side in sides}
-    peer = found.get("datatrove")
-    print(
-        f"{pages} pages of {len(paths)} files, one core each, medians of {len(sides[0].cpu)} runs; documents that left each step"
-    )
+        found = measure(sides, warm, paths, turns, folder)
+    print(f"{pages} pages of {len(paths)} files, one core each, medians of {turns} turns; documents that left each step")
     head = ["", "pages/CPU-s", "CPU-s", "load CPU-s", *COLUMNS]
-    print(_table.table(head, _rows(sides, pages)))
+    print(_table.table(head, _rows(sides, found, pages)))
     if lacking:
         print(f"datatrove is skipped, it lacks {', '.join(lacking)}: {_datatrove.INSTALL}")
     elif failed := sides[-1].counts["failed"]:
         print(f"datatrove's extractor gave up on {failed} pages")
-    rows = {row: (found[name] / peer if peer else None, goal) for row, (name, goal) in GOALS.items()}
+    rows = {row: (found.over("datatrove", name), goal) for row, (name, goal) in GOALS.items()}
     for row, (ratio, goal) in rows.items():
-        print(f"{row}: {_table.number(ratio)} times datatrove's pages per CPU second (goal {goal:g})")
+        print(f"{row}: {_table.ranged(ratio)} times datatrove's pages per CPU second (goal {goal:g})")
+    print(state)
     print(_table.closing(rows))
 
 

@@ -20,13 +20,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 from benchmarks._reader_data import LENGTH, ROWS, Data, make
 from benchmarks._reader_ours import OURS
 from benchmarks._reader_peers import FURTHER, OTHERS, ROOT
 from benchmarks._reader_turns import READERS, Reader, take_turns
-from benchmarks._table import closing, number, table
+from benchmarks._table import MachineRows, Rows, closing, number, ranged, table
+from benchmarks._turns import Turns
 
 # How many times the CPU seconds of ours a peer takes.
 GOALS = {"memmap": 1.5, "litdata": 2.5, "datatrove": 5.6, "datasets": 6.0, "megatron": 20.0, "grain": 42.0, "streaming": 40.0}
@@ -51,13 +51,11 @@ CLAIMS: dict[str, tuple[str, str, Callable[[float], float], float]] = {
     "state": ("state_bytes", "bytes of the state of these; 200 over it", lambda size: 200 / size, 1.0),
 }
 
-Seconds = dict[str, list[float]]
-
 
 @contextmanager
-def started(names: list[str], data: Data, work: Path) -> Iterator[list[Reader]]:
+def started(names: list[str], data: Data, work: Path, turns: int) -> Iterator[list[Reader]]:
     """Start readers, wait until all are ready, and end them in any case."""
-    readers = [Reader(name, data, work, waiting=name in WAITING) for name in names]
+    readers = [Reader(name, data, work, turns, waiting=name in WAITING) for name in names]
     try:
         for reader in readers:
             reader.wait()
@@ -65,13 +63,6 @@ def started(names: list[str], data: Data, work: Path) -> Iterator[list[Reader]]:
     finally:
         for reader in readers:
             reader.close()
-
-
-def over(found: Seconds, one: str, other: str) -> float | None:
-    """Return the median over the turns of one reader's seconds over another's; None where one took no turns."""
-    if not (found.get(one) and found.get(other)):
-        return None
-    return median(a / b for a, b in zip(found[one], found[other], strict=True))
 
 
 def claims(data: Data, rounds: int) -> dict[str, float]:
@@ -83,15 +74,15 @@ def claims(data: Data, rounds: int) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def show_readers(found: Seconds, missing: dict[str, str]) -> None:
+def show_readers(found: Turns, missing: dict[str, str]) -> None:
     """Print a line a reader: tokens a CPU-second, and how many times our seconds it takes."""
     lines = []
     for name in READERS:
         if name in WAITING or name in missing:
             continue
-        rate = ROWS * LENGTH / median(found[name]) / 1e6
+        rate = ROWS * LENGTH / found.median(name) / 1e6
         goal = number(GOALS.get(name))
-        lines.append([name, number(rate), number(over(found, name, "gristmill")), goal])
+        lines.append([name, number(rate), ranged(found.over(name, "gristmill")), goal])
     print(table(["", "Mtok/CPU-s", "its time / ours", "goal"], lines))
     for name, reason in missing.items():
         print(f"{name}: skipped, {reason}")
@@ -99,17 +90,17 @@ def show_readers(found: Seconds, missing: dict[str, str]) -> None:
         print("`make bench` installs benchmarks/reader_peers.txt; torch and datasets are development tools")
 
 
-def show_claims(found: Seconds, measured: dict[str, float], rows: dict[str, tuple[float | None, float]]) -> None:
+def show_claims(found: Turns, measured: dict[str, float]) -> None:
     """Print a line for each of the other ratios, with what was measured."""
     lines = []
     for name, (one, other, goal) in BETWEEN.items():
-        lines.append([name, number(rows[name][0]), number(goal), f"{one} over {other}"])
-    for name, (key, meaning, _, goal) in CLAIMS.items():
-        lines.append([name, number(rows[name][0]), number(goal), f"{number(measured[key])} {meaning}"])
+        lines.append([name, ranged(found.over(one, other)), number(goal), f"{one} over {other}"])
+    for name, (key, meaning, inverse, goal) in CLAIMS.items():
+        lines.append([name, number(inverse(measured[key])), number(goal), f"{number(measured[key])} {meaning}"])
     print(table(["", "ratio", "goal", ""], lines))
     for name in WAITING:
-        if name in found:
-            print(f"main thread of {name}: {median(found[name]) * 1e6:.0f} µs a batch")
+        if name in found.seconds:
+            print(f"main thread of {name}: {found.median(name) * 1e6:.0f} µs a batch")
 
 
 def main() -> None:
@@ -117,20 +108,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer tokens and rounds; within a minute")
     quick = parser.parse_args().quick
-    tokens, rounds = QUICK if quick else WHOLE
+    (tokens, turns), state = QUICK if quick else WHOLE, MachineRows()
     with tempfile.TemporaryDirectory() as place:
         data = make(Path(place) / "data", tokens)
-        with started([*OURS, *OTHERS, *FURTHER], data, Path(place) / "work") as readers:
-            found = take_turns(readers, rounds)
+        with started([*OURS, *OTHERS, *FURTHER], data, Path(place) / "work", turns) as readers:
+            found = take_turns(readers, turns)
             missing = {reader.name: reader.missing for reader in readers if reader.missing is not None}
-        measured = claims(data, rounds)
-    rows: dict[str, tuple[float | None, float]] = {name: (over(found, name, "gristmill"), goal) for name, goal in GOALS.items()}
-    rows |= {name: (over(found, one, other), goal) for name, (one, other, goal) in BETWEEN.items()}
-    rows |= {name: (ratio(measured[key]), goal) for name, (key, _, ratio, goal) in CLAIMS.items()}
-    print(f"{tokens / 1e6:.0f} M tokens, batches of {ROWS} x {LENGTH}, files in memory, {rounds} turns each")
+        measured = claims(data, turns)
+    rows: Rows = {
+        **{name: (found.over(name, "gristmill"), goal) for name, goal in GOALS.items()},
+        **{name: (found.over(one, other), goal) for name, (one, other, goal) in BETWEEN.items()},
+        **{name: (inverse(measured[key]), goal) for name, (key, _, inverse, goal) in CLAIMS.items()},
+    }
+    print(f"{tokens / 1e6:.0f} M tokens, batches of {ROWS} x {LENGTH}, files in memory, {turns} turns each")
     show_readers(found, missing)
     print()
-    show_claims(found, measured, rows)
+    show_claims(found, measured)
+    print(state)
     print(closing(rows))
 
 

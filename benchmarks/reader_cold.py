@@ -18,7 +18,8 @@ from statistics import median
 
 from benchmarks import _reader_cold as cold
 from benchmarks._reader_data import Data, make
-from benchmarks._table import closing, number, table
+from benchmarks._table import Rows, closing, number, ranged, table
+from benchmarks._turns import ratio
 
 READ_AT_MOST = 2.2  # times the bytes needed; a sequence at a random place touches one page more than it fills
 FASTER = 4.0
@@ -83,7 +84,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     tokens, rounds = (150_000_000, 3) if quick else (1_000_000_000, 9)
     disk, reasons = find_disk()
-    rows: dict[str, tuple[float | None, float]] = {"cold_bytes": (None, round(1 / READ_AT_MOST, 3)), "cold_speed": (None, FASTER)}
+    rows: Rows = {"cold_bytes": (None, round(1 / READ_AT_MOST, 3)), "cold_speed": (None, FASTER)}
     if disk is None:
         print("skipped: reads of a disk can't be measured here:", *reasons, sep="\n    ")
     else:
@@ -93,7 +94,8 @@ def main() -> None:
         print(f"{tokens / 1e6:.0f} M tokens in {disk}, dropped from memory before each run (at most {left / 1e6:.1f} MB stayed)")
         show(found)
         fast, slow = rate(found["gristmill"]), rate(found["mmap"])
-        speed = median(one / other for one, other in zip(fast, slow, strict=True))
+        speed = ratio([one / other for one, other in zip(fast, slow, strict=True)])
+        print(f"np.memmap's seconds over ours: {ranged(speed)}")
         rows = {"cold_bytes": (1 / amount(found["gristmill"]), rows["cold_bytes"][1]), "cold_speed": (speed, FASTER)}
     print(closing(rows))
 

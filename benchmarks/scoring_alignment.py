@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +30,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from benchmarks import _table
 from benchmarks._texts import read_texts
+from benchmarks._turns import Ratio, Turns, calls, take_turns
 from gristmill.models.align import Tokens, align
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.token_bytes import lengths_of, make_token_bytes, parse_token_bytes, spells, text_of
@@ -39,7 +39,7 @@ from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 QUICK_BYTES, BYTES = 1_500_000, 6_000_000
 OURS, THEIRS = 32_000, 8_000
-ROUNDS = 3
+TURNS = 3
 EXACT_GOAL, NUMPY_GOAL, OFFSETS_GOAL = 0.9, 4.0, 50.0
 
 Floats = npt.NDArray[np.float64]
@@ -135,18 +135,18 @@ def with_offsets(ours: Side, theirs: Side, values: list[float]) -> list[float]:
     return moved
 
 
-def cpu(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return the least CPU seconds of some calls."""
-    least = float("inf")
-    for _ in range(rounds):
-        begin = time.process_time()
-        work()
-        least = min(least, time.process_time() - begin)
-    return least
+@dataclass(frozen=True)
+class Compared:
+    """A pair of tokenizers: ours over numpy and over offsets, the share of exact tokens, and 1 where sums are kept."""
+
+    numpy: Ratio
+    offsets: Ratio
+    share: float
+    kept: float
 
 
-def compare(name: str, ours: Side, theirs: Side, rows: tuple[list[list[str]], list[list[str]]]) -> tuple[float, ...]:
-    """Add a pair's rows to the tables; return the ratios to numpy and to offsets, the share exact, and whether sums are kept."""
+def compare(name: str, ours: Side, theirs: Side, rows: tuple[list[list[str]], list[list[str]]]) -> Compared:
+    """Add a pair's rows to the tables; return its figures."""
     values = np.random.default_rng(0).exponential(3, len(theirs.tokens.lengths)).astype(np.float32)
     found = align(ours.tokens, theirs.tokens, values, prefix=theirs.prefix)
     moved, exact = with_numpy(ours, theirs, values)
@@ -159,14 +159,17 @@ def compare(name: str, ours: Side, theirs: Side, rows: tuple[list[list[str]], li
     )
     wrong = float((np.abs(by_offsets - found.values) > 1e-3).mean())
     lost = float(abs(by_offsets.sum() - totals.sum()) / totals.sum())
-    times = (
-        cpu(lambda: align(ours.tokens, theirs.tokens, values, prefix=theirs.prefix)),
-        cpu(lambda: with_numpy(ours, theirs, values)),
-        cpu(lambda: with_offsets(ours, theirs, values.tolist()), 1),
-    )
+    sides: dict[str, Callable[[], object]] = {
+        "ours": lambda: align(ours.tokens, theirs.tokens, values, prefix=theirs.prefix),
+        "numpy": lambda: with_numpy(ours, theirs, values),
+        "offsets": lambda: with_offsets(ours, theirs, values.tolist()),
+    }
+    turns = take_turns(calls(sides), TURNS)
+    ratios = _over(turns, "numpy"), _over(turns, "offsets")
     tokens = len(ours.tokens.lengths)
     share = float(found.exact.mean())
-    rows[0].append([name, *(f"{tokens / each / 1e6:.3g}" for each in times), *(f"{each / times[0]:.3g}" for each in times[1:])])
+    rates = [f"{tokens / turns.median(each) / 1e6:.3g}" for each in sides]
+    rows[0].append([name, *rates, *map(_table.ranged, ratios)])
     size = int(ours.tokens.lengths.sum())
     rows[1].append(
         [
@@ -180,7 +183,13 @@ def compare(name: str, ours: Side, theirs: Side, rows: tuple[list[list[str]], li
             f"{lost:.1e}",
         ]
     )
-    return times[1] / times[0], times[2] / times[0], share, float(good)
+    return Compared(*ratios, share, float(good))
+
+
+def _over(turns: Turns, side: str) -> Ratio:
+    found = turns.over(side, "ours")
+    assert found is not None
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -190,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--warc", nargs="+", type=Path, default=[], metavar="PATH", help=".warc.gz files")
     parser.add_argument("--reference", nargs="+", type=Path, default=[], metavar="PATH", help="a model's tokenizer.json")
     arguments = parser.parse_args(argv)
+    state = _table.MachineRows()
     crawl = read_texts(arguments.warc).texts
     texts = first(crawl, QUICK_BYTES if arguments.quick else BYTES)
     corpus, half = make_corpus(crawl), crawl[1::2]
@@ -205,13 +215,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print()
     head = ["", "bytes/token", "theirs", "exact", "of the loss", "kept, = numpy", "offsets differ", "and lose"]
     print(_table.table(head, rows[1]))
-    closing: dict[str, tuple[float | None, float]] = {
-        "numpy": (min(pair[0] for pair in pairs.values()), NUMPY_GOAL),
-        "offsets_in_python": (min(pair[1] for pair in pairs.values()), OFFSETS_GOAL),
-        "conserved": (min(pair[3] for pair in pairs.values()), 1.0),
+    closing: dict[str, tuple[Ratio | float | None, float]] = {
+        "numpy": (min((pair.numpy for pair in pairs.values()), key=lambda each: each.median), NUMPY_GOAL),
+        "offsets_in_python": (min((pair.offsets for pair in pairs.values()), key=lambda each: each.median), OFFSETS_GOAL),
+        "conserved": (min(pair.kept for pair in pairs.values()), 1.0),
     }
     for (mine, other), pair in pairs.items():
-        closing[f"exact_{other}_to_{mine}".replace(" ", "_")] = (pair[2], EXACT_GOAL)
+        closing[f"exact_{other}_to_{mine}".replace(" ", "_")] = (pair.share, EXACT_GOAL)
+    print(state)
     print(_table.closing(closing))
 
 

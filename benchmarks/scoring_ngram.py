@@ -26,22 +26,22 @@ import math
 import resource
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import _table
+from benchmarks import _datatrove, _table
 from benchmarks._texts import ROOT, Texts, read_texts
+from benchmarks._turns import Ratio, Turns, calls, ratio, take_turns
 from gristmill.models.ngram import store
 from gristmill.models.ngram.kneser_ney import FALLBACK, Counts, Model, count, estimate
 
 GOAL, RATE_GOAL, TRAIN_GOAL = 5.0, 5e6, 1.0
 QUICK_TOKENS, TOKENS = 300_000, 3_000_000
-ROUNDS = 5
+TURNS = 5
 
 Arrays = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 
@@ -61,13 +61,6 @@ def sentences(documents: Arrays) -> list[str]:
     """Return each document as a line of ids."""
     ids, bounds = documents
     return [" ".join(map(str, ids[bounds[i] : bounds[i + 1]])) for i in range(len(bounds) - 1)]
-
-
-def cpu(run: Callable[[], object]) -> float:
-    """Return the CPU seconds of a call."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
 
 
 def lmplz_cpu(program: Path, lines: Sequence[str], order: int, folder: Path) -> float:
@@ -128,16 +121,7 @@ class Peer:
         return [self.model.score(line, True, False) for line in self.encoded]
 
 
-def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the CPU seconds of the fastest round of each, the rounds taking turns."""
-    found = {name: math.inf for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            found[name] = min(found[name], cpu(run))
-    return found
-
-
-def compare(texts: Texts, limit: int, order: int, lmplz: Path | None, folder: Path) -> dict[str, tuple[float | None, float]]:
+def compare(texts: Texts, limit: int, order: int, lmplz: Path | None, folder: Path) -> _table.Rows:
     """Print the sides beside each other and return their ratios."""
     numbers: dict[bytes, int] = {}
     rest, other = texts.split()
@@ -149,34 +133,45 @@ def compare(texts: Texts, limit: int, order: int, lmplz: Path | None, folder: Pa
         made[:] = [(counts, estimate(counts, fallback=FALLBACK))]
 
     train()  # compiles
-    trained = cpu(train)
+    trained = take_turns(calls({"gristmill": train}), 1).median("gristmill")
     model = made[0][1]
     grams = sum(len(level.words) for level in model.levels)
     size = store.save(model, folder / "model.arrow")
     score = model.open()
     losses = score(*held)
+    _datatrove.find_peers()
     peer = Peer(model, held, folder) if importlib.util.find_spec("kenlm") else None
     ways = peer.ways() if peer else {}
-    taken = take_turns({"gristmill": lambda: score(*held), **ways, **({"score": peer.sums} if peer else {})}, ROUNDS)
+    runs: dict[str, Callable[[], object]] = {"gristmill": lambda: score(*held), **ways, **({"score": peer.sums} if peer else {})}
+    taken = take_turns(calls(runs), TURNS)
     peer_trained = lmplz_cpu(lmplz, sentences(seen), order, folder) if lmplz else None
-    tokens, ours = len(held[0]), taken.pop("gristmill")
+    tokens, ours = len(held[0]), taken.median("gristmill")
     print(f"order {order}, {len(seen[0]):,} tokens of {len(numbers):,} ids, {grams:,} n-grams of {size / grams:.1f} bytes")
     rates = [["gristmill", f"{tokens / ours:,.0f}", "1.0", f"{len(seen[0]) / trained:,.0f}"]]
-    for name, seconds in taken.items():
+    for name in list(runs)[1:]:
+        seconds, times = taken.median(name), taken.over(name, "gristmill")
         label = f"KenLM {name}" + (" (no scores of tokens)" if name == "score" else "")
-        rates.append([label, f"{tokens / seconds:,.0f}", f"{seconds / ours:.1f}", "-"])
+        rates.append([label, f"{tokens / seconds:,.0f}", _table.ranged(times), "-"])
     if peer_trained is not None:
         rates.append(["lmplz", "-", "-", f"{len(seen[0]) / peer_trained:,.0f}"])
     print(_table.table(["tokens per CPU second", "scoring", "x less than ours", "training"], rates))
     if peer is None:
-        print("kenlm is not installed: no peer")
+        print("kenlm is not installed: no peer; `make bench` builds it")
     for name, way in ways.items():
         print(f"{name}: greatest difference of a token's loss {np.abs(losses + np.array(way()) * math.log(10)).max():.1e} nats")
     return {
-        "kenlm_fastest": (min(taken[name] for name in ways) / ours if ways else None, GOAL),
+        "kenlm_fastest": (_fastest(taken, ways), GOAL),
         "tokens_per_second_of_5m": (tokens / ours / RATE_GOAL, 1.0),
         "lmplz_training": (None if peer_trained is None else peer_trained / trained, TRAIN_GOAL),
     }
+
+
+def _fastest(taken: Turns, ways: Collection[str]) -> Ratio | None:
+    """Return the seconds of the fastest way of each turn over ours."""
+    if not ways:
+        return None
+    fastest = [min(each) for each in zip(*(taken.seconds[name] for name in ways), strict=True)]
+    return ratio([theirs / ours for theirs, ours in zip(fastest, taken.seconds["gristmill"], strict=True)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -187,10 +182,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--warc", nargs="+", type=Path, default=[], metavar="PATH", help=".warc.gz files")
     parser.add_argument("--lmplz", type=Path, metavar="PROGRAM", help="KenLM's estimator")
     arguments = parser.parse_args(argv)
-    limit = QUICK_TOKENS if arguments.quick else TOKENS
+    limit, state = QUICK_TOKENS if arguments.quick else TOKENS, _table.MachineRows()
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as held:
         ratios = compare(read_texts(arguments.warc), limit, arguments.order, arguments.lmplz, Path(held))
+    print(state)
     print(_table.closing(ratios))
 
 

@@ -2,8 +2,8 @@
 
 Reads `examples/crawl`; writes into a temporary folder. Every stage gets what the stages before it left, and so does its peer;
 the heuristics all get the English pages, so that none has less to do than another. Stages run on tables of 256 rows as in a
-build, everything loaded and warm, and take turns with their peers. CPU seconds are those of the process and its children
-(datatrove extracts in one). MB are of the text that goes in, 10^6 bytes of UTF-8. A stage without a peer has no ratio.
+build, everything loaded and warm, and take turns with their peers (`_turns.py`). CPU seconds are those of the process and its
+children (datatrove extracts in one). MB are of the text that goes in, 10^6 bytes of UTF-8. A stage without a peer has no ratio.
 
     python -m benchmarks.stages [--quick]
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks import _datatrove, _table
-from benchmarks._chains import ENGLISH, cpu_seconds
+from benchmarks._chains import ENGLISH
+from benchmarks._turns import Ratio, Turns, Work, cpu_seconds, take_turns, timed
 from benchmarks.end_to_end import CRAWL, select
 from gristmill.storage.store import expand
 from pipeline.schema import DROP, ERROR
@@ -35,9 +35,8 @@ from stages.score.ngram import Ngram
 
 BATCH_ROWS = 256
 QUICK_PAGES, PAGES = 32, 210
-QUICK_ROUNDS, ROUNDS = 2, 3
+QUICK_TURNS, TURNS = 3, 5
 WARM_ROWS = 8
-LEAST_S = 0.1
 
 # What the prototypes reached over the same peer, in one run.
 GOALS = {
@@ -52,8 +51,6 @@ GOALS = {
     "encode": 12.0,
     "documents": 5.0,
 }
-
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -200,29 +197,12 @@ def _writing(folder: Path) -> Callable[[pa.Table], Work]:
     return lambda docs: step_through(lambda: JsonlWriter(str(folder / f"jsonl-{next(numbers)}")))(docs)
 
 
-def spent(ready: Callable[[pa.Table], Work], docs: pa.Table) -> float:
-    """Return the CPU seconds of the work on `docs`, with those of the processes it started and ended.
-
-    Short work is repeated, as the clock of processes that have ended ticks in milliseconds.
-    """
-    total, times = 0.0, 0
-    while total < LEAST_S:
-        work = ready(docs)
-        start = cpu_seconds()
-        work()
-        total += cpu_seconds() - start
-        times += 1
-    return total / times
-
-
-def measure(job: Job, rounds: int) -> tuple[float, float | None]:
-    """Return the median CPU seconds of the stage and of its peer, taking turns, after both ran on a few documents."""
-    sides = [job.ours] + ([job.peer] if job.peer is not None else [])
-    for ready in sides:
+def measure(job: Job, turns: int) -> Turns:
+    """Return the CPU seconds of the stage and of its peer, after both ran on a few documents."""
+    sides = {"ours": job.ours} | ({"peer": job.peer} if job.peer is not None else {})
+    for ready in sides.values():
         ready(job.docs.slice(0, WARM_ROWS))()
-    found = [[spent(ready, job.docs) for ready in sides] for _ in range(rounds)]
-    medians = [statistics.median(values) for values in zip(*found, strict=True)]
-    return medians[0], medians[1] if len(medians) > 1 else None
+    return take_turns({name: timed(partial(ready, job.docs), cpu_seconds) for name, ready in sides.items()}, turns)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -233,26 +213,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     lacking = _datatrove.missing()
-    rows: dict[str, tuple[float | None, float]] = {}
+    rows: dict[str, tuple[Ratio | None, float]] = {}
     cells = []
+    state = _table.MachineRows()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if not lacking:
             _datatrove.prepare(folder / "cache")
         paths, _ = select(sorted(CRAWL.glob("*.warc.gz")), QUICK_PAGES if quick else PAGES, folder / "warcs")
         for job in jobs(folder, paths, not lacking):
-            ours, peer = measure(job, QUICK_ROUNDS if quick else ROUNDS)
+            found = measure(job, QUICK_TURNS if quick else TURNS)
             documents, size = job.docs.num_rows, megabytes(job.docs)
-            ratio = peer / ours if peer else None
-            goal = GOALS.get(job.name)
+            ratio, goal = found.over("peer", "ours"), GOALS.get(job.name)
             if goal is not None:
                 rows[job.name] = (ratio, goal)
-            theirs = (documents / peer, size / peer) if peer else (None, None)
-            figures = (documents / ours, size / ours, *theirs, ratio, goal)
-            cells.append([job.name, str(documents), *map(_table.number, figures), job.peer_name])
+            rates = [part / found.median(side) for side in found.seconds for part in (documents, size)]
+            figures = [_table.number(rate) for rate in (*rates, None, None)[:4]]
+            cells.append([job.name, str(documents), *figures, _table.ranged(ratio), _table.number(goal), job.peer_name])
     print(_table.table(["", "documents", "docs/CPU-s", "MB/CPU-s", "peer docs/s", "peer MB/s", "ratio", "goal", "peer"], cells))
     if lacking:
         print(f"datatrove is skipped, it lacks {', '.join(lacking)}: {_datatrove.INSTALL}")
+    print(state)
     print(_table.closing(rows))
 
 

@@ -1,9 +1,11 @@
 """Text to ids on one thread, beside the Hugging Face library, fastokens and kitoken; ids compared document by document.
 
 Reads crawled pages (see `_texts`; `--warc` for more than the examples). The vocabularies are learned on half of the documents
-and the other half is encoded, once, so no memory of pieces has seen it; the sides take turns, some documents each. MB are of
-UTF-8, seconds are CPU seconds of this process. Then odd inputs, long runs of one thing, ours beside the Hugging Face library, of
-two lengths each: a ratio near 1 in the last column says that time is linear in length.
+and the other half is encoded: each turn another part of it. A fast side encodes its part again and again to fill its turn
+(`_turns.py`), so before each time every side forgets the pieces that it has met: ours has its memory set back, the others are
+opened anew, which is not measured. MB are of UTF-8, seconds are CPU seconds of this process. Then odd inputs, long runs of one
+thing, ours beside the Hugging Face library, of two lengths each: a ratio near 1 in the last column says that time is linear in
+length.
 
     python -m benchmarks.tokenizer_encode [--quick] [--warc PATH ...]
 """
@@ -14,26 +16,33 @@ import argparse
 import base64
 import os
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from benchmarks import _table
 from benchmarks._texts import Texts, read_texts
+from benchmarks._turns import LEAST_S, Piece, Ratio, Turns, take_turns, timed
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.encoding.choose import choose_encoder
+from gristmill.tokenizer.encoding.windows import FlatEncoder
 from gristmill.tokenizer.foreign import save
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.training.corpus import make_corpus
-from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
+from gristmill.tokenizer.vocabulary import Vocabulary
+
+WARM = [b"Warm: 12 of the 1,000 words."]
 
 Encode = Callable[[Sequence[bytes]], tuple[np.ndarray, np.ndarray]]
 """Documents to ids, uint32 [tokens], and where each document's begin, int64 [documents + 1]."""
+Open = Callable[[], Encode]
+"""Gets a side ready that remembers no text."""
 
-TURN = 64  # documents a turn
+TURNS = 3
 QUICK_BYTES, BYTES = 1_000_000, 16_000_000
 RUN, SHORT_RUN = 1_000_000, 250_000  # bytes of an odd input
 LIBRARY, FAST = "Hugging Face", "fastokens"
@@ -66,36 +75,72 @@ def vocabularies(texts: Texts, *, quick: bool) -> dict[str, Vocabulary]:
     return found
 
 
-def sides(vocabulary: Vocabulary, folder: Path, *, others: bool = True) -> dict[str, Encode]:
-    """Return the encoders by name, opened and warm; `others`: beside the library."""
-    import fastokens
-    import kitoken
+def by_ours(encoder: FlatEncoder) -> Encode:
+    """Return our encoder with the interface of all sides."""
 
-    file = str(save(vocabulary, folder))
-    ours, library = choose_encoder(vocabulary), to_tokenizer(vocabulary)
-    fast, kit = fastokens.Tokenizer.from_file(file), kitoken.Kitoken.from_file(file)
-
-    def flat(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         offsets = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(text) for text in texts], out=offsets[1:])
-        return ours.encode(np.frombuffer(bytearray().join(texts), np.uint8), offsets)
+        return encoder.encode(np.frombuffer(bytearray().join(texts), np.uint8), offsets)
 
-    def by_library(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    return encode
+
+
+def open_library(file: str) -> Encode:
+    """Return the Hugging Face library with this `tokenizer.json`."""
+    library = Tokenizer.from_file(file)
+
+    def encode(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         # A batch of one: this call alone skips offsets, and more texts at once would use every core of the machine.
         return _joined([library.encode_batch_fast([text.decode()], add_special_tokens=False)[0].ids for text in texts])
 
-    def by_fastokens(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    return encode
+
+
+def open_fastokens(file: str) -> Encode:
+    """Return fastokens with this `tokenizer.json`."""
+    import fastokens
+
+    fast = fastokens.Tokenizer.from_file(file)
+
+    def encode(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         ids, offsets = fast.encode_batch_flat([text.decode() for text in texts])
         return np.frombuffer(ids, np.uint32), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
-    def by_kitoken(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        return _joined([kit.encode(text.decode()) for text in texts])
+    return encode
 
-    found: dict[str, Encode] = {"gristmill": flat, LIBRARY: by_library}
-    found |= {FAST: by_fastokens, "kitoken": by_kitoken} if others else {}
-    for encode in found.values():
-        encode([b"Warm: 12 of the 1,000 words."])
-    return found
+
+def open_kitoken(file: str) -> Encode:
+    """Return kitoken with this `tokenizer.json`."""
+    import kitoken
+
+    kit = kitoken.Kitoken.from_file(file)
+    return lambda texts: _joined([kit.encode(text.decode()) for text in texts])
+
+
+def sides(vocabulary: Vocabulary, folder: Path, others: Mapping[str, Callable[[str], Encode]]) -> dict[str, Open]:
+    """Return by name what opens each side, warm and without a memory of texts; `others`: beside ours and the library."""
+    folder.mkdir()
+    file = str(save(vocabulary, folder))
+    encoder = choose_encoder(vocabulary)
+    ours = by_ours(encoder)
+    ours(WARM)
+    kept = [(array, array.copy()) for array in memories(encoder)]
+
+    def forget() -> Encode:
+        for array, content in kept:
+            np.copyto(array, content)
+        return ours
+
+    def anew(make: Callable[[str], Encode]) -> Open:
+        def ready() -> Encode:
+            encode = make(file)
+            encode(WARM)
+            return encode
+
+        return ready
+
+    return {"gristmill": forget} | {name: anew(make) for name, make in {LIBRARY: open_library, **others}.items()}
 
 
 def _joined(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,28 +149,33 @@ def _joined(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([np.asarray(each, np.uint32) for each in ids]), offsets
 
 
-@dataclass
-class Account:
-    """What a side took, and how many documents it gave other ids than the library."""
+def memories(encoder: object) -> Iterator[np.ndarray]:
+    """Yield the arrays in which an encoder, or the one inside it, remembers pieces: what a part of a text is given back from."""
+    for name, value in vars(encoder).items():
+        if name == "_context":
+            yield from (value.held[each] for each in ("SHORT", "LONG", "POOL"))
+            yield value.row
+        elif hasattr(value, "encode") and hasattr(value, "__dict__"):
+            yield from memories(value)
 
-    seconds: float = 0.0
-    other: int = 0
+
+def fresh(open_side: Open, texts: Sequence[bytes]) -> Piece:
+    """Return the encoding of these texts by a side that has met none of them."""
+    return timed(lambda: partial(open_side(), texts))
 
 
-def measure(encoders: Mapping[str, Encode], texts: Sequence[bytes]) -> dict[str, Account]:
-    """Encode all texts with each side in turns."""
-    accounts = {name: Account() for name in encoders}
-    for first in range(0, len(texts), TURN):
-        some = texts[first : first + TURN]
-        found = {}
-        for name, encode in encoders.items():
-            begun = time.process_time()
-            found[name] = encode(some)
-            accounts[name].seconds += time.process_time() - begun
-        right = _documents(found[LIBRARY])
-        for name, each in found.items():
-            accounts[name].other += sum(a != b for a, b in zip(_documents(each), right, strict=True))
-    return accounts
+def measure(openers: Mapping[str, Open], texts: Sequence[bytes]) -> tuple[Turns, dict[str, int]]:
+    """Return what the sides took for each turn's part of the texts, and in how many documents each gave other ids."""
+    seconds: dict[str, list[float]] = {name: [] for name in openers}
+    other = dict.fromkeys(openers, 0)
+    for turn in range(TURNS):
+        some = texts[turn::TURNS]
+        for name, (spent,) in take_turns({n: fresh(o, some) for n, o in openers.items()}, 1, LEAST_S / TURNS).seconds.items():
+            seconds[name].append(spent)
+        right = _documents(openers[LIBRARY]()(some))
+        for name, open_side in openers.items():
+            other[name] += sum(a != b for a, b in zip(_documents(open_side()(some)), right, strict=True))
+    return Turns(seconds), other
 
 
 def _documents(made: tuple[np.ndarray, np.ndarray]) -> list[bytes]:
@@ -160,23 +210,23 @@ def _cut(text: bytes, size: int) -> bytes:
     return text[:size].decode(errors="ignore").encode()
 
 
-def odd(encoders: Mapping[str, Encode]) -> tuple[list[list[str]], float, int]:
+def odd(openers: Mapping[str, Open]) -> tuple[list[list[str]], Ratio, int]:
     """Return the rows of the odd inputs, the least ratio to the library, and how many got other ids."""
-    rows, least, other = [], float("inf"), 0
+    rows, ratios, other = [], list[Ratio](), 0
     for name, text in odd_inputs().items():
-        seconds = dict[tuple[str, int], float]()
-        for side in ("gristmill", LIBRARY):
-            for size in (SHORT_RUN, RUN):
-                begun = time.process_time()
-                made = encoders[side]([_cut(text, size)])
-                seconds[side, size] = time.process_time() - begun
-                if side == "gristmill" and size == SHORT_RUN:
-                    other += _documents(made) != _documents(encoders[LIBRARY]([_cut(text, size)]))
-        ratio = seconds[LIBRARY, RUN] / seconds["gristmill", RUN]
-        growth = seconds["gristmill", RUN] / seconds["gristmill", SHORT_RUN] / (RUN / SHORT_RUN)
-        least = min(least, ratio)
-        rows.append([name, f"{RUN / seconds['gristmill', RUN] / 1e6:.1f}", f"{ratio:.1f}", f"{growth:.2f}"])
-    return rows, least, other
+        short, whole = [_cut(text, SHORT_RUN)], [text]
+        sizes = {len(each[0]): each for each in (short, whole)}
+        both = ("gristmill", LIBRARY)
+        pieces = {f"{side} {size}": fresh(openers[side], each) for side in both for size, each in sizes.items()}
+        found = take_turns(pieces, 1, least_s=0)
+        ours = found.median(f"gristmill {len(text)}")
+        ratio = found.over(f"{LIBRARY} {len(text)}", f"gristmill {len(text)}")
+        assert ratio is not None
+        ratios.append(ratio)
+        other += _documents(openers["gristmill"]()(short)) != _documents(openers[LIBRARY]()(short))
+        growth = ours / found.median(f"gristmill {len(short[0])}") / (len(text) / len(short[0]))
+        rows.append([name, f"{len(text) / ours / 1e6:.1f}", f"{ratio.median:.1f}", f"{growth:.2f}"])
+    return rows, min(ratios, key=lambda each: each.median), other
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -184,36 +234,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tokenizer_encode", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_BYTES / 1e6:.0f} MB, without the 200k vocabulary; within a minute"
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_BYTES / 1e6:.0f} MB, without the 200k vocabulary and kitoken; within a minute",
     )
     parser.add_argument("--warc", nargs="+", type=Path, default=[], metavar="PATH", help=".warc.gz files")
     arguments = parser.parse_args(argv)
-    texts = read_texts(arguments.warc)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(read_texts(arguments.warc), quick=arguments.quick, folder=Path(folder))
+
+
+def compare(texts: Texts, *, quick: bool, folder: Path) -> None:
+    """Print the tables and the line of ratios."""
+    state = _table.MachineRows()
     half = [i % 2 == 0 for i in range(len(texts.texts))]
-    training, fresh = texts.part(half), texts.part([not each for each in half]).texts
-    limit = np.searchsorted(np.cumsum([len(text) for text in fresh]), QUICK_BYTES if arguments.quick else BYTES)
-    fresh = fresh[: int(limit) + 1]
-    size = sum(map(len, fresh)) / 1e6
-    ratios: dict[str, tuple[float | None, float]] = {}
-    encoders: dict[str, Encode] = {}
-    for name, vocabulary in vocabularies(training, quick=arguments.quick).items():
-        with tempfile.TemporaryDirectory() as folder:
-            opened = sides(vocabulary, Path(folder), others=ROWS[name][1] is not None)
-        encoders = encoders or opened
-        accounts = measure(opened, fresh)
-        base = accounts["gristmill"].seconds
-        print(f"{name} ({vocabulary.size:,} tokens), {size:.1f} MB of fresh text in {len(fresh):,} documents")
-        cells = [[side, f"{size / a.seconds:.1f}", f"{a.seconds / base:.1f}", str(a.other)] for side, a in accounts.items()]
+    training, rest = texts.part(half), texts.part([not each for each in half]).texts
+    limit = np.searchsorted(np.cumsum([len(text) for text in rest]), QUICK_BYTES if quick else BYTES)
+    rest = rest[: int(limit) + 1]
+    size = sum(map(len, rest)) / 1e6
+    ratios: dict[str, tuple[Ratio | float | None, float]] = {}
+    openers: dict[str, dict[str, Open]] = {}
+    for number, (name, vocabulary) in enumerate(vocabularies(training, quick=quick).items()):
+        # Opening kitoken again and again takes a quick run over its minute; no ratio is about it.
+        beside = {FAST: open_fastokens} | ({} if quick else {"kitoken": open_kitoken}) if ROWS[name][1] is not None else {}
+        openers[name] = sides(vocabulary, folder / str(number), beside)
+        found, other = measure(openers[name], rest)
+        print(f"{name} ({vocabulary.size:,} tokens), {size:.1f} MB of fresh text in {len(rest):,} documents")
+        rate = size / TURNS  # each turn has its part
+        cells = [
+            [side, f"{rate / found.median(side):.1f}", _table.ranged(found.over(side, "gristmill")), str(other[side])]
+            for side in openers[name]
+        ]
         print(_table.table(["", "MB per CPU-s", "ours x", "documents with other ids"], cells) + "\n")
         library, fast, same = ROWS[name]
-        ratios[library] = (accounts[LIBRARY].seconds / base, 10.0)
+        ratios[library] = (found.over(LIBRARY, "gristmill"), 10.0)
         if fast is not None:
-            ratios[fast] = (accounts[FAST].seconds / base, 1.0 if name == PLAIN else 3.0)
-        ratios[same] = (1 - accounts["gristmill"].other / len(fresh), 1.0)
-    rows, least, other = odd(encoders)
-    print(f"odd inputs of {RUN / 1e6:.0f} MB, {SUPERWORD}; {other} with other ids")
+            ratios[fast] = (found.over(FAST, "gristmill"), 1.0 if name == PLAIN else 3.0)
+        ratios[same] = (1 - other["gristmill"] / len(rest), 1.0)
+    rows, least, others = odd(openers[SUPERWORD])
+    print(f"odd inputs of {RUN / 1e6:.0f} MB, {SUPERWORD}; {others} with other ids")
     print(_table.table(["", "MB per CPU-s", "over Hugging Face", "time over 4x a quarter's"], rows))
     ratios["odd_inputs_slowest"] = (least, 1.0)
+    print(state)
     print(_table.closing(ratios))
 
 

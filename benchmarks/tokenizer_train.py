@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy as np
 
 from benchmarks import _table
 from benchmarks._texts import ROOT, Texts, read_texts
+from benchmarks._turns import Ratio, take_turns
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.foreign import save
 from gristmill.tokenizer.patterns import PATTERNS
@@ -36,6 +38,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 SIDES = ("gristmill", "bpe-continue", "scalars")
 NAMES = {"gristmill": "gristmill", "bpe-continue": "bpe-continue", "scalars": "stock BpeTrainer on scalars"}
 QUICK_BYTES, BYTES = 3_000_000, 40_000_000
+QUICK_TURNS, TURNS = 1, 3
 QUICK_SIZE, SIZE, SHARE = 8_000, 32_000, 0.625
 CPU_GOAL, MEMORY_GOAL = 20.0, 5.0
 GROWN_MB, CPU_BUDGET_S, MEMORY_BUDGET = 1000, 150.0, 6e9
@@ -83,29 +86,34 @@ def run(side: str, folder: Path, size: int) -> dict[str, Any]:
     return answer
 
 
-def compare(texts: Texts, size: int, limit: int, folder: Path) -> dict[str, tuple[float | None, float]]:
+def compare(texts: Texts, size: int, limit: int, turns: int, folder: Path) -> dict[str, tuple[Ratio | float | None, float]]:
     """Print the sides beside each other and return their ratios."""
     total = write_texts(texts.texts, limit, folder)
-    found = {side: run(side, folder, size) for side in SIDES}
-    ours = found["gristmill"]
+    answers: dict[str, dict[str, Any]] = {}
+
+    def piece(side: str) -> float:
+        answers[side] = run(side, folder, size)
+        return float(answers[side]["cpu"])
+
+    found = take_turns({side: partial(piece, side) for side in SIDES}, turns)
+    ours = answers["gristmill"]
     rows = [
         [
             NAMES[side],
-            f"{each['cpu']:.2f}",
-            f"{each['cpu'] / ours['cpu']:.1f}",
+            f"{found.median(side):.2f}",
+            _table.ranged(found.over(side, "gristmill")),
             f"{each['rss'] / MB:,.0f}",
             f"{each['rss'] / ours['rss']:.1f}",
             "yes" if each["merges"] == ours["merges"] else "NO",
         ]
-        for side, each in found.items()
+        for side, each in answers.items()
     ]
     print(f"{total / MB:.1f} MB of text, {ours['learned']:,} merges on top of {round(size * SHARE):,} tokens")
     print(_table.table(["", "CPU-s", "ours x", "MB of memory", "ours x", "same merges"], rows))
-    peer = found["bpe-continue"]
-    same = all(each["merges"] == ours["merges"] for each in found.values())
+    same = all(each["merges"] == ours["merges"] for each in answers.values())
     return {
-        "bpe_continue": (peer["cpu"] / ours["cpu"], CPU_GOAL),
-        "bpe_continue_memory": (peer["rss"] / ours["rss"], MEMORY_GOAL),
+        "bpe_continue": (found.over("bpe-continue", "gristmill"), CPU_GOAL),
+        "bpe_continue_memory": (answers["bpe-continue"]["rss"] / ours["rss"], MEMORY_GOAL),
         "same_merges": (float(same), 1.0),
     }
 
@@ -137,13 +145,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     size, limit = (QUICK_SIZE, QUICK_BYTES) if arguments.quick else (SIZE, BYTES)
     steps = arguments.grow if arguments.grow is not None else [] if arguments.quick else [100, 200, 400, GROWN_MB]
-    texts = read_texts(arguments.warc)
+    texts, state = read_texts(arguments.warc), _table.MachineRows()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as held:
         folder = Path(held)
         first_stage(texts, size, folder)
-        ratios = compare(texts, size, limit, folder)
+        ratios = compare(texts, size, limit, QUICK_TURNS if arguments.quick else TURNS, folder)
         if steps:
             ratios |= grow(texts, size, steps, folder)
+    print(state)
     print(_table.closing(ratios))
 
 

@@ -6,12 +6,14 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from benchmarks import _table
+from benchmarks import _table, runs
+from benchmarks._turns import Ratio, Turns, calls, ratio, take_turns, timed
 from benchmarks.end_to_end import CRAWL, select
 from benchmarks.overhead import SHARDS, plan_of, shards, tasks_of
 from benchmarks.resume import Opened
@@ -33,7 +35,7 @@ def test_every_benchmark_has_quick(name: str, monkeypatch: pytest.MonkeyPatch, c
 
 # That the other readers work, test_reader.py shows.
 FEW_READERS = (
-    "it.QUICK = (400_000, 1); it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; it.READERS = it.OURS | it.OTHERS | it.FURTHER"
+    "it.QUICK = (400_000, 2); it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; it.READERS = it.OURS | it.OTHERS | it.FURTHER"
 )
 SMALL_CRAWL = "it.CRAWL = Path({crawl!r})"
 
@@ -67,6 +69,53 @@ def test_closing_line_and_table() -> None:
         "language  23456",
     ]
     assert [_table.number(x) for x in (None, 0.01234, 12.345, 12345.6)] == ["-", "0.0123", "12.3", "12,300"]
+
+
+def test_a_closing_line_has_the_median_of_a_ratio() -> None:
+    assert json.loads(_table.closing({"peer": (Ratio(2.0, 1.5, 2.5), 1.0)})) == {"peer": {"ratio": 2.0, "goal": 1.0}}
+    assert [_table.ranged(each) for each in (Ratio(12.34, 11.9, 13.0), None)] == ["12.3 (11.9-13)", "-"]
+
+
+def test_every_side_is_repeated_until_its_turn_is_full() -> None:
+    asked: list[str] = []
+
+    def piece(name: str, seconds: float) -> Callable[[], float]:
+        return lambda: asked.append(name) or seconds  # type: ignore[func-returns-value]
+
+    found = take_turns({"ours": piece("ours", 0.125), "peer": piece("peer", 0.5), "slow": piece("slow", 9.0)}, 2, least_s=1.0)
+    turn = ["ours"] * 4 + ["peer", "slow"]
+    assert asked == turn + turn[::-1], "the second turn is in the reverse order"
+    assert found.seconds == {"ours": [0.125] * 2, "peer": [0.5] * 2, "slow": [9.0] * 2}
+    assert found.over("slow", "ours") == Ratio(72.0, 72.0, 72.0) and found.over("absent", "ours") is None
+
+
+def test_a_ratio_is_of_turns_not_of_sums() -> None:
+    turns = Turns({"ours": [1.0, 10.0, 1.0], "peer": [3.0, 30.0, 4.0]})  # the second turn met a slow moment
+    assert turns.over("peer", "ours") == Ratio(3.0, 3.0, 3.5)
+    assert turns.median("ours") == 1.0
+    assert ratio([2.0]) == Ratio(2.0, 2.0, 2.0)
+
+
+def test_getting_ready_is_not_measured() -> None:
+    clock = iter([5.0, 7.0])
+    steps: list[str] = []
+
+    def ready() -> Callable[[], object]:
+        steps.append("ready")
+        return lambda: steps.append("work")
+
+    assert timed(ready, lambda: next(clock))() == 2.0 and steps == ["ready", "work"]
+    (piece,) = calls({"side": lambda: steps.append("called")}).values()
+    assert piece() >= 0 and steps[-1] == "called"
+
+
+def test_runs_give_medians_and_ranges() -> None:
+    given: list[runs.Ratios] = [
+        {"a": {"ratio": each, "goal": 2.0}, "b": {"ratio": None, "goal": 1.0}} for each in (3.0, 9.0, 4.0)
+    ]
+    shown, last = runs.summary(given)
+    assert json.loads(last) == {"a": {"ratio": 4.0, "goal": 2.0}, "b": {"ratio": None, "goal": 1.0}}
+    assert [line.split() for line in shown.splitlines()[1:]] == [["a", "4", "3-9", "2"], ["b", "-", "-", "1"]]
 
 
 def test_selected_pages_are_the_crawls_own_bytes(tmp_path: Path) -> None:
