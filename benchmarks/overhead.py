@@ -28,8 +28,8 @@ import psutil
 
 from benchmarks import _table
 from gristmill.storage.store import expand
-from pipeline.child import Failure
 from pipeline.drive import Engine
+from pipeline.failure import Failure
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
 from pipeline.segment import Task, run_unit

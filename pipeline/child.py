@@ -4,8 +4,8 @@ The parent (`Child`) sends tasks over a socket; the child (`serve`) runs them an
 of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
 Only a document that was being worked on at `STRIKES` deaths is quarantined: processes also die for other reasons.
 
-The piece of work is a unit, or one table for a stage that has a pool (`pipeline/pool.py`). A unit in a child reaches such pools
-through its parent.
+The piece of work is a unit, or one table for a stage that has a pool (`pipeline/remote_pool.py`). A unit in a child reaches such
+pools through its parent.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TypeVar, overload
 
 import pyarrow as pa
 
 from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
-from pipeline.flow import Pool, StageResult
+from pipeline.failure import Failure, Kind
+from pipeline.flow import Pool, Watch
+from pipeline.opened import opened_alone
 from pipeline.panics import pass_on
-from pipeline.pool import Answer, Call, open_once, pack, run_call
+from pipeline.records import UnitRecord
+from pipeline.remote_pool import PoolFailed, RemotePool, Send, TableReply, TableRequest, answer
 from pipeline.segment import Report, Task, run_unit
 
 STRIKES = 3
@@ -41,71 +44,32 @@ LAST_WORDS_S = 1.0
 DEATHS_AT_ONE_PLACE = 8  # outside any document: opening a stage, reading the source, a sink
 
 
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """Why a unit is not done: `kind` is what the driver acts on, `message` is for people."""
-
-    # "failed" (ours or the data's: no retry) | "store" (retry) | "full" (stop) | "user" (stop) | "damaged" (mend `record`)
-    kind: str
-    message: str
-    record: str = ""  # of the unit whose result is damaged
-
-
-Ask = Callable[[pa.Buffer], Callable[[], Answer | Failure]]  # sends a packed table to a pool; the result waits for the reply
 Heard = Callable[[int, str], None]  # (documents, stage)
-Work = TypeVar("Work", Task, Call)
+Result = UnitRecord | TableReply | Failure | None  # of a unit, of a request; None: a stage was opened
+Work = TypeVar("Work", Task, TableRequest)
 
 
-class Ended(Exception):
-    """A pool cannot work for a unit; holds the Failure."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Elsewhere:
-    """A `flow.Pool` that is reached through a function."""
-
-    ask: Ask
-    ahead: int
-
-    def submit(self, table: pa.Table) -> Callable[[], StageResult]:
-        """Send a table. What is returned raises Ended when there is no answer."""
-        wait = self.ask(pack(table))
-
-        def land() -> StageResult:
-            reply = wait()
-            if isinstance(reply, Failure):
-                raise Ended(reply)
-            return reply.done()
-
-        return land
-
-
-def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> Any | Failure:  # noqa: ANN401
-    """Run a unit or a call; return its manifest or its answer, or why there is none.
+@overload
+def attempt(work: Task, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> UnitRecord | Failure: ...
+@overload
+def attempt(work: TableRequest, report: Report | None = None) -> TableReply | Failure | None: ...
+def attempt(work: Task | TableRequest, report: Report | None = None, pools: Mapping[str, Pool] | None = None) -> Result:
+    """Do a piece of work in this process; return its result, or why there is none.
 
     Nothing is raised, so that whatever a runner sees raised is infrastructure.
     """
     try:
-        if isinstance(work, Call):
+        if isinstance(work, TableRequest):
             # What a model takes is no document's doing: it is opened before the bound is set.
-            function = open_once(work.stage)
+            function = opened_alone(work.stage)
             limit_memory(work.memory)
-            return run_call(work, function, report)
+            return answer(work, function, _watching(report))
         limit_memory(work.memory)
         return run_unit(work, report, pools)
-    except Ended as ended:
-        failure: Failure = ended.args[0]
-        return failure
-    except StoreFull as error:
-        return Failure("full", str(error))
-    except StoreError as error:
-        return Failure("store", str(error))
-    except Damaged as error:
-        return Failure("damaged", error.what, error.record)
-    except UserError as error:
-        return Failure("user", str(error))
+    except PoolFailed as error:
+        return error.failure
     except GristmillError as error:
-        return Failure("failed", str(error))
+        return _failure(error)
     except (FileNotFoundError, PermissionError) as error:
         return Failure("failed", f"{type(error).__name__}: {error}")
     except OSError as error:
@@ -114,9 +78,20 @@ def attempt(work: Task | Call, report: Report | None = None, pools: Mapping[str,
     except ENDINGS:
         raise
     except BaseException as error:  # noqa: BLE001 - what a stage raises outside of documents ends its unit, not the build
-        said = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         # The frames of a panic in Rust are not to be seen from here.
-        return Failure("failed", f"{said}\n{traceback.format_exc(limit=-4)}" if isinstance(error, Exception) else said)
+        return Failure("failed", f"{message}\n{traceback.format_exc(limit=-4)}" if isinstance(error, Exception) else message)
+
+
+def _failure(error: GristmillError) -> Failure:
+    if isinstance(error, Damaged):
+        return Failure("damaged", error.what, error.record)
+    kinds: tuple[tuple[type[GristmillError], Kind], ...] = ((StoreFull, "full"), (StoreError, "store"), (UserError, "user"))
+    return Failure(next((kind for class_, kind in kinds if isinstance(error, class_)), "failed"), str(error))
+
+
+def _watching(report: Report | None) -> Watch | None:
+    return None if report is None else lambda stage, document: report(0, stage, document, 0)
 
 
 def limit_memory(memory: int | None) -> None:
@@ -139,9 +114,9 @@ def reporting(heard: Heard | None) -> Report | None:
     return lambda table, stage, document, documents: heard(documents, stage)
 
 
-def replaceable(work: Task | Call) -> bool:
+def replaceable(work: Task | TableRequest) -> bool:
     """Tell whether work that does not move may be given to another process: a reduce, a settle and an opening tell of none."""
-    return work.table is not None if isinstance(work, Call) else work.spec.kind == "segment"
+    return work.table is not None if isinstance(work, TableRequest) else work.spec.kind == "segment"
 
 
 class Died(Exception):
@@ -158,13 +133,21 @@ class Child:
     Args:
         pools: answer it when a unit there comes to a stage with a pool.
         stalled: seconds without a sign of progress after which it is killed; None: never.
-        heard: is given what it tells of its progress: documents that entered, and the stage.
+        heard: is given what it reports of its progress: documents that entered, and the stage.
+        environment: variables that the process is to have beyond this one's.
     """
 
-    def __init__(self, pools: Mapping[str, Ask] | None = None, stalled: float | None = None, heard: Heard | None = None) -> None:
-        self._pools = pools or {}
+    def __init__(
+        self,
+        pools: Mapping[str, Send] | None = None,
+        stalled: float | None = None,
+        heard: Heard | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.pools = pools or {}
         self._stalled = stalled
         self.heard = heard
+        self._environment = environment or {}
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
@@ -174,7 +157,8 @@ class Child:
     def _start(self) -> Connection:
         ours, theirs = socket.socketpair()
         # The parent's modules must be found there too, whatever put them on its path.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": path, **self._environment}
         # Not `-m`: classes of a module run as `__main__` would not be ours when they come back.
         command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()})"]
         # A group of its own: Ctrl-C on a terminal is for the driver, which ends its children itself.
@@ -192,23 +176,28 @@ class Child:
         self._channel = Connection(ours.detach())
         return self._channel
 
-    def run(self, work: Task | Call) -> Any | Failure:  # noqa: ANN401 - a manifest or an answer
-        """Do one piece of work there. Raises Died; `at` then tells what it was doing."""
+    @overload
+    def run(self, work: Task) -> UnitRecord | Failure: ...
+    @overload
+    def run(self, work: TableRequest) -> TableReply | Failure | None: ...
+    def run(self, work: Task | TableRequest) -> Result:
+        """Do one piece of work there. Raises Died; `at` then says what it was doing. Raises Closed."""
         if self._closed:
             raise Closed
         channel = self._channel or self._start()
         self.at = (-1, "", None)
         try:
-            channel.send((work, tuple(self._pools)))
+            channel.send((work, tuple(self.pools)))
             limit = None  # until it has begun: a process takes as long to start as the machine needs
             while channel.poll(limit):
                 kind, content = channel.recv()
                 limit = self._stalled if replaceable(work) else None
                 if kind == "done":
-                    return content
-                if kind == "ask":
+                    result: Result = content
+                    return result
+                if kind == "table":
                     name, table = content
-                    channel.send(self._pools[name](table)())
+                    channel.send(self.pools[name](table)())
                 else:
                     *at, documents = content
                     self.at = tuple(at)
@@ -250,10 +239,14 @@ class Child:
         return status
 
 
-def run_isolated(child: Child, work: Work) -> Any | Failure:  # noqa: ANN401 - a manifest or an answer
+@overload
+def run_isolated(child: Child, work: Task) -> UnitRecord | Failure: ...
+@overload
+def run_isolated(child: Child, work: TableRequest) -> TableReply | Failure | None: ...
+def run_isolated(child: Child, work: Task | TableRequest) -> Result:
     """Do a piece of work in `child`, as often as it takes to find every document that kills it, and quarantine those.
 
-    Returns the manifest or the answer, or a Failure when it dies again and again outside of any document.
+    Returns its result, or a Failure when it dies again and again outside of any document. Raises Closed.
     """
     strikes: Counter[str] = Counter()
     elsewhere: Counter[tuple[int, str]] = Counter()
@@ -286,18 +279,18 @@ def serve(descriptor: int) -> None:
     def report(number: int, stage: str, document: str | None, documents: int) -> None:
         channel.send(("at", (number, stage, document, documents)))
 
-    def relay(name: str) -> Ask:
-        def ask(table: pa.Buffer) -> Callable[[], Answer | Failure]:
-            channel.send(("ask", (name, table)))
+    def to_parent(name: str) -> Send:
+        def send(table: pa.Buffer) -> Callable[[], TableReply | Failure]:
+            channel.send(("table", (name, table)))
             return channel.recv
 
-        return ask
+        return send
 
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             work, names = channel.recv()
-            pools = {name: Elsewhere(relay(name), 1) for name in names}
-            channel.send(("done", attempt(work, report, pools)))
+            pools = {name: RemotePool(to_parent(name), 1) for name in names}
+            channel.send(("done", attempt(work, report) if isinstance(work, TableRequest) else attempt(work, report, pools)))
 
 
 def _end_with_parent(descriptor: int) -> None:

@@ -23,15 +23,18 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from gristmill.storage import notes
-from pipeline.child import Child, Elsewhere, Failure, Heard, attempt, replaceable, reporting, run_isolated
+from pipeline.child import Child, Heard, attempt, replaceable, reporting, run_isolated
 from pipeline.cluster_join import join
 from pipeline.cluster_news import Desk, Teller
-from pipeline.cluster_pools import ActorPool, Asks, Hosts, backoff, here
+from pipeline.cluster_pools import ActorPool, Hosts, ToActors, here
 from pipeline.drive import Result
+from pipeline.failure import Failure
 from pipeline.heartbeat import SILENT, Heartbeat
-from pipeline.pool import Machine, PoolSize, sizes
 from pipeline.preflight import Preflight
 from pipeline.ray_reasons import reason
+from pipeline.remote_pool import RemotePool, serving_again
+from pipeline.resources import Machine, Resources, sizes
+from pipeline.retries import backoff
 from pipeline.segment import Task
 
 IN_FLIGHT = 2  # units a worker: one running, one waiting, so that no worker idles and no queue grows
@@ -64,11 +67,11 @@ def _run(task: Task, setting: Setting, isolated: bool) -> Result:
 
 
 def _work(task: Task, setting: Setting, isolated: bool, heard: Heard | None) -> Result:
-    asks = {name: Asks(hosts, task, setting.folder, name) for name, hosts in setting.pools.items()}
+    ways = {name: ToActors(hosts, task, setting.folder, name) for name, hosts in setting.pools.items()}
     if not isolated:
-        pools = {name: Elsewhere(ask, setting.pools[name].ahead) for name, ask in asks.items()}
+        pools = {name: RemotePool(send, setting.pools[name].ahead) for name, send in ways.items()}
         return attempt(task, reporting(heard), pools)
-    child = Child(asks, setting.stalled, heard)
+    child = Child(ways, setting.stalled, heard)
     try:
         return run_isolated(child, task)
     finally:
@@ -91,7 +94,7 @@ class RayEngine:
         workers: int | None = None,
         address: str | None = None,
         retries: int = 4,
-        pools: Mapping[str, PoolSize] | None = None,
+        pools: Mapping[str, Resources] | None = None,
         heart: Heartbeat | None = None,
     ) -> None:
         self._owns = not ray.is_initialized()
@@ -102,7 +105,7 @@ class RayEngine:
         self.preflight = None if self._owns and not address else Preflight()
         self._most = workers
         self._retries = retries
-        self._sizes = pools or {}
+        self._asked = pools or {}
         self._pools: list[ActorPool] = []
         self.heart = heart or Heartbeat(SILENT, print)
         self.desk = Desk(self.heart) if heart is not None else None
@@ -121,7 +124,7 @@ class RayEngine:
         workers = min(self._most, cpus) if self._most else cpus
         segments = min(workers, len(tasks))
         hosts = {
-            name: Hosts(tuple(pool.actors), max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
+            name: Hosts(tuple(pool.actors), pool.stage, max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
             for name, pool in pools.items()
         }
         self.heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))
@@ -145,22 +148,17 @@ class RayEngine:
 
         Those that are there from a step before serve again, when they are all that this one needs; else they make room.
         """
-        needed = dict(task.spec.pools())
-        there = {
-            name: pool
-            for name, stage in needed.items()
-            for pool in self._pools
-            if pool.stage == stage and self._sizes.get(pool.name) == self._sizes.get(name)
-        }
-        if len(there) == len(needed):
-            return there
+        needed = task.spec.pools(self._asked)
+        again = serving_again(needed, self._pools)
+        if again is not None:
+            return again
         for pool in self._pools:
             pool.stop()
         self._pools = []
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         machines = [Machine(node.get("CPU", 0.0), int(node.get("GPU", 0))) for node in nodes]
-        for name, size in sizes({name: self._sizes.get(name, PoolSize()) for name in needed}, machines).items():
-            self._pools.append(ActorPool(name, needed[name], size, self.heart.rhythm.limit))
+        for name, size in sizes({name: asked for name, (_, asked) in needed.items()}, machines).items():
+            self._pools.append(ActorPool(name, *needed[name], size, self.heart.rhythm.limit))
         for pool in self._pools:
             pool.open(task.memory, os.getcwd())
         return {pool.name: pool for pool in self._pools}

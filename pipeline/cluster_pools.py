@@ -1,7 +1,7 @@
 """A stage's pool on Ray: actors that hold their resources, open the stage once and map the tables of all segments.
 
-`pipeline/pool.py` says how many with what. A placement group holds the resources until the build ends or a step needs another
-pool; a call whose actor died is sent again, by the segment.
+`pipeline/resources.py` says how many with what. A placement group holds the resources until the build ends or a step needs
+another pool; a table whose actor died is sent again, by the segment.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gristmill.errors import UserError
-from pipeline.child import Child, Failure, run_isolated
-from pipeline.pool import Answer, Call, Size
+from pipeline.child import Child, run_isolated
+from pipeline.failure import Failure
 from pipeline.ray_reasons import reason
+from pipeline.remote_pool import TableReply, TableRequest
+from pipeline.resources import PoolSize, Resources
+from pipeline.retries import backoff
 from pipeline.segment import Task
-from pipeline.stage import Stage
+from pipeline.stage import Map
 
-BACKOFF_S = 0.5
-BACKOFF_LIMIT_S = 30.0
-CALL_LOSSES = 10  # deaths of a pool's actors under one table, before its unit is given up
+TABLE_LOSSES = 10  # deaths of a pool's actors under one table, before its unit is given up
 PLACE_S = 120.0  # for which a pool waits for what others of the cluster hold
 
 
@@ -44,43 +45,44 @@ class _Host:
     def __init__(self, stalled: float | None) -> None:
         self._child = Child(stalled=stalled)
 
-    def run(self, call: Call, folder: str) -> Answer | Failure | None:
+    def run(self, request: TableRequest, folder: str) -> TableReply | Failure | None:
         """Map one table, or only open the stage."""
         here(folder)
-        return run_isolated(self._child, call)
+        return run_isolated(self._child, request)
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The actors of one pool, as a segment gets them, and how many tables it may have there."""
+    """The actors of one pool, as a segment gets them, what they have open, and how many tables it may have there."""
 
     actors: tuple[Any, ...]
+    stage: Map
     ahead: int
 
 
-class Asks:
-    """How a segment reaches a pool: each table goes to the actor that has the fewest of its tables."""
+class ToActors:
+    """How a segment sends tables to a pool: each goes to the actor that has the fewest of its tables."""
 
     def __init__(self, hosts: Hosts, task: Task, folder: str, name: str) -> None:
         first = task.unit.index % len(hosts.actors)
         self._actors = hosts.actors[first:] + hosts.actors[:first]
         self._load = [0] * len(self._actors)
-        self._call = Call(name, dict(task.spec.pools())[name], memory=task.memory)
+        self._request = TableRequest(name, hosts.stage, memory=task.memory)
         self._folder = folder
 
-    def __call__(self, table: pa.Buffer) -> Callable[[], Answer | Failure]:
-        """Send a table; what is returned waits for the answer, through deaths of actors."""
-        call = replace(self._call, table=table)
-        at, reference = self._send(call)
+    def __call__(self, table: pa.Buffer) -> Callable[[], TableReply | Failure]:
+        """Send a table; what is returned waits for the reply, through deaths of actors."""
+        request = replace(self._request, table=table)
+        at, reference = self._send(request)
 
-        def wait() -> Answer | Failure:
+        def wait() -> TableReply | Failure:
             nonlocal at, reference
-            for lost in range(CALL_LOSSES):
+            for lost in range(TABLE_LOSSES):
                 if lost:
                     time.sleep(backoff(lost))
-                    at, reference = self._send(call)
+                    at, reference = self._send(request)
                 try:
-                    reply: Answer | Failure = ray.get(reference)
+                    reply: TableReply | Failure = ray.get(reference)
                     return reply
                 except RayTaskError as error:
                     return Failure("failed", reason(error))
@@ -88,27 +90,22 @@ class Asks:
                     message = reason(error)
                 finally:
                     self._load[at] -= 1
-            return Failure("failed", f"actors of {call.name} died {CALL_LOSSES} times under one table: {message}")
+            return Failure("failed", f"actors of {request.name} died {TABLE_LOSSES} times under one table: {message}")
 
         return wait
 
-    def _send(self, call: Call) -> tuple[int, Any]:
+    def _send(self, request: TableRequest) -> tuple[int, Any]:
         at = self._load.index(min(self._load))
         self._load[at] += 1
-        return at, self._actors[at].run.remote(call, self._folder)
-
-
-def backoff(times: int) -> float:
-    """Return the seconds to wait before an attempt after so many that failed."""
-    return min(BACKOFF_LIMIT_S, BACKOFF_S * 2.0 ** (times - 1))
+        return at, self._actors[at].run.remote(request, self._folder)
 
 
 class ActorPool:
     """The actors of one stage, from the driver's side; they come again when they die, with what they hold."""
 
-    def __init__(self, name: str, stage: Stage, size: Size, stalled: float | None) -> None:
+    def __init__(self, name: str, stage: Map, asked: Resources, size: PoolSize, stalled: float | None) -> None:
         self.name = name
-        self.stage = stage
+        self.stage, self.asked = stage, asked
         self.size = size
         self.actors: list[Any] = []
         bundle = {kind: share for kind, share in (("CPU", size.cpus), ("GPU", size.gpus)) if share}
@@ -126,7 +123,7 @@ class ActorPool:
 
     def open(self, memory: int | None, folder: str) -> None:
         """Open the stage in all actors. Raises UserError when that is the user's to mend; units meet all else."""
-        opening = [actor.run.remote(Call(self.name, self.stage, memory=memory), folder) for actor in self.actors]
+        opening = [actor.run.remote(TableRequest(self.name, self.stage, memory=memory), folder) for actor in self.actors]
         for reference in opening:
             try:
                 reply = ray.get(reference)

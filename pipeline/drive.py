@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from gristmill.errors import StoreError, StoreFull
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import Store, open_store, probe
-from pipeline.child import Failure
+from pipeline.failure import Failure
 from pipeline.finish import READERS, Say, finish, look, standing
 from pipeline.plan import Plan, Step, Unit
 from pipeline.records import Finished, UnitRecord, find_unit

@@ -1,7 +1,8 @@
 """Run the units of a step on this machine: in child processes, or in this very process with `workers=0` (for a debugger).
 
 Reads and writes through the store only. A child that dies is replaced, and the document that killed it is found
-(`pipeline/child.py`).
+(`pipeline/child.py`). A stage that has a pool works in processes of its own (`pipeline/local_pools.py`), to which the units
+send tables; not with `workers=0`.
 """
 
 from __future__ import annotations
@@ -9,28 +10,50 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.child import Child, Closed, Failure, attempt, replaceable, reporting, run_isolated
+from pipeline.child import Child, Closed, attempt, replaceable, reporting, run_isolated
 from pipeline.drive import Result
+from pipeline.failure import Failure
 from pipeline.heartbeat import SILENT, Heartbeat
+from pipeline.local_pools import LocalPool, local_pools
+from pipeline.remote_pool import serving_again
+from pipeline.resources import Resources
+from pipeline.retries import backoff
 from pipeline.segment import Task
-
-BACKOFF_S = 1.0
 
 
 class LocalEngine:
-    """Runs tasks on `workers` child processes; tells a heartbeat how they go."""
+    """Runs tasks on `workers` child processes; tells a heartbeat how they go.
 
-    def __init__(self, workers: int, retries: int = 4, heart: Heartbeat | None = None) -> None:
+    Args:
+        workers: units at once. 0: one, in this very process, with all its stages.
+        retries: of a unit whose store failed.
+        pools: what processes of stages are to have, by the name of the stage.
+        heart: is told; None: nobody is.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        retries: int = 4,
+        pools: Mapping[str, Resources] | None = None,
+        heart: Heartbeat | None = None,
+    ) -> None:
         self._retries = retries
+        self._asked = pools or {}
+        self._pools: dict[str, LocalPool] = {}
         self._heart = heart or Heartbeat(SILENT, print)
         self._children = [Child(stalled=self._heart.rhythm.limit) for _ in range(workers)]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Yield each task with its result, in the order they end."""
+        """Yield each task with its result, in the order they end. Raises UserError when a stage's pool cannot be made."""
         if not tasks:
             return
+        if self._children:
+            pools = self._ready(tasks[0])
+            for child in self._children:
+                child.pools = {name: pool.send for name, pool in pools.items()}
         self._heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))
         if not self._children:
             for task in tasks:
@@ -55,6 +78,21 @@ class LocalEngine:
         self._heart.end()
         for child in self._children:
             child.close()
+        for pool in self._pools.values():
+            pool.close()
+
+    def _ready(self, task: Task) -> dict[str, LocalPool]:
+        """Return the pools of a step by the names of its stages, opened; others than it needs make room."""
+        needed = task.spec.pools(self._asked)
+        again = serving_again(needed, list(self._pools.values()))
+        if again is not None:
+            return again
+        for pool in self._pools.values():
+            pool.close()
+        self._pools = local_pools(needed, task.memory, self._heart.rhythm.limit)
+        for pool in self._pools.values():
+            pool.open()
+        return self._pools
 
     def _serve(
         self, child: Child, todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[tuple[Task, Result] | BaseException]
@@ -80,13 +118,14 @@ class LocalEngine:
             self._heart.moved(unit, documents, stage)
 
         try:
-            for number in range(self._retries + 1):
+            refused = 0
+            while True:
                 if child is not None:
                     child.heard = heard
                 result = run_isolated(child, task) if child is not None else attempt(task, reporting(heard))
-                if not isinstance(result, Failure) or result.kind != "store":
-                    break
-                time.sleep(BACKOFF_S * 2**number)
-            return result
+                if not isinstance(result, Failure) or result.kind != "store" or refused == self._retries:
+                    return result
+                refused += 1
+                time.sleep(backoff(refused))
         finally:
             self._heart.finished(unit)

@@ -20,6 +20,7 @@ from gristmill.errors import ConfigError
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import InputFile, Store
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
+from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT
 from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
 
@@ -52,12 +53,21 @@ class Spec:
         return names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
 
     def actor(self) -> bool:
-        """Tell whether a stage in it wants a long-lived process."""
-        return self.kind == "segment" and any(stage.actor for _, stage in (*self.stages, *([self.before] if self.before else [])))
+        """Tell whether the model of the barrier before it wants processes that are kept for the step."""
+        return self.kind == "segment" and self.before is not None and self.before[1].resources() is not None
 
-    def pools(self) -> tuple[Named, ...]:
-        """Return the stages that want a pool of processes of their own."""
-        return tuple(named for named in self.stages if self.kind == "segment" and named[1].pool)
+    def pools(self, asked: Mapping[str, Resources]) -> dict[str, tuple[Map, Resources]]:
+        """Return the stages with processes of their own, by name, and what these are to have.
+
+        Args:
+            asked: `run.pools`: stages that are to have such, and what they are to have in place of what they say themselves.
+        """
+        found = {}
+        for name, stage in self.stages if self.kind == "segment" else ():
+            own = stage.resources()
+            if isinstance(stage, Map) and (own is not None or name in asked):
+                found[name] = (stage, asked.get(name, Resources()).over(own))
+        return found
 
 
 @dataclass(frozen=True)

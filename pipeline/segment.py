@@ -21,16 +21,13 @@ import pyarrow as pa
 from gristmill.errors import UnitFailed
 from gristmill.storage.store import Store, open_store
 from pipeline import checked, exchange
-from pipeline.fingerprint import describe, digest
 from pipeline.flow import Flow, Pool, StageRun, Watch
 from pipeline.ledger import Tally
+from pipeline.opened import opened
 from pipeline.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
 from pipeline.schema import NOTE, check, undecided, undeclared
-from pipeline.stage import Barrier, Exchange, Fit, Part, Sink, Source, Stage, Transform
-
-_OPENED: dict[str, Any] = {}  # what stages opened in this process, by fingerprint: models are opened once a worker
-OPENED_LIMIT = 32
+from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Part, Sink, Source, Transform
 
 
 @dataclass(frozen=True)
@@ -105,16 +102,6 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
     return read_unit(store, task.unit.manifest)
 
 
-def opened(stage: Stage, extra: str = "", how: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 - what the stage opens
-    """Return `stage.open()` (or `how()`), remembered in this process."""
-    key = digest(type(stage).__module__, describe(stage), extra)
-    if key not in _OPENED:
-        while len(_OPENED) >= OPENED_LIMIT:
-            del _OPENED[next(iter(_OPENED))]
-        _OPENED[key] = how() if how is not None else stage.open()  # type: ignore[attr-defined]
-    return _OPENED[key]
-
-
 @dataclass
 class _Emit:
     """The last stage run before a barrier: numbers the documents as they pass and writes the rows they emit."""
@@ -143,7 +130,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         name, barrier = task.spec.after
         assert isinstance(barrier, Barrier)
         writer = exchange.RunWriter(folder, barrier.combine())
-        stage_runs.append(StageRun(name, barrier, _Emit(opened(barrier), writer), "before"))
+        stage_runs.append(StageRun(name, barrier, _Emit(opened(barrier, barrier.open), writer), "before"))
     watch: Watch | None = at if report is not None else None
     flow = Flow(stage_runs, task.poison, watch)
 
@@ -223,7 +210,7 @@ def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
     at("source", None)
     expected = source.schema()
     yield expected.empty_table()
-    for table in opened(source)(task.unit.file, task.batch_rows):
+    for table in opened(source, source.open)(task.unit.file, task.batch_rows):
         odd = undeclared(expected, table.schema, {})
         if odd:
             raise UnitFailed(f"source {name!r} breaks its word: {'; '.join(odd)}; its tables have the columns of its schema()")
@@ -259,10 +246,11 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Sta
             with checked.reading(store, settled, settle) as file:
                 return fit.apply(file.read_all())
 
-        found.append(StageRun(name, fit, opened(fit, settled.sha256, model), "after"))
+        found.append(StageRun(name, fit, opened(fit, model, settled.sha256), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
-        found.append(StageRun(name, stage, opened(stage)) if pool is None else StageRun(name, stage, pool=pool))
+        assert isinstance(stage, Map | Filter), "between a segment's ends are no others"
+        found.append(StageRun(name, stage, opened(stage, stage.open)) if pool is None else StageRun(name, stage, pool=pool))
     return found
 
 
@@ -280,7 +268,7 @@ def _parts(run: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part
             yield table
 
     cpu, wall = time.process_time(), time.perf_counter()
-    parts: list[Part] = opened(run.stage)(counted(), place)
+    parts: list[Part] = opened(run.stage, run.stage.open)(counted(), place)
     # The sink pulls the documents through all stages: what is left without them is its own.
     run.tally.cpu_s = time.process_time() - cpu - before.cpu_s
     run.tally.wall_s = time.perf_counter() - wall - before.wall_s

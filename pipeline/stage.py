@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from gristmill.storage.store import InputFile
+from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT
 
 Transform = Callable[[pa.Table], pa.Table]
@@ -37,13 +38,9 @@ class Stage:
 
     `version` is raised whenever the output for the same input and parameters changes; it is part of the fingerprint. Of a stage
     that is not this project's the hash of its code is part of it, too.
-    `actor` asks for a long-lived process that opens the stage once and does all the work between two barriers. `pool` asks for
-    such processes for a Map alone, apart from the CPU steps around it (models on GPUs): see `pipeline/pool.py`.
     """
 
     version: ClassVar[int] = 1
-    actor: ClassVar[bool] = False
-    pool: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Return the columns beyond `schema.DOCUMENT` that must exist before this stage; checked when planning."""
@@ -82,6 +79,15 @@ class Stage:
     def attachments(self) -> Mapping[str, str]:
         """Return those of `files()` that a build may keep a copy of, so that others understand it: name there → path."""
         return {}
+
+    def resources(self) -> Resources | None:
+        """Return what processes of its own hold, where it needs such: it loads a model. `run.pools` may say otherwise.
+
+        A Map with resources has a pool: processes apart from the segments, each of which opens it once, on every engine
+        (`pipeline/remote_pool.py`). The model of a Fit is opened in the segments' processes; with resources these are kept for a
+        step on Ray. None: it is opened in the processes of segments.
+        """
+        return None
 
     def check(self) -> None:
         """Raise UserError when something the parameters name cannot be used; called once by the driver when planning."""
@@ -137,6 +143,11 @@ class Map(Stage):
     def open(self) -> Transform:
         """Load what is needed and return f(docs) → docs."""
         raise NotImplementedError
+
+
+def may_have_pool(stage: Stage) -> bool:
+    """Tell whether `run.pools` may give a stage processes of its own: it is a Map that says what such hold, if it needs any."""
+    return isinstance(stage, Map) and type(stage).resources is not Stage.resources
 
 
 @dataclass(frozen=True, kw_only=True)

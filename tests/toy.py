@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from gristmill.errors import InputError
 from gristmill.storage.store import InputFile
+from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
 
@@ -158,9 +159,10 @@ class Unique(Exchange):
 
 @dataclass(frozen=True, kw_only=True)
 class Share(Fit):
-    """Adds to each document the share that its first letter has in all documents; asks for an actor, as models do."""
+    """Adds to each document the share that its first letter has in all documents; its processes are kept, as those of models."""
 
-    actor: ClassVar[bool] = True
+    def resources(self) -> Resources:
+        return Resources()
 
     def adds(self) -> Mapping[str, pa.DataType]:
         return {"share": pa.float64()}
@@ -224,11 +226,13 @@ class Files(Sink):
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled(Upper):
-    """As `Upper`, and the norm of a walk of the text's bytes; in a pool of its own on Ray. Its `log` is told who opens it."""
+    """As `Upper`, and the norm of a walk of the text's bytes; in a pool of its own. Its `log` is told who opens it."""
 
     log: str = ""
     seconds: float = 0.0
-    pool: ClassVar[bool] = True
+
+    def resources(self) -> Resources:
+        return Resources()
 
     def adds(self) -> Mapping[str, pa.DataType]:
         return {**super().adds(), "norm": pa.float64()}

@@ -56,7 +56,7 @@ def engine_of(build: build_config.Build, note: Callable[[str], None]) -> Engine:
         return RayEngine(run.workers, run.address, run.retries, run.pools, heart)
     from pipeline.local import LocalEngine
 
-    return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries, heart)
+    return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries, run.pools, heart)
 
 
 def run(path: str, overrides: Mapping[str, str], *, verify: bool = False) -> int:

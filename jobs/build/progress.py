@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from gristmill.secrets import masked
 from jobs.terminal import visible
-from pipeline.child import Failure
+from pipeline.failure import Failure
 from pipeline.plan import Step
 from pipeline.records import UnitRecord
 

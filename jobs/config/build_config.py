@@ -25,8 +25,8 @@ from jobs.config.parameters import as_data, build, required
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline import schema
 from pipeline.plan import SLICES
-from pipeline.pool import PoolSize
-from pipeline.stage import Sink, Source, Stage
+from pipeline.resources import Resources
+from pipeline.stage import Sink, Source, Stage, may_have_pool
 from stages import STAGES
 
 __all__ = ["Build", "Run", "build", "load", "load_node"]
@@ -46,8 +46,8 @@ class Run:
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
     pipeline's own number. `retries`: of a shard whose worker, node or store failed. `heartbeat`: seconds between two lines
     that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is told; null:
-    never. `replace_stalled`: its worker is then replaced. `pools`: on Ray, the processes of stages that have their own, by the
-    name of the stage.
+    never. `replace_stalled`: its worker is then replaced. `pools`: what processes of stages that have their own get, by the name
+    of the stage.
     """
 
     on: Literal["local", "ray"] = "local"
@@ -60,7 +60,7 @@ class Run:
     heartbeat: float | None = 60.0
     stalled_after: float | None = 600.0
     replace_stalled: bool = False
-    pools: dict[str, PoolSize] = field(default_factory=dict)
+    pools: dict[str, Resources] = field(default_factory=dict)
 
     LEAST: ClassVar[Mapping[str, int]] = {"workers": 1, "batch_rows": 1, "partitions": 1, "retries": 0}
 
@@ -155,7 +155,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     name, output = (_text(entries[key], key) for key in ("name", "output"))
     _check(source, stages, known)
     names = _different([each.name for each in stages])
-    pooled = [name for name, each in zip(names, stages, strict=True) if each.stage.pool]
+    pooled = [name for name, each in zip(names, stages, strict=True) if may_have_pool(each.stage)]
     _check_pools(run, entries.get("run", nothing(root)), pooled)
     _check_home(stages[-1], output, entries["output"])
     _check_finished(source, stages[-1], known)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from gristmill.models.causal_lm.parameters import CausalLm, OpenedLm
 from gristmill.models.ngram.file import NgramFile, OpenedNgram
 from gristmill.secrets import without_secrets
 from gristmill.signals import Signals, entropy_column, exact_column, loss_column
+from pipeline.resources import Resources
 from pipeline.schema import ERROR
 from pipeline.stage import Map, Transform
 from stages.score import build_tokenizer
@@ -57,8 +58,6 @@ class ScoreLm(Map):
     A document without a number (the model overflows), or whose text the model's tokenizer changes, is quarantined.
     """
 
-    pool: ClassVar[bool] = True
-
     name: str
     model: CausalLm | NgramFile
     tokenizer: str | None = None
@@ -67,6 +66,12 @@ class ScoreLm(Map):
         """Check the name."""
         if not SCORES_NAME.fullmatch(self.name):
             raise ValueError(f"name {self.name!r} must be of {SCORES_NAME.pattern}; it becomes part of file names")
+
+    def resources(self) -> Resources | None:
+        """Return that a language model is opened once a GPU; an n-gram model, where the documents are."""
+        if isinstance(self.model, NgramFile):
+            return None
+        return Resources(gpus=0.0 if self.model.device == "cpu" else None)
 
     def needs(self) -> tuple[str, ...]:
         """Return the ids."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from gristmill.columns import append, as_lists, flat_lists
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
 from gristmill.signals import loss_column
+from pipeline.resources import Resources
 from pipeline.stage import Fit, Transform
 
 if TYPE_CHECKING:  # numba behind them takes seconds to import
@@ -93,8 +94,6 @@ class ScoreNgram(Fit):
     of counts are too odd to estimate discounts from (tiny builds), those of lmplz's fallback are taken.
     """
 
-    actor: ClassVar[bool] = True
-
     models: dict[str, Ngram]
     folds: int = 2
 
@@ -107,6 +106,10 @@ class ScoreNgram(Fit):
                 raise ValueError(f"models: the name {name!r} must be of {SCORES_NAME.pattern}; it becomes part of file names")
         if not 1 <= self.folds <= MOST_FOLDS:
             raise ValueError(f"folds must be from 1 to {MOST_FOLDS}, found {self.folds}")
+
+    def resources(self) -> Resources:
+        """Return that the models take memory: processes behind the barrier are kept."""
+        return Resources()
 
     def needs(self) -> tuple[str, ...]:
         """Return the ids and the columns of curated slices."""

@@ -12,8 +12,8 @@ import pytest
 
 from gristmill import private
 from gristmill.private import fresh_folder, private_folder
-from pipeline.pool import open_once
-from stages.filter.heuristics import GopherQuality
+from pipeline.opened import opened_alone
+from stages.extract.html import ExtractHtml
 from tests.conftest import ROOT
 
 SAID = """
@@ -110,9 +110,9 @@ def test_locks_lie_in_a_private_folder(tmp_path, monkeypatch):
     target.mkdir()
     (target / "file").write_text("kept")
     (tmp_path / f"gristmill-{os.geteuid()}").symlink_to(target)
-    open_once(GopherQuality(min_doc_words=51))
+    opened_alone(ExtractHtml(max_depth=51))
     assert [path.name for path in target.iterdir()] == ["file"]
     (tmp_path / f"gristmill-{os.geteuid()}").unlink()
-    open_once(GopherQuality(min_doc_words=52))
+    opened_alone(ExtractHtml(max_depth=52))
     folder = tmp_path / f"gristmill-{os.geteuid()}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and [path.suffix for path in folder.iterdir()] == [".lock"]

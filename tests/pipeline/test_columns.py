@@ -13,8 +13,8 @@ from gristmill.errors import ConfigError, UnitFailed
 from gristmill.storage.store import expand
 from jobs.build.build import plan_of
 from jobs.config.build_config import Build, Run
-from pipeline.child import Failure
 from pipeline.drive import Options, drive
+from pipeline.failure import Failure
 from pipeline.flow import Flow, StageRun
 from pipeline.local import LocalEngine
 from pipeline.plan import given_twice, make_plan

@@ -16,8 +16,8 @@ from jobs.explain.trace import of_build
 from jobs.report import report
 from jobs.tokenizer.corpus import documents_of
 from pipeline import segment
-from pipeline.child import Failure
 from pipeline.drive import Options, Outcome, drive, manifests
+from pipeline.failure import Failure
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, Step, make_plan
 from pipeline.records import UnitRecord, find_unit, read_run, runs

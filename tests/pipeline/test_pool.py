@@ -6,30 +6,26 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
 import pytest
 
 from gristmill.errors import UserError
 from gristmill.storage.store import expand, open_store
 from pipeline.cluster import RayEngine
 from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.flow import Flow, StageResult, StageRun, work_through
 from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
-from pipeline.pool import Machine, PoolSize, Size, pack, sizes, unpack
-from tests.toy import Files, Lines, Pooled, Short, Unique, Upper, documents
+from pipeline.resources import Resources
+from tests.toy import Files, Lines, Pooled, Short, Unique, Upper
 
 ray = pytest.importorskip("ray")
 
 MEMORY = 300 << 20
-HALVES = PoolSize(actors=2, gpus=0.5, cpus=0.25)
+HALVES = Resources(actors=2, gpus=0.5, cpus=0.25)
 ROWS = 5
 # By the stages: `upper` runs in the segment, `pooled` behind it meets upper case.
 WORDS = {"raises": "RuntimeError", "dies": "killed_by_SIGSEGV", "grows": "MemoryError", "falls": "killed_by_SIGSEGV"}
@@ -73,7 +69,7 @@ def plan_of(texts: Path, log: Path | str = "", seconds: float = 0.0, poison: boo
     return make_plan("toy", stages, expand(f"{texts}/*.txt"))
 
 
-def on_ray(plan: Plan, root: Path, size: PoolSize = HALVES) -> Outcome:
+def on_ray(plan: Plan, root: Path, size: Resources = HALVES) -> Outcome:
     return drive(plan, lambda: RayEngine(pools={"pooled": size, "pooled-2": size}), Options(str(root), ROWS, MEMORY))
 
 
@@ -161,120 +157,11 @@ def test_same_build_whatever_dies(cluster: None, texts: Path, tmp_path: Path) ->
 
 
 def test_what_the_cluster_does_not_have_is_refused(cluster: None, texts: Path, tmp_path: Path) -> None:
-    message = (
-        r"run\.pools\.pooled: asks for 3 actors with 0\.5 GPUs and 0 CPUs each; the cluster has 1 GPUs and 2 CPUs; 2 of them fit"
-    )
+    message = r"run\.pools\.pooled: asks for 3 actors with 0\.5 GPUs and 0 CPUs each; there are 1 GPUs and 2 CPUs; 2 of them fit"
     with pytest.raises(UserError, match=message):
-        on_ray(plan_of(texts, poison=False), tmp_path, PoolSize(actors=3, gpus=0.5))
+        on_ray(plan_of(texts, poison=False), tmp_path, Resources(actors=3, gpus=0.5))
 
 
 def test_a_model_that_cannot_be_opened_is_told_as_it_is(cluster: None, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^no folder '/nowhere'$"):
         on_ray(plan_of(texts, "/nowhere"), tmp_path)
-
-
-@dataclass
-class Threads:
-    """A pool of threads that counts the tables it has."""
-
-    pooled: Pooled
-    ahead: int
-    there: int = 0
-    most: int = 0
-    executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
-
-    def submit(self, table: pa.Table) -> Callable[[], StageResult]:
-        self.there += 1
-        self.most = max(self.most, self.there)
-        future = self.executor.submit(work_through, "pooled", self.pooled, self.pooled.open(), table, {}, None, False)
-
-        def wait() -> StageResult:
-            done = future.result()
-            self.there -= 1
-            return done
-
-        return wait
-
-
-@pytest.mark.parametrize("ahead", [1, 2, 5])
-def test_never_more_tables_ahead_and_all_in_order(ahead: int) -> None:
-    short, pooled = Short(least=3), Pooled(segfault_on="", grow_on="", seconds=0.001)
-    tables = [documents("f", [f"{'boom' * (n % 7 == 3)} {row * n}" for row in range(4)], 4 * n) for n in range(20)]
-    pool = Threads(pooled, ahead)
-    whole = Flow([StageRun("short", short, short.open()), StageRun("pooled", pooled, pooled.open())])
-    apart = Flow([StageRun("short", short, short.open()), StageRun("pooled", pooled, pool=pool)])
-    assert list(apart.stream(enumerate(tables))) == list(whole.stream(enumerate(tables)))
-    assert apart.schema(tables[0].slice(0, 0)) == whole.schema(tables[0].slice(0, 0))
-    assert apart.dropped() == whole.dropped() and apart.dropped().num_rows > 0
-    assert apart.quarantined() == whole.quarantined() and apart.quarantined().num_rows > 0
-    for one, other in zip(apart.runs, whole.runs, strict=True):
-        assert (one.tally.entered, one.tally.kept, one.tally.samples) == (
-            other.tally.entered,
-            other.tally.kept,
-            other.tally.samples,
-        )
-    assert pool.most == ahead and pool.there == 0
-
-
-def test_a_slice_travels_without_the_rest() -> None:
-    table = documents("f", ["x" * 1000] * 100)
-    packed = pack(table.slice(3, 2))
-    assert len(packed) < 10_000
-    assert unpack(packed) == table.slice(3, 2)
-
-
-LAPTOP, NODE, BARE = Machine(2, 0), Machine(16, 4), Machine(1, 0)
-
-
-@pytest.mark.parametrize(
-    ("asked", "machines", "expected"),
-    [
-        ({"a": PoolSize()}, [LAPTOP], {"a": Size(1, 0, 1)}),
-        ({"a": PoolSize()}, [BARE], {"a": Size(1, 0, 0)}),
-        ({"a": PoolSize()}, [NODE, NODE], {"a": Size(8, 1, 1)}),
-        ({"a": PoolSize(), "b": PoolSize()}, [NODE], {"a": Size(4, 0.5, 1), "b": Size(4, 0.5, 1)}),
-        ({"a": PoolSize(actors=6)}, [NODE], {"a": Size(6, 0.5, 1)}),
-        ({"a": PoolSize(gpus=0.3)}, [NODE], {"a": Size(12, 0.3, 1)}),
-        ({"a": PoolSize(gpus=2)}, [NODE, LAPTOP], {"a": Size(2, 2, 1)}),
-        ({"a": PoolSize(gpus=0, actors=3), "b": PoolSize()}, [NODE], {"a": Size(3, 0, 1), "b": Size(4, 1, 1)}),
-        ({"a": PoolSize(gpus=1, actors=3, cpus=0.5), "b": PoolSize()}, [NODE], {"a": Size(3, 1, 0.5), "b": Size(1, 1, 1)}),
-        ({"a": PoolSize(actors=3), "b": PoolSize(), "c": PoolSize()}, [Machine(9, 1)], dict.fromkeys("abc")),
-    ],
-    ids=str,
-)
-def test_sizes(asked: dict[str, PoolSize], machines: list[Machine], expected: dict[str, Size]) -> None:
-    found = sizes(asked, machines)
-    if None in expected.values():
-        assert found == {"b": Size(1, 0.3333, 1), "c": Size(1, 0.3333, 1), "a": Size(3, 0.1111, 1)}
-    else:
-        assert found == expected
-
-
-@pytest.mark.parametrize(
-    ("asked", "machines", "found"),
-    [
-        ({"a": PoolSize(gpus=1)}, [LAPTOP], "has 0 GPUs and 2 CPUs; 0 of them fit"),
-        ({"a": PoolSize(gpus=0.75, actors=5)}, [NODE], "4 of them fit"),
-        (
-            {"a": PoolSize(gpus=3, actors=2)},
-            [Machine(8, 4), Machine(8, 2)],
-            "has 4 GPUs and 8 CPUs + 2 GPUs and 8 CPUs; 1 of them",
-        ),
-        ({"a": PoolSize(gpus=1, actors=4), "b": PoolSize()}, [NODE], "run.pools.b: asks for a share of the GPUs"),
-        ({"a": PoolSize(cpus=2)}, [LAPTOP], "leaves no whole CPU"),
-        ({"a": PoolSize(cpus=3)}, [LAPTOP], "0 of them fit"),
-    ],
-    ids=str,
-)
-def test_sizes_that_do_not_fit(asked: dict[str, PoolSize], machines: list[Machine], found: str) -> None:
-    with pytest.raises(UserError) as error:
-        sizes(asked, machines)
-    assert found in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"actors": 0}, {"gpus": 1.5}, {"gpus": -1.0}, {"gpus": 0.00001}, {"cpus": float("inf")}], ids=str
-)
-def test_sizes_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        PoolSize(**wrong)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gristmill.errors import ConfigError, InputError, UserError
 from jobs.config.build_config import Build, Run, build, load
 from jobs.config.yaml_nodes import from_data, parse, plain, resolve
-from pipeline.pool import PoolSize
+from pipeline.resources import Resources
 from pipeline.stage import Filter, Map, Sink, Source, Stage
 
 
@@ -95,7 +95,8 @@ class Reference:
 class Score(Map):
     """Nested parameters; needs what others add; has a pool."""
 
-    pool: ClassVar[bool] = True
+    def resources(self) -> Resources:
+        return Resources()
 
     scheme: Literal["rho1", "eslm"] = "rho1"
     reference: Reference
@@ -200,9 +201,9 @@ def test_overrides(tmp_path: Path, key: str, value: str, get: Any, expected: obj
 def test_pools(tmp_path: Path) -> None:
     run = "run: {on: ray, pools: {score: {actors: 4, gpus: 0.5}}}\n"
     made = loaded(tmp_path, GOOD.rpartition("run:")[0] + run, {"run.pools.score.cpus": "2"})
-    assert made.run.pools == {"score": PoolSize(actors=4, gpus=0.5, cpus=2.0)}
+    assert made.run.pools == {"score": Resources(actors=4, gpus=0.5, cpus=2.0)}
     assert loaded(tmp_path, json.dumps(made.text)).run == made.run
-    assert loaded(tmp_path, GOOD, {"run.pools.score.gpus": "1"}).run.pools == {"score": PoolSize(gpus=1.0)}
+    assert loaded(tmp_path, GOOD, {"run.pools.score.gpus": "1"}).run.pools == {"score": Resources(gpus=1.0)}
 
 
 def test_an_override_adds_what_the_file_leaves_out(tmp_path: Path) -> None:

@@ -270,4 +270,4 @@ def test_contract():
     score = stage(a=Ngram(curated=Curated(column="quality", at_least=1)), b=Ngram(curated=CURATED), c=Ngram())
     assert score.needs() == ("input_ids", "language_score", "quality")
     assert score.measures() == tuple(score.adds()) == ("ref_loss.a", "ref_loss.b", "ref_loss.c")
-    assert ScoreNgram.actor
+    assert score.resources() is not None
