@@ -121,8 +121,8 @@ def heads_on_cuda(rate: float, ways: dict[str, Callable[..., Any]]) -> list[list
 
 def ways_of_the_head(*, tiles: bool) -> dict[str, Callable[..., Any]]:
     """Return the ways to compare; with `tiles`, the kernel's with others than its own."""
-    from gristmill.models.causal_lm.head import combine
     from gristmill.models.causal_lm.head_triton import LARGE, SMALL, Tiles, fused_parts
+    from gristmill.models.causal_lm.parts import combine
 
     def tiled(chosen: Tiles) -> Callable[..., Any]:
         return lambda hidden, weight, targets: combine(

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from examples.small_gpt import Gpt, make_gpt
 from gristmill import Batch, TokenDataset, TokenLoader
-from gristmill.reader.torch import selective_loss
+from gristmill.torch import selective_loss
 
 BATCH = 16  # sequences
 REFERENCE = "ref_loss.reference"  # the column of the reference model's losses

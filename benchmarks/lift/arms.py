@@ -20,8 +20,7 @@ from gristmill import Batch, Both, StoredMask, Threshold, TopShare
 from gristmill.reader.batch import IGNORED
 from gristmill.reader.ranking import share_count
 from gristmill.reader.selection import Selection
-from gristmill.reader.selective_loss import Score
-from gristmill.reader.torch import select_tokens, selective_loss
+from gristmill.reader.selective_loss import Score, select_tokens, selective_loss
 from gristmill.signals import entropy_column, loss_column
 from jobs.reference.training_loop import Loss
 

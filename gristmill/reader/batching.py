@@ -120,7 +120,7 @@ class BatchMaker:
             batches.append(batch)
         if not self.wanted.as_torch:
             return batches
-        from gristmill.reader.torch import to_torch  # torch is loaded by those who ask for it
+        from gristmill.reader.tensors import to_torch  # torch is loaded by those who ask for it
 
         return [to_torch(batch, pin_memory=self.wanted.pin_memory) for batch in batches]
 

@@ -1,6 +1,6 @@
-"""gristmill in torch: batches as tensors, an IterableDataset for torch's DataLoader, and the selective loss.
+"""A loader as an IterableDataset, for torch's DataLoader and torchdata's.
 
-Reads: a `TokenLoader`. Writes: nothing. This module and `selective_loss.py` import torch; `gristmill` itself does not.
+Reads: a `TokenLoader`. Writes: nothing.
 """
 
 from __future__ import annotations
@@ -8,57 +8,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from gristmill.reader.batch import IGNORED, Batch
+from gristmill.reader.batch import Batch
 from gristmill.reader.batching import BatchMaker
 from gristmill.reader.dataset import TokenDataset
 from gristmill.reader.loader import TokenLoader
-from gristmill.reader.selective_loss import Selected, select_tokens, selective_loss
-
-__all__ = ["Selected", "TorchTokens", "select_tokens", "selective_loss", "to_torch"]
-
-
-def to_torch(batch: Batch, *, pin_memory: bool = False) -> Batch:
-    """Return a numpy batch as torch tensors.
-
-    `input_ids` and `labels` become int64, labels -100 where `loss_mask` is zero; all else keeps its type. Nothing is copied that
-    has its type already, so the tensors share memory with the arrays.
-
-    Args:
-        batch: of numpy arrays.
-        pin_memory: copy into page-locked memory, for copies to an accelerator that do not wait; nothing where there is none.
-    """
-    pin = pin_memory and torch.accelerator.is_available()
-
-    def tensor(array: npt.NDArray[Any] | None) -> Tensor | None:
-        if array is None:
-            return None
-        made = torch.from_numpy(array if array.flags.writeable else array.copy())
-        return made.pin_memory() if pin else made
-
-    labels = batch.labels
-    if labels is not None and labels.dtype != np.int64:
-        labels = labels.astype(np.int64)
-        labels[batch.loss_mask == 0] = IGNORED
-    return Batch(
-        samples=tensor(batch.samples),
-        sources=tensor(batch.sources),
-        sequences=tensor(batch.sequences),
-        input_ids=tensor(batch.input_ids.astype(np.int64, copy=False)),
-        labels=tensor(labels),
-        loss_mask=tensor(batch.loss_mask),
-        columns={name: tensor(array) for name, array in batch.columns.items()},
-        cu_seqlens=tensor(batch.cu_seqlens),
-        position_ids=tensor(batch.position_ids),
-        document_ids=tensor(batch.document_ids),
-    )
+from gristmill.reader.tensors import to_torch
 
 
 class TorchTokens(IterableDataset[Batch]):  # type: ignore[misc]  # torch is not typed here

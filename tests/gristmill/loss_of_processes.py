@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from gristmill.reader.batch import Batch
-from gristmill.reader.torch import select_tokens, selective_loss
+from gristmill.reader.selective_loss import select_tokens, selective_loss
 
 
 def part(batch: dict[str, torch.Tensor], rank: int, processes: int) -> tuple[torch.Tensor, Batch]:

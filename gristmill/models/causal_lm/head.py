@@ -8,39 +8,20 @@ where `chunk` is given, a product over some rows and columns of the vocabulary a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
+
+from gristmill.models.causal_lm.parts import SPLITS, Parts, combine
 
 IGNORED = -100
 # Rows of one product, filled up with zeros: the library may sum in another order for another shape, so each block has the same.
 ROWS, CUDA_ROWS = 256, 4096
 # Columns of one product: 2 MB of logits lie in a core's cache.
 CHUNK = 2048
-# Shares of the vocabulary in the kernel: with 1,024 rows, 128 programs. Not more for fewer rows: bits would depend on how many.
-SPLITS = 16
 # What a row takes beside its sums: targets, losses, entropies, and steps on the way to them.
 BYTES_OF_A_ROW = 96
 # exp(-1e4) is 0 in float32; a logit of minus infinity (a bias that forbids a token) then adds 0 to both sums, not 0 * inf.
 LEAST = -1e4
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What parts of the vocabulary say of each row: float32 [rows, parts], but for `target`.
-
-    Attributes:
-        top: the largest logit z of the part.
-        total: sum of exp(z - top).
-        moment: sum of exp(z - top) * (z - top); None without entropy.
-        target: float32 [rows], the target's logit; NaN where there is no target.
-    """
-
-    top: Tensor
-    total: Tensor
-    moment: Tensor | None
-    target: Tensor
 
 
 def head_losses(
@@ -85,20 +66,6 @@ def head_losses(
 
             return combine(fused_parts(hidden, weight, targets, bias, scale, softcap, entropy=entropy))
         return combine(_chunked_parts(hidden, weight, targets, bias, scale, softcap, chunk or CHUNK, entropy=entropy))
-
-
-def combine(parts: Parts) -> tuple[Tensor, Tensor | None]:
-    """Return losses and entropies from what the parts say; the sums over them are float64."""
-    top = parts.top.amax(1, keepdim=True)
-    below = (parts.top - top).double()
-    factors = below.exp()
-    total = (parts.total * factors).sum(1)
-    log_total = total.log()
-    nll = (top[:, 0].double() - parts.target + log_total).float()
-    if parts.moment is None:
-        return nll, None
-    moment = ((parts.moment + parts.total * below) * factors).sum(1)
-    return nll, torch.where(parts.target.isnan(), torch.nan, log_total - moment / total).float()
 
 
 def head_bytes(

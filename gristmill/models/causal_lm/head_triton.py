@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gristmill.models.causal_lm.head import SPLITS, Parts
+from gristmill.models.causal_lm.parts import SPLITS, Parts
 
 # Below any logit. Finite: a difference of two is not NaN, and its exponential is 0.
 FLOOR = tl.constexpr(-1e30)

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from gristmill.reader import selective_loss as module  # noqa: E402
 from gristmill.reader.batch import Batch  # noqa: E402
 from gristmill.reader.ranking import share_count  # noqa: E402
-from gristmill.reader.torch import select_tokens, selective_loss  # noqa: E402
+from gristmill.reader.selective_loss import select_tokens, selective_loss  # noqa: E402
 
 cross_entropy = torch.nn.functional.cross_entropy
 

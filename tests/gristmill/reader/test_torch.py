@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from gristmill import Source, TokenDataset, TokenLoader, TopShare  # noqa: E402
 from gristmill.reader.batch import Batch  # noqa: E402
-from gristmill.reader.torch import TorchTokens, to_torch  # noqa: E402
+from gristmill.reader.tensors import to_torch  # noqa: E402
+from gristmill.reader.torch import TorchTokens  # noqa: E402
 from tests.gristmill.builds import documents, publish  # noqa: E402
 
 # The number of processors of the machine is not ours to choose.

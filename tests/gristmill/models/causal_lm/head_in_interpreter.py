@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from gristmill.models.causal_lm.head import IGNORED, Parts, combine, head_bytes
+from gristmill.models.causal_lm.head import IGNORED, head_bytes
 from gristmill.models.causal_lm.head_triton import LARGE, SINGLES, SMALL, Tiles, fused_parts, reduce_logits
+from gristmill.models.causal_lm.parts import Parts, combine
 from tests.gristmill.models.causal_lm.allocated import Allocated
 from tests.gristmill.models.causal_lm.test_head import Pair, direct, drawn, same
 
