@@ -15,7 +15,7 @@ from jobs.build.progress import BuildProgress
 from jobs.terminal import command, say, show_json, tell, warn
 from pipeline.barren import told
 from pipeline.drive import Engine, Options, Outcome, drive
-from gristmill.errors import ConfigError, Damaged, InputError, StoreError, UserError
+from gristmill.errors import ConfigError, Damaged, StoreError, UserError
 from pipeline.finish import is_finished
 from pipeline.heartbeat import Heartbeat, Rhythm
 from pipeline.plan import Plan, given_twice, make_plan
@@ -37,7 +37,7 @@ def plan_of(build: build_config.Build) -> Plan:
         )
     try:
         inputs = expand(build.source.patterns(), warn)
-    except InputError as error:
+    except UserError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[build_config.SOURCE]) from error
     if not inputs:
         advice = "paths is an empty list; give at least one file or pattern"

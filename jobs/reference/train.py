@@ -65,7 +65,7 @@ def run(path: str) -> int:
     recipe = read_recipe(path)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"train-reference needs {' and '.join(missing)}: install them with `pip install -e '.[gpu]'`")
+        raise UserError(f"train-reference needs {' and '.join(missing)}: install them with `pip install -e '.[scoring]'`")
     recipe = _decide(recipe)
     build = open_tokens(recipe.build)
     tokenizer = build.manifest.tokenizer

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.columns import flat_lists
-from gristmill.errors import FormatError, InputError
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest, Shard
@@ -93,7 +92,7 @@ def token_scores(store: Store, manifest_name: str, groups: Sequence[str] = ("lan
         groups: columns of the shards to count by, where they are there.
 
     Raises:
-        InputError: the build cannot be read.
+        FormatError: the build cannot be read.
     """
     folder = manifest_name.rpartition("/")[0]
     manifest = whole_manifest(store, manifest_name)
@@ -127,12 +126,9 @@ class _Batch:
 
 
 def whole_manifest(store: Store, name: str) -> Manifest:
-    """Return a manifest with the columns that were added to its build. Raises InputError when it cannot be read."""
-    try:
-        manifest, place = open_build(store.uri(name), None)
-        return with_sidecars(manifest, find_sidecars(place))
-    except FormatError as error:
-        raise InputError(str(error)) from error
+    """Return a manifest with the columns that were added to its build. Raises FormatError when it cannot be read."""
+    manifest, place = open_build(store.uri(name), None)
+    return with_sidecars(manifest, find_sidecars(place))
 
 
 def _kept_column(name: str, columns: Mapping[str, str]) -> str | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.columns import flat_lists, whole
-from gristmill.errors import FormatError, InputError
+from gristmill.errors import InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
@@ -159,7 +159,7 @@ class Sidecars(Sink):
 
     def home(self) -> str | None:
         """Return the output that the build lies in. Raises InputError for a build that was copied out of one."""
-        folder = _open(self.build)[1].uri.rstrip("/")
+        folder = open_build(self.build, fmt.TOKENS)[1].uri.rstrip("/")
         output, inside, _ = folder.rpartition("/builds/")
         if not inside:
             raise InputError(
@@ -170,7 +170,7 @@ class Sidecars(Sink):
 
     def of_build(self) -> str:
         """Return the id of the build."""
-        return _open(self.build)[0].build
+        return open_build(self.build, fmt.TOKENS)[0].build
 
     def libraries(self) -> tuple[str, ...]:
         """Return what writes the files: their bytes are the build's."""
@@ -178,11 +178,11 @@ class Sidecars(Sink):
 
     def files(self) -> tuple[str, ...]:
         """Return the build's manifest."""
-        return (f"{_open(self.build)[1].uri}/{mf.NAME}",)
+        return (f"{open_build(self.build, fmt.TOKENS)[1].uri}/{mf.NAME}",)
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory: the ids and the columns of one shard."""
-        manifest, place = _open(self.build)
+        manifest, place = open_build(self.build, fmt.TOKENS)
         return lambda tables, folder: _write(iter(tables), folder, manifest, place)
 
     def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
@@ -191,7 +191,7 @@ class Sidecars(Sink):
         Raises:
             InputError: no document got this far; or the build has other columns of this name.
         """
-        manifest, place = _open(self.build)
+        manifest, place = open_build(self.build, fmt.TOKENS)
         by_name: dict[str, dict[str, Stored]] = {}
         for part in parts:
             if part.stats["build"] != manifest.build:
@@ -261,10 +261,3 @@ def _refuse_own(shards: Sequence[mf.Shard], place: Location, name: str) -> None:
                 f"sidecars: {place.uri} has columns of {name!r} already, in {shard.sidecars[name].file}; give another name to "
                 "the model or policy"
             )
-
-
-def _open(path: str) -> tuple[Manifest, Location]:
-    try:
-        return open_build(path, fmt.TOKENS)
-    except FormatError as error:
-        raise InputError(str(error)) from error

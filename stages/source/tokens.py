@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from gristmill.errors import FormatError, InputError, StoreError
+from gristmill.errors import InputError, StoreError
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest
@@ -46,7 +46,7 @@ class TokensSource(Source):
             raise ValueError(f"paths must name one build of tokens, found a list of {len(self.paths)}")
 
     def patterns(self) -> tuple[str, ...]:
-        """Return the shards of the build. Raises InputError when there is none."""
+        """Return the shards of the build. Raises FormatError when there is none."""
         manifest, place = _open(self.paths)
         return tuple(literal(f"{place.uri}/{shard.file}") for shard in manifest.shards)
 
@@ -143,7 +143,7 @@ def _open(path: str) -> tuple[Manifest, Location]:
     try:
         manifest, place = open_build(path, fmt.TOKENS)
         return with_sidecars(manifest, find_sidecars(place)), place
-    except (FormatError, PermissionError) as error:
+    except PermissionError as error:
         raise InputError(str(error)) from error
     except ConnectionError as error:
         raise StoreError(str(error)) from error

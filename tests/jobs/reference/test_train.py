@@ -244,7 +244,7 @@ def test_without_torch_it_says_what_to_install(
     recipe: Written, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "needs torch: install them with `pip install -e '.[gpu]'`" in refused(recipe(), capsys)
+    assert "needs torch: install them with `pip install -e '.[scoring]'`" in refused(recipe(), capsys)
 
 
 def test_recipes_are_read_without_torch(recipe: Written) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gristmill import TokenDataset
-from gristmill.errors import ConfigError, InputError
+from gristmill.errors import ConfigError, FormatError, InputError
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
 from gristmill.format.sidecar import find_sidecars
@@ -177,7 +177,7 @@ def test_other_columns_under_a_name_that_is_taken_are_refused(tokenizer: Path, t
 
 def test_mistakes_are_told(tokenizer: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
-    with pytest.raises(InputError, match="no such"):
+    with pytest.raises(FormatError, match="no such"):
         TokensSource(paths=output).patterns()
     build(tmp_path, output, tokenizer)
     with pytest.raises(InputError, match=r"has no per-token column 'ref_loss\.x'; it has none"):
