@@ -2,7 +2,8 @@
 
 Reads the newest build of an output folder; its reference losses (`ref_loss.reference`) decide what the selective loss trains on.
 Writes a checkpoint into a temporary folder half-way, and shows that training resumed from it gives the same losses, to the bit.
-It takes a minute or two. Expect no gain from selection at this size: the smallest model of the paper has 1.1 billion parameters.
+Needs torch, `pip install '.[torch]'`, and a minute or two. Expect no gain from selection at this size: the smallest model of the
+paper has 1.1 billion parameters.
 """
 
 from __future__ import annotations
