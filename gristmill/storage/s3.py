@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,16 +21,15 @@ from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 from botocore.handlers import add_expect_header
 
 from gristmill.errors import StoreError, StoreRefused
-from gristmill.storage import notes
+from gristmill.storage import notes, retry
 from gristmill.storage.matching import FILE, FOLDER, Entry
+from gristmill.storage.retry import code, patiently, timed_out
 from gristmill.storage.scratch import held_folder, own_folder, sweep_folders
 
 T = TypeVar("T")
 
-ATTEMPTS = 10  # with the waits below about 20 s of an unreachable server before the driver takes over
 CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is told
 CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
 
 class S3Store:
@@ -53,7 +51,7 @@ class S3Store:
             except FileExistsError:
                 return False
             except OSError as error:
-                if _code(error) in {"PreconditionFailed", "412"}:
+                if code(error) in {"PreconditionFailed", "412"} or "pre-conditions" in str(error):
                     return False
                 raise
             return True
@@ -163,8 +161,7 @@ class S3Store:
 def file_system() -> Any:  # noqa: ANN401 - s3fs has no types
     """Return s3fs, set up for stores that others write to.
 
-    Its listing cache would hide what other drivers commit. Retries are ours alone (`_retried`): botocore's and s3fs's own would
-    multiply with them, minutes for one request to a server in trouble.
+    Its listing cache would hide what other drivers commit, and retries are ours alone (`retry`).
     """
     config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": CONNECT_S, "read_timeout": READ_S}
     fs = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=config, session=_session())
@@ -221,49 +218,33 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-def _code(error: BaseException) -> str:
-    """Return the S3 error code behind an exception of s3fs, or its HTTP status as text, or ''."""
-    seen: BaseException | None = error
-    while seen is not None:
-        response = getattr(seen, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-        seen = seen.__cause__
-    return "PreconditionFailed" if "pre-conditions" in str(error) else ""
-
-
-def _timed_out(error: BaseException | None) -> bool:
-    """Tell whether an error, or one behind it, is that of a time limit: all families of them have it in their names."""
-    while error is not None:
-        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def _retried(action: Callable[[], T], what: str) -> T:
-    """Run an S3 call, waiting 0.1, 0.2, ... s between attempts; raise StoreError when it never works."""
-    for attempt in range(ATTEMPTS):
-        try:
-            return action()
-        except FileNotFoundError:
-            raise
-        except PermissionError as error:
-            raise StoreRefused(f"{what}: access denied ({error}); check the AWS_* credentials") from error
-        except Exception as error:  # botocore and aiohttp raise unrelated families for the same outage
-            if isinstance(error, TypeError | AttributeError | AssertionError):
-                raise
-            if _code(error) in {"NoSuchBucket"}:
-                raise StoreRefused(f"{what}: the bucket does not exist; create it first") from error
-            if isinstance(error, NoCredentialsError | PartialCredentialsError) and attempt + 1 >= CREDENTIALS:
-                raise StoreRefused(f"{what}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role") from error
-            if _timed_out(error):
-                advice = f"{type(error).__name__}: {error}; attempt {attempt + 1} of {ATTEMPTS}"
-                notes.tell(what.split("/", 3)[2], f"{what}: the server does not answer ({advice})")
-            if attempt + 1 == ATTEMPTS:
-                raise StoreError(f"{what}: {type(error).__name__}: {error} (after {ATTEMPTS} attempts)") from error
-            time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
-    raise AssertionError("unreachable")
+    """Call S3, patiently (`retry`); `what` is the object, for messages.
+
+    Raises:
+        FileNotFoundError: at once.
+        StoreRefused: the bucket, the right or the credentials are missing.
+        StoreError: it never worked.
+    """
+
+    def judge(error: Exception, attempt: int) -> Exception | None:
+        if code(error) == "NoSuchBucket":
+            return StoreRefused(f"{what}: the bucket does not exist; create it first")
+        if isinstance(error, FileNotFoundError):
+            return error
+        if isinstance(error, PermissionError):
+            return StoreRefused(f"{what}: access denied ({error}); check the AWS_* credentials")
+        if isinstance(error, NoCredentialsError | PartialCredentialsError) and attempt >= CREDENTIALS:
+            return StoreRefused(f"{what}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role")
+        if timed_out(error):
+            advice = f"{type(error).__name__}: {error}; attempt {attempt} of {retry.ATTEMPTS}"
+            notes.tell(what.split("/", 3)[2], f"{what}: the server does not answer ({advice})")
+        return None
+
+    def given_up(error: Exception, attempt: int) -> Exception:
+        return StoreError(f"{what}: {type(error).__name__}: {error} (attempt {attempt} of {retry.ATTEMPTS})")
+
+    return patiently(action, judge, given_up)
 
 
 def open_read(uri: str) -> BinaryIO:

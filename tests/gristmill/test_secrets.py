@@ -82,7 +82,7 @@ def test_plain_data_is_masked_inside():
 
 def test_the_readers_errors(monkeypatch):
     """Of remote paths that lead nowhere, printed with what they were raised from."""
-    monkeypatch.setattr("gristmill.storage.remote.folder.ATTEMPTS", 1)
+    monkeypatch.setattr("gristmill.storage.retry.ATTEMPTS", 1)
     for url in ("memory://u:hunter2@nowhere/build", "http://u:hunter2@127.0.0.1:9/build?token=hunter2", "odd://u:hunter2@x/y"):
         with pytest.raises((FormatError, OSError, ValueError)) as caught:
             TokenDataset.open(url, sequence_length=8)

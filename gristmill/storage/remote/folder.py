@@ -6,7 +6,6 @@ Reads: what the server has. Writes: nothing.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,18 +14,14 @@ import fsspec
 
 from gristmill.errors import FormatError
 from gristmill.secrets import cause, masked
+from gristmill.storage import retry
 from gristmill.storage.file import File
 
-ATTEMPTS = 6  # with the waits below about 6 s of an unreachable server, and its own timeouts
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 ASKING = 16  # sizes asked for at once, where there is no listing
 ABSENT = -1
 WITHOUT_LISTING = {"http", "https"}
-PASSING = {408, 425, 429}  # HTTP statuses below 500 that may pass
-BUGS = (AssertionError, AttributeError, ImportError, NotImplementedError, TypeError)
 
-# Retries are ours alone: botocore's would multiply with them, minutes for one request to a server in trouble. And a listing of an
-# hour ago would hide what has been uploaded since.
+# Retries are ours alone (`retry`), and a listing of an hour ago would hide what has been uploaded since.
 S3_OPTIONS: Mapping[str, Any] = {
     "use_listings_cache": False,
     "config_kwargs": {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": 10, "read_timeout": 60},
@@ -128,6 +123,8 @@ class Remote:
                 raise FormatError(f"{self.uri}: {error}; pip install {package}") from error
             except ValueError as error:
                 raise FormatError(f"{self.uri}: fsspec cannot open it: {error}") from cause(error)
+            if self._protocol() in ("s3", "s3a"):
+                fs.retries = 1  # s3fs's own, beside botocore's
             self._opened[process] = fs, root.rstrip("/")
         return self._opened[process]
 
@@ -139,26 +136,21 @@ class Remote:
             ConnectionError: it never worked; names the URL and the cause.
         """
         url = self.url(name)
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return action()
-            except PermissionError as error:
-                raise PermissionError(masked(f"{url}: access denied ({error}); check the credentials")) from cause(error)
-            except BUGS:
-                raise
-            except Exception as error:  # aiohttp's, botocore's and fsspec's families of one outage have nothing in common
-                behind = _cause(error)
-                if isinstance(behind, FileNotFoundError):
-                    if cause(behind) is None:
-                        raise FileNotFoundError(masked(str(behind))) from None
-                    raise
-                status = getattr(behind, "status", 500)
-                lasting = isinstance(status, int) and 400 <= status < 500 and status not in PASSING
-                if lasting or attempt == ATTEMPTS:
-                    said = masked(f"{type(behind).__name__}: {behind}".rstrip(": "))
-                    raise ConnectionError(f"{url}: {said} (attempt {attempt} of {ATTEMPTS})") from cause(error)
-                time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
-        raise AssertionError("unreachable")
+
+        def judge(error: Exception, attempt: int) -> Exception | None:
+            behind = _cause(error)
+            if isinstance(behind, FileNotFoundError):
+                return error if cause(behind) is not None else FileNotFoundError(masked(str(behind)))
+            if isinstance(error, PermissionError):
+                return PermissionError(masked(f"{url}: access denied ({error}); check the credentials"))
+            return None
+
+        def given_up(error: Exception, attempt: int) -> Exception:
+            behind = _cause(error)
+            said = masked(f"{type(behind).__name__}: {behind}".rstrip(": "))
+            return ConnectionError(f"{url}: {said} (attempt {attempt} of {retry.ATTEMPTS})")
+
+        return retry.patiently(action, judge, given_up)
 
 
 def _cause(error: Exception) -> BaseException:

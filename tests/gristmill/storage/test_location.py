@@ -19,14 +19,16 @@ import pytest
 from gristmill.errors import FormatError
 from gristmill.format.build import open_build
 from gristmill.format.manifest import files
+from gristmill.storage import retry
 from gristmill.storage.cache import Cache
 from gristmill.storage.location import LocalLocation, Location
 from gristmill.storage.remote import download
+from gristmill.storage.retry import Backoff
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, publish
 from tests.gristmill.storage.web import Web, serve
-from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
+from tests.s3_servers import BUCKET, Faults, Proxy, use
 
 IDS = [[5, 6, 7, 1], [8, 1], [9, 10, 1]]
 
@@ -39,12 +41,6 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish([[documents(IDS[1:])]], folder, run="2", sink=Shards(zst_copies=True))
     publish([[documents(IDS)]], folder, run="3", sink=Documents())
     return folder
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    with moto() as first, seaweed(tmp_path_factory.mktemp("seaweed")) as second:
-        yield {"moto": first, "seaweed": second}
 
 
 def _upload(output: Path, uri: str) -> None:
@@ -65,7 +61,7 @@ def uri(request: pytest.FixtureRequest, output: Path) -> Iterator[str]:
         if request.param == "memory":
             found = f"memory://{output.name}"
         else:
-            use(patch, request.getfixturevalue("servers")[request.param])
+            use(patch, request.getfixturevalue("port_of")(request.param))
             found = f"s3://{BUCKET}/{output.name}"
         _upload(output, found)
         yield found
@@ -229,14 +225,14 @@ def test_a_web_server_with_listings_and_without_ranges(output: Path, tmp_path: P
 
 @pytest.mark.parametrize("server", ["moto", "seaweed"])
 def test_an_s3_server_in_trouble(
-    server: str, output: Path, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: str, output: Path, port_of: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gristmill.storage.remote.folder.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "BACKOFF", Backoff(first_s=0.01, longest_s=0.05))
     monkeypatch.setattr(download, "CHUNK", 300)
-    use(monkeypatch, servers[server])
+    use(monkeypatch, port_of(server))
     uri = f"s3://{BUCKET}/{tmp_path.name}"
     _upload(output, uri)
-    with Proxy(servers[server], Faults(errors=0.1, burst=2, cuts=0.1, slow=0.1), seed=2) as proxy:
+    with Proxy(port_of(server), Faults(errors=0.1, burst=2, cuts=0.1, slow=0.1), seed=2) as proxy:
         use(monkeypatch, proxy.port)
         manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
         place.check(files(manifest), verify=False)
@@ -245,13 +241,15 @@ def test_an_s3_server_in_trouble(
         assert min(proxy.count.values()) > 0, proxy.count
 
 
-def test_options_of_the_storage(output: Path, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, servers["moto"])
+def test_options_of_the_storage(
+    output: Path, port_of: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, port_of("moto"))
     uri = f"s3://{BUCKET}/{tmp_path.name}"
     _upload(output, uri)
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    options = {"endpoint_url": f"http://127.0.0.1:{servers['moto']}", "key": "a", "secret": "b"}
+    options = {"endpoint_url": f"http://127.0.0.1:{port_of('moto')}", "key": "a", "secret": "b"}
     manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"), storage_options=options)
     again: Location = pickle.loads(pickle.dumps(place))
     assert again.hold(files(manifest)[0]).path.is_file()

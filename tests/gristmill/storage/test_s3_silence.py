@@ -10,7 +10,7 @@ import pytest
 import s3fs
 
 from gristmill.errors import StoreError, StoreRefused
-from gristmill.storage import notes, s3
+from gristmill.storage import notes, retry, s3
 from gristmill.storage.store import Store, open_read, open_store
 from tests.s3_servers import ENVIRONMENT
 
@@ -22,7 +22,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(notes, "_say", lines.append)
     monkeypatch.setattr(notes, "_TOLD", {})
     monkeypatch.setattr(s3, "READ_S", 0.3)
-    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
@@ -47,7 +47,7 @@ WORK: dict[str, Callable[[Store, Path], object]] = {
 def test_whatever_is_asked_the_silence_is_told_and_bounded(name: str, said: list[str], tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(1000))
-    with pytest.raises(StoreError, match="after 2 attempts"):
+    with pytest.raises(StoreError, match="attempt 2 of 2"):
         WORK[name](open_store("s3://crawl/out"), file)
     (line,) = said  # of two attempts: one line a minute for each bucket
     assert line.startswith("s3://crawl/") and "the server does not answer" in line and "attempt 1 of 2" in line
@@ -57,7 +57,7 @@ def test_a_process_without_credentials_says_so_at_once(said: list[str], monkeypa
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(key)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(s3, "ATTEMPTS", 10)
+    monkeypatch.setattr(retry, "ATTEMPTS", 10)
     s3._session.cache_clear()
     with pytest.raises(StoreRefused, match="AWS_ACCESS_KEY_ID"):
         open_store("s3://crawl/out").put_new("a", b"content")

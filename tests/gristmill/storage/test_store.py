@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,20 +12,16 @@ import pytest
 from gristmill.errors import InputError, StoreRefused
 from gristmill.storage.matching import literal
 from gristmill.storage.store import Store, expand, open_store, probe
-from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    with moto() as first, seaweed(tmp_path_factory.mktemp("seaweed")) as second:
-        yield {"moto": first, "seaweed": second}
+from tests.s3_servers import BUCKET, Faults, Proxy, use
 
 
 @pytest.fixture(params=["local", "moto", "seaweed"])
-def store(request: pytest.FixtureRequest, servers: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(
+    request: pytest.FixtureRequest, port_of: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
     if request.param == "local":
         return open_store(str(tmp_path / "store"))
-    use(monkeypatch, servers[request.param])
+    use(monkeypatch, port_of(request.param))
     return open_store(f"s3://{BUCKET}/{tmp_path.name}")
 
 
@@ -171,15 +167,15 @@ def test_a_folder_where_a_file_is_meant_is_said(store: Store) -> None:
         expand(f"{store.root}/in/a/2.txt")
 
 
-def test_a_server_that_ignores_the_condition_is_refused(servers: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Proxy(servers["moto"], Faults(unconditional=True)) as proxy:
+def test_a_server_that_ignores_the_condition_is_refused(port_of: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Proxy(port_of("moto"), Faults(unconditional=True)) as proxy:
         use(monkeypatch, proxy.port)
         with pytest.raises(StoreRefused, match="does not honour conditional writes"):
             probe(open_store(f"s3://{BUCKET}/ignored"))
 
 
-def test_a_bucket_that_is_not_there_is_refused(servers: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, servers["moto"])
+def test_a_bucket_that_is_not_there_is_refused(port_of: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, port_of("moto"))
     with pytest.raises(StoreRefused, match="bucket does not exist"):
         probe(open_store("s3://no-such-bucket-here/x"))
 
