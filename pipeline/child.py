@@ -23,13 +23,15 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeVar, overload
 
 import pyarrow as pa
 
 from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
+from pipeline.code import load_file, loaded_files
 from pipeline.failure import Failure, Kind
 from pipeline.flow import Pool, Watch
 from pipeline.opened import opened_alone
@@ -160,7 +162,7 @@ class Child:
         path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         environment = {**os.environ, "PYTHONPATH": path, **self._environment}
         # Not `-m`: classes of a module run as `__main__` would not be ours when they come back.
-        command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()})"]
+        command = [sys.executable, "-c", f"from pipeline.child import serve; serve({theirs.fileno()}, {loaded_files()!r})"]
         # A group of its own: Ctrl-C on a terminal is for the driver, which ends its children itself.
         self._process = subprocess.Popen(
             command,
@@ -271,8 +273,10 @@ def _kind(status: int) -> str:
     return f"killed_by_{signal.Signals(-status).name}" if status < 0 else "exited"
 
 
-def serve(descriptor: int) -> None:
-    """Serve tasks until the parent goes."""
+def serve(descriptor: int, files: Sequence[str] = ()) -> None:
+    """Serve tasks until the parent goes, whose stages may be in these files."""
+    for path in files:
+        load_file(Path(path))
     channel = Connection(descriptor)
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
 

@@ -1,15 +1,19 @@
 """The code of stages: which is this project's, named by versions, and which is somebody else's, named by the hash of its files.
 
-Reads the files of packages and modules, and loads a single file as a module. A stage's code is its **unit of code**: the package
-at the top that its module is in, with all files below that; the module's one file, where it is in no package.
+Reads the files of packages and modules, and loads a single file as a module. A **unit of code** is a package at the top with all
+files below it, or the one file of a module that is in no package. A stage's code is the unit that its class is in, with all that
+this imports, anywhere in its files, and that pip has not installed: what pip has installed is `Stage.libraries()`.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib.util
 import sys
+import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +23,7 @@ from gristmill.errors import InputError
 OURS = ("gristmill", "pipeline", "stages", "jobs")  # packages whose stages have a version that is raised by hand
 LARGEST = 64 << 20  # bytes of a unit of code: beyond that data lies in it, which belongs into files that a stage names
 _SKIPPED = ("__pycache__",)
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 _LOADED: dict[str, Path] = {}  # modules that are single files outside of Python's path, by their names
 
@@ -31,9 +36,12 @@ class Unit:
     path: Path
 
     @property
-    def loaded(self) -> bool:
-        """Tell whether it is a single file that `load_file` has loaded."""
-        return self.name in _LOADED
+    def installed(self) -> bool:
+        """Tell whether pip has put it where it is, or it came with Python."""
+        path = self.path.resolve()
+        return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
+            path.is_relative_to(folder) for folder in _INSTALLED
+        )
 
 
 def is_ours(cls: type) -> bool:
@@ -50,10 +58,49 @@ def identity(cls: type) -> str:
 
 
 def units_of(cls: type) -> tuple[Unit, ...]:
-    """Return the units of code of a class and of the classes that it derives from, without this project's and Python's own."""
+    """Return the units of code of a class, of those that it derives from, and of all that these import.
+
+    This project's and Python's own are left out, and what the installed ones import.
+
+    Raises:
+        InputError: a class has no file, or a unit is too large.
+    """
     modules = (each.__module__ for each in cls.__mro__ if not is_ours(each))
-    others = (module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names)
-    return tuple(dict.fromkeys(map(unit_of, others)))
+    found = dict.fromkeys(unit_of(module) for module in modules if module.partition(".")[0] not in sys.stdlib_module_names)
+    todo = list(found)
+    while todo:
+        for unit in _imported(todo.pop()):
+            if unit not in found:
+                found[unit] = None
+                todo.append(unit)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=64)
+def _imported(unit: Unit) -> tuple[Unit, ...]:
+    """Return the units that the files of one import and that nobody has installed."""
+    if unit.installed:
+        return ()
+    found = dict[Unit, None]()
+    for path in files_of(unit).values():
+        for name in _names_imported(path) if path.suffix == ".py" else ():
+            other = _find(name)
+            if other is not None and other != unit and not other.installed:
+                found[other] = None
+    return tuple(found)
+
+
+def _names_imported(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports, but this project's, Python's and relative ones."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] not in (*OURS, *sys.stdlib_module_names):
+                yield name
 
 
 def unit_of(module: str) -> Unit:
@@ -62,15 +109,25 @@ def unit_of(module: str) -> Unit:
     Raises:
         InputError: it has no file, as a class that was typed in.
     """
+    found = _find(module)
+    if found is None:
+        raise InputError(f"module {module!r} has no file, so its code has no hash; put the stage into a file or a package")
+    return found
+
+
+def _find(module: str) -> Unit | None:
     if module in _LOADED:
         return Unit(module, _LOADED[module])
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         name = ".".join(parts[:end])
-        file = _file_of(name)
+        try:
+            file = _file_of(name)
+        except (ImportError, ValueError):  # a part of it is no package; `__main__` has no spec
+            return None
         if file is not None:  # a folder without __init__.py has none: others may have modules in it too
             return Unit(name, file.parent if file.name == "__init__.py" else file)
-    raise InputError(f"module {module!r} has no file, so its code has no hash; put the stage into a file or a package")
+    return None
 
 
 def _file_of(name: str) -> Path | None:
@@ -116,7 +173,7 @@ def hash_of(unit: Unit) -> str:
 def load_file(path: Path) -> ModuleType:
     """Return the module that a Python file makes, under a name of its own: `stem@hash`; the same content is one module.
 
-    The folder of the file is not on Python's path: what it imports is installed, so its hash covers all of its code.
+    The folder of the file does not come onto Python's path.
 
     Raises:
         OSError: it cannot be read.

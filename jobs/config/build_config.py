@@ -21,6 +21,7 @@ from pyarrow import DataType
 
 from gristmill.errors import ConfigError, UserError
 from gristmill.format.schema import column_type
+from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline import schema
@@ -154,7 +155,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     run = build(Run, entries.get("run", nothing(root)), "run")
     name, output = (_text(entries[key], key) for key in ("name", "output"))
     _check(source, stages, known)
-    names = _different([each.name for each in stages])
+    names = _different([account(each.name) for each in stages])
     pooled = [name for name, each in zip(names, stages, strict=True) if may_have_pool(each.stage)]
     _check_pools(run, entries.get("run", nothing(root)), pooled)
     _check_home(stages[-1], output, entries["output"])
@@ -170,7 +171,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     return Build(
         name=name,
         output=output,
-        source_name=source.name,
+        source_name=account(source.name),
         source=source.stage,
         stages=tuple(zip(names, (each.stage for each in stages), strict=True)),
         run=run,
@@ -221,9 +222,10 @@ def _text(node: Node, key: str) -> str:
 
 
 def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:
-    sources = {name: cls for name, cls in known.items() if issubclass(cls, Source)}
-    name_node, arguments = _one(node, "the source", "source: {" + next(iter(sources), "warc") + ": {paths: ...}}")
+    name_node, arguments = _one(node, "the source", "source: {warc: {paths: ...}}")
     name = name_node.value
+    known = _with_own(known, name_node)
+    sources = {name: cls for name, cls in known.items() if issubclass(cls, Source)}
     if name not in sources:
         problem = f"{name!r} is a stage, not a source;" if name in known else f"unknown source {name!r};{suggest(name, sources)}"
         raise ConfigError(f"{problem} the sources are {', '.join(sources)}", place(name_node))
@@ -242,15 +244,27 @@ def _stages(node: Node, known: Mapping[str, type[Stage]]) -> list[_Named]:
     for item in node.value:
         name_node, arguments = _one(item, "an entry of 'stages'", "- language: {keep: [en]}")
         name = name_node.value
-        allowed = [other for other, cls in known.items() if not issubclass(cls, Source)]
-        if name not in known:
+        there = _with_own(known, name_node)
+        allowed = [other for other, cls in there.items() if not issubclass(cls, Source)]
+        if name not in there:
             raise ConfigError(
                 f"unknown stage {name!r};{suggest(name, allowed)} the stages are {', '.join(allowed)}", place(name_node)
             )
         if name not in allowed:
             raise ConfigError(f"{name!r} is a source, not a stage; put it under `source:`", place(name_node))
-        stages.append(_Named(name, build(known[name], arguments, f"stage {name!r}"), place(name_node)))
+        stages.append(_Named(name, build(there[name], arguments, f"stage {name!r}"), place(name_node)))
     return stages
+
+
+def _with_own(known: Mapping[str, type[Stage]], node: yaml.ScalarNode) -> Mapping[str, type[Stage]]:
+    """Return the known stages, with the one of the user's own that a name stands for."""
+    name = node.value
+    if name in known or not is_own(name):
+        return known
+    try:
+        return {**known, name: own_stage(name, known)}
+    except UserError as error:
+        raise ConfigError(str(error), place(node)) from error
 
 
 def _one(node: Node, what: str, example: str) -> tuple[yaml.ScalarNode, Node]:

@@ -7,6 +7,7 @@ import inspect
 import typing
 
 from gristmill.errors import UserError
+from jobs.config.own_stages import is_own, own_stage
 from jobs.config.yaml_nodes import suggest
 from jobs.terminal import say
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Source, Stage
@@ -21,6 +22,9 @@ def run(name: str | None) -> int:
         width = max(map(len, STAGES))
         for key, stage in STAGES.items():
             say(f"{key:<{width}}  {_kind(stage):<8}  {_first_line(stage)}")
+        return 0
+    if is_own(name):
+        say("\n".join(_describe(name, own_stage(name, STAGES))))
         return 0
     if name not in STAGES:
         raise UserError(f"unknown stage {name!r};{suggest(name, STAGES)} the stages are {', '.join(STAGES)}")

@@ -178,7 +178,8 @@ def load_node(path: str | Path) -> Node:
 def override(root: Node, key: str, value: str) -> Node:
     """Return the tree with the value at a dotted key replaced or added; the given tree is left as it was.
 
-    Inside a list, a part of the key is the name of the one entry (`stages.language.min_score`) or its index from 0.
+    Inside a list, a part of the key is the name of the one entry (`stages.language.min_score`) or its index from 0. A name that
+    has a colon is called by what follows that (`stages.Digits.most` for `mypkg.filters:Digits`).
 
     Raises:
         ConfigError: an empty part, a list entry that is not there or there twice, or a value that is not YAML.
@@ -206,7 +207,7 @@ def _replaced(node: Node, parts: list[str], value: Node, where: str) -> Node:
         entries = [] if name is None else [(node, _scalar("", where))]
         start, end = node.start_mark, node.end_mark
     for i, (key, old) in enumerate(entries):
-        if key.value == parts[0]:
+        if _is_called(key.value, parts[0]):
             entries[i] = (key, _replaced(old, parts[1:], value, where))
             break
     else:
@@ -217,13 +218,19 @@ def _replaced(node: Node, parts: list[str], value: Node, where: str) -> Node:
 def _entry(node: yaml.SequenceNode, part: str, where: str) -> int:
     """Return the index of the list entry that `part` names."""
     names = [item.value[0][0].value if isinstance(item, yaml.MappingNode) and item.value else item.value for item in node.value]
-    matches = [int(part)] if part.isdigit() and int(part) < len(names) else [i for i, n in enumerate(names) if n == part]
+    matches = (
+        [int(part)] if part.isdigit() and int(part) < len(names) else [i for i, n in enumerate(names) if _is_called(n, part)]
+    )
     known = [name for name in names if isinstance(name, str)]
     if not matches:
         raise ConfigError(f"no entry {part!r} in the list;{suggest(part, known)} it has {', '.join(known)}", where)
     if len(matches) > 1:
         raise ConfigError(f"{part!r} is there {len(matches)} times; use its index: {' or '.join(map(str, matches))}", where)
     return matches[0]
+
+
+def _is_called(name: object, part: str) -> bool:
+    return isinstance(name, str) and part in (name, name.rpartition(":")[2])
 
 
 def _scalar(text: str, name: str) -> yaml.ScalarNode:

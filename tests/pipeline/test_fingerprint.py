@@ -143,6 +143,21 @@ def test_the_code_of_a_stage_is_all_of_its_package_and_of_those_it_derives_from(
     assert digest(describe(odder())) not in seen
 
 
+def test_what_the_code_imports_is_part_of_it_unless_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = (
+        f"{STAGE}\ndef later():\n    import gm_helper\n    from gm_folder import part, missing\n    import numpy, no_such, json\n"
+    )
+    write(tmp_path, {"gm_user/__init__.py": "from gm_user.odd import Odd", "gm_user/odd.py": lazy})
+    write(tmp_path, {"gm_helper.py": "import gm_deeper.x\nimport gm_user", "gm_folder/part.py": ""})
+    write(tmp_path, {"gm_deeper/__init__.py": "", "gm_deeper/x.py": "", "gm_unused.py": ""})
+    odd = imported(tmp_path, "gm_user", monkeypatch).Odd
+    assert {unit.name for unit in units_of(odd)} == {"gm_user", "gm_helper", "gm_folder.part", "gm_deeper"}
+    before = digest(describe(odd()))
+    write(tmp_path, {"gm_deeper/x.py": "x = 1", "gm_unused.py": "x = 1"})
+    hash_of.cache_clear()
+    assert digest(describe(odd())) != before
+
+
 def test_a_module_of_a_folder_without_init_is_code_of_its_own() -> None:
     assert unit_of("tests.toy").name == "tests.toy" and unit_of("tests.toy").path.name == "toy.py"
     assert [unit.name for unit in units_of(Pooled)] == ["tests.toy"]
