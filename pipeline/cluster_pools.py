@@ -26,7 +26,7 @@ from pipeline.remote_pool import TableReply, TableRequest
 from pipeline.resources import PoolSize, Resources
 from pipeline.retries import backoff
 from pipeline.segment import Task
-from pipeline.stage import Map
+from pipeline.stage import AnyMap
 
 TABLE_LOSSES = 10  # deaths of a pool's actors under one table, before its unit is given up
 PLACE_S = 120.0  # for which a pool waits for what others of the cluster hold
@@ -56,7 +56,7 @@ class Hosts:
     """The actors of one pool, as a segment gets them, what they have open, and how many tables it may have there."""
 
     actors: tuple[Any, ...]
-    stage: Map
+    stage: AnyMap
     ahead: int
 
 
@@ -103,7 +103,7 @@ class ToActors:
 class ActorPool:
     """The actors of one stage, from the driver's side; they come again when they die, with what they hold."""
 
-    def __init__(self, name: str, stage: Map, asked: Resources, size: PoolSize, stalled: float | None) -> None:
+    def __init__(self, name: str, stage: AnyMap, asked: Resources, size: PoolSize, stalled: float | None) -> None:
         self.name = name
         self.stage, self.asked = stage, asked
         self.size = size

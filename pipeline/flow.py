@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 
 from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
+from pipeline.making import made_of
 from pipeline.quarantine import reason_of, reason_of_exception
 from pipeline.schema import DROP, ERROR, undecided, undeclared
-from pipeline.stage import Filter, Stage, Transform
+from pipeline.stage import Filter, FlatMap, Stage, Transform
 
 SYSTEMATIC = 10  # a stage that raises on all of at least so many documents is broken, not the documents
 ADVICE = "a stage returns the columns that it is given and those of its adds(), always"
@@ -52,11 +53,13 @@ class StageResult:
     """What a stage made of one table.
 
     `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (tables as `LOST`)
-    has the others. `error` is the first message of those that raised. The seconds are those of the process that worked.
+    has the others. `made`: by how many rows both together are more than it was given. `error` is the first message of those that
+    raised. The seconds are those of the process that worked.
     """
 
     table: pa.Table
     lost: tuple[pa.Table, ...] = ()
+    made: int = 0
     error: str | None = None
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -91,7 +94,7 @@ class StageRun:
     pool: Pool | None = None
     tally: Tally = field(init=False)
     measures: dict[str, Measure] = field(default_factory=dict)
-    columns: list[str] | None = None  # behind it, once they are known
+    schema: pa.Schema | None = None  # of the documents behind it, once it is known
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.name)
@@ -104,17 +107,19 @@ class StageRun:
         """
         made = undecided(made)
         if self.phase != "before":
-            odd = undeclared(given.schema, made.schema, self.stage.adds())
+            odd = undeclared(given.schema, made.schema, self.stage.gives())
             if odd:
                 raise UnitFailed(f"stage {self.name!r} breaks its word: {'; '.join(odd)}; {ADVICE}")
-        self.columns = made.column_names
+        self.schema = made.schema
         return made
 
     def check(self, table: pa.Table) -> None:
-        """Raise UnitFailed unless a table that the stage made has the columns that it made of an empty one."""
-        names = undecided(table).column_names
-        if self.columns is not None and names != self.columns:
-            raise UnitFailed(f"stage {self.name!r} gives columns {names} for some documents, {self.columns} for none; {ADVICE}")
+        """Raise UnitFailed unless a table that the stage made has the columns that it made of an empty one, of their types."""
+        if self.schema is None:
+            return
+        some, none = ({field.name: str(field.type) for field in schema} for schema in (undecided(table).schema, self.schema))
+        if list(some.items()) != list(none.items()):
+            raise UnitFailed(f"stage {self.name!r} gives columns {some} for some documents, {none} for none; {ADVICE}")
 
     def measure(self, table: pa.Table) -> None:
         """Add the kept rows to the histograms of the stage's columns."""
@@ -140,6 +145,7 @@ class Bisection:
     watch: Watch | None
     careful: bool
     lost: list[pa.Table] = field(default_factory=list)
+    made: int = 0
     error: str | None = None
 
     def pieces(self, table: pa.Table) -> Iterator[pa.Table]:
@@ -175,6 +181,9 @@ class Bisection:
         if isinstance(self.stage, Filter):
             assert len(result) == table.num_rows, f"{self.name}: {len(result)} reasons for {table.num_rows} documents"
             return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
+        if isinstance(self.stage, FlatMap):
+            self.made += result.num_rows - table.num_rows
+            return made_of(table, result, self.name, self.stage)
         assert result.num_rows == table.num_rows, f"{self.name}: {result.num_rows} rows for {table.num_rows} documents"
         return result
 
@@ -210,7 +219,7 @@ def work_through(
     pieces = list(trial.pieces(table))
     out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
     seconds = (time.process_time() - cpu, time.perf_counter() - wall)
-    return StageResult(out, tuple(trial.lost), trial.error, *seconds)
+    return StageResult(out, tuple(trial.lost), trial.made, trial.error, *seconds)
 
 
 @dataclass
@@ -256,7 +265,7 @@ class Flow:
         """Raise UnitFailed when a stage raised on everything it was given."""
         for run in self.runs:
             raised = run.tally.quarantined.total()
-            if raised >= SYSTEMATIC and raised == run.tally.entered and run.name in self.first_error:
+            if raised >= SYSTEMATIC and raised == run.tally.entered + run.tally.made and run.name in self.first_error:
                 raise UnitFailed(f"stage {run.name} raised on each of {raised} documents: {self.first_error[run.name]}")
             assert run.tally.balanced(), f"stage {run.name} lost documents: {run.tally.plain()}"
 
@@ -301,6 +310,7 @@ class Flow:
     def _account(self, run: StageRun, number: int, table: pa.Table, done: StageResult) -> pa.Table:
         """Count what became of a table; return the rows that are kept."""
         run.tally.entered += table.num_rows
+        run.tally.made += done.made
         run.tally.cpu_s += done.cpu_s
         run.tally.wall_s += done.wall_s
         if done.error is not None:

@@ -1,7 +1,7 @@
 """Where every document of a unit went: counts by stage and reason, samples of what was dropped, histograms.
 
-A `Ledger` is filled by one segment, checked (`in = kept + dropped + quarantined`), stored in the unit's manifest as plain
-JSON, and added up by `pipeline/summary.py`.
+Each stage of a segment fills a `Tally`, which is checked (`in + made = kept + dropped + quarantined`) and stored in the unit's
+manifest as plain JSON; these are added up by `pipeline/summary.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ OCTAVE_BINS = 4  # bins a doubling of an integer
 
 @dataclass
 class Tally:
-    """The account of one stage in one unit."""
+    """The account of one stage in one unit.
+
+    `made`: by how many the documents behind the stage, with those lost there, are more than those that entered it. A FlatMap that
+    makes three of one has made two.
+    """
 
     stage: str
     entered: int = 0
+    made: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
@@ -46,14 +51,15 @@ class Tally:
             self.notes.append(line)
 
     def balanced(self) -> bool:
-        """Tell whether in = kept + dropped + quarantined."""
-        return self.entered == self.kept + self.dropped.total() + self.quarantined.total()
+        """Tell whether in + made = kept + dropped + quarantined."""
+        return self.entered + self.made == self.kept + self.dropped.total() + self.quarantined.total()
 
     def plain(self) -> dict[str, Any]:
         """Return the account as JSON-ready data."""
         return {
             "stage": self.stage,
             "in": self.entered,
+            **({"made": self.made} if self.made else {}),
             "kept": self.kept,
             "dropped": dict(sorted(self.dropped.items())),
             "quarantined": dict(sorted(self.quarantined.items())),

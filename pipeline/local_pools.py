@@ -20,7 +20,7 @@ from pipeline.child import Child, run_isolated
 from pipeline.failure import Failure
 from pipeline.remote_pool import TableReply, TableRequest
 from pipeline.resources import Machine, Resources, gpus_of, sizes
-from pipeline.stage import Map
+from pipeline.stage import AnyMap
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
@@ -32,7 +32,7 @@ class LocalPool:
     def __init__(
         self,
         name: str,
-        stage: Map,
+        stage: AnyMap,
         asked: Resources,
         environments: Sequence[Mapping[str, str]],
         memory: int | None,
@@ -72,7 +72,9 @@ class LocalPool:
         return reply
 
 
-def local_pools(needed: Mapping[str, tuple[Map, Resources]], memory: int | None, stalled: float | None) -> dict[str, LocalPool]:
+def local_pools(
+    needed: Mapping[str, tuple[AnyMap, Resources]], memory: int | None, stalled: float | None
+) -> dict[str, LocalPool]:
     """Return pools of stages, by name, that share out this machine; their processes start when they are opened.
 
     Args:

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 from gristmill.private import fresh_folder, private_folder
 from pipeline.fingerprint import describe, digest, parameters
-from pipeline.stage import Map, Stage, Transform
+from pipeline.stage import AnyMap, Stage, Transform
 
 LIMIT = 32  # stages; the oldest makes room
 
@@ -28,7 +28,7 @@ def opened(stage: Stage, how: Callable[[], Opened], extra: str = "") -> Opened:
     return _remembered(digest(type(stage).__module__, describe(stage), extra), how)
 
 
-def opened_alone(stage: Map) -> Transform:
+def opened_alone(stage: AnyMap) -> Transform:
     """Return a stage of a pool opened, while no other process of this machine opens it.
 
     The first reads the weights from afar or from the disk, the others find them in its cache. It is remembered by its parameters

@@ -1,4 +1,4 @@
-"""From a list of stages to units of work with names: segments fused between barriers, reduces, settles.
+"""From a list of stages to units of work with names: segments fused between barriers and saves, reduces, settles.
 
 Reads the stages and the list of input files; writes nothing. For every barrier B with documents before and after:
 
@@ -6,6 +6,8 @@ Reads the stages and the list of input files; writes nothing. For every barrier 
     reduce   a unit a key range  B.reduce                      → rows
     settle   one unit            B.settle                      → verdicts or model
     segment  a unit a shard      B applied, … stages …, sink   → parts
+
+A save ends a segment, too: its documents are kept, and the next segment begins with them.
 
 A unit's fingerprint covers everything its output depends on, so the units can be named before any of them has run.
 """
@@ -20,17 +22,20 @@ from gristmill.errors import ConfigError
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import InputFile, Store
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
+from pipeline.plan_check import column_faults, order_faults
 from pipeline.resources import Resources
-from pipeline.schema import DOCUMENT
-from pipeline.stage import Barrier, Filter, Map, Sink, Source, Stage
+from pipeline.stage import AnyMap, Barrier, Named, Save, Sink
 
 SLICES = 64  # a run file holds its rows in this many slices of the key space; a reduce reads whole slices
-Named = tuple[str, Stage]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What one step does to each of its units: at most a source or an applied barrier, then stages, then an end."""
+    """What one step does to each of its units: at most a source or an applied barrier, then stages, then an end.
+
+    A segment without `source` and `before` begins with the documents of a save; one without `after` and `sink` ends in one. The
+    save itself does nothing, so it is in no fingerprint.
+    """
 
     kind: Literal["segment", "reduce", "settle"]
     stages: tuple[Named, ...]
@@ -38,11 +43,12 @@ class Spec:
     before: Named | None = None
     after: Named | None = None
     sink: Named | None = None
+    save: Named | None = None
     partitions: int = 0  # of a reduce: into how many parts the key space is cut
 
     def all(self) -> tuple[Named, ...]:
         """Return its stages in the order documents meet them."""
-        ends = (self.after, self.sink)
+        ends = (self.after, self.sink, self.save)
         return tuple(s for s in (self.source, self.before, *self.stages, *ends) if s is not None)
 
     def title(self) -> str:
@@ -56,7 +62,7 @@ class Spec:
         """Tell whether the model of the barrier before it wants processes that are kept for the step."""
         return self.kind == "segment" and self.before is not None and self.before[1].resources() is not None
 
-    def pools(self, asked: Mapping[str, Resources]) -> dict[str, tuple[Map, Resources]]:
+    def pools(self, asked: Mapping[str, Resources]) -> dict[str, tuple[AnyMap, Resources]]:
         """Return the stages with processes of their own, by name, and what these are to have.
 
         Args:
@@ -65,7 +71,7 @@ class Spec:
         found = {}
         for name, stage in self.stages if self.kind == "segment" else ():
             own = stage.resources()
-            if isinstance(stage, Map) and (own is not None or name in asked):
+            if isinstance(stage, AnyMap) and (own is not None or name in asked):
                 found[name] = (stage, asked.get(name, Resources()).over(own))
         return found
 
@@ -77,8 +83,8 @@ class Unit:
     `index` is the place that the unit has in this plan. The same unit has another one in a plan over other inputs, so it is in no
     record: what is committed is in the order of the plan that reads it.
 
-    `inputs` are the names of unit manifests: of the shard's previous segment and the settle (a segment), of all segments (a
-    reduce), of all reduces (a settle).
+    `inputs` are the names of unit manifests: of the shard's previous segment and, where a barrier is between, of its settle (a
+    segment), of all segments (a reduce), of all reduces (a settle).
     """
 
     index: int
@@ -130,7 +136,11 @@ class Plan:
         known = {
             "name": self.name,
             "inputs": [{"name": file.name, "uri": file.uri, "bytes": file.size} for file in self.inputs],
-            "stages": [{"stage": name, "version": stage.version, "parameters": parameters(stage)} for name, stage in self.stages],
+            "stages": [
+                {"stage": name, "version": stage.version, "parameters": parameters(stage)}
+                for name, stage in self.stages
+                if not isinstance(stage, Save)  # which leaves no trace in the build
+            ],
         }
         return dict(without_secrets(known))
 
@@ -144,22 +154,28 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
 
     Args:
         name: of the build; not part of any fingerprint.
-        stages: a Source, then maps, filters and barriers, then a Sink.
+        stages: a Source, then maps, flat maps, filters, barriers and saves, then a Sink.
         inputs: the source's files; their order is the order of the documents.
         partitions: reduces a barrier, a power of two up to 64; the result does not depend on it. By default about one for
             four inputs.
+
+    Raises:
+        ConfigError: `partitions` is none of these, or the stages are no plan (`plan_check`).
     """
+    for check in (order_faults, column_faults):
+        for fault in check(stages):
+            raise ConfigError(fault.message)
     if partitions is None:
         partitions = min(SLICES, 1 << max(0, (len(inputs) - 1).bit_length() - 2))
     if partitions not in {1 << k for k in range(SLICES.bit_length())}:
         raise ConfigError(f"partitions: {partitions} is not a power of two from 1 to {SLICES}")
     steps: list[Step] = []
     previous: Sequence[Unit] = ()
-    settle: Unit | None = None
+    settle: Unit | None = None  # of the barrier that is right before
     for spec in _segments(stages):
         segment = _segment(len(steps), spec, inputs, previous, settle)
         steps.append(segment)
-        previous = segment.units
+        previous, settle = segment.units, None
         if spec.after is not None:
             reduce = _reduce(len(steps), spec.after, segment, partitions)
             final = _settle(len(steps) + 1, spec.after, reduce)
@@ -169,34 +185,17 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
     return Plan(name, tuple(inputs), tuple(stages), tuple(steps), fingerprint)
 
 
-def given_twice(stages: Sequence[Named]) -> Iterator[tuple[int, str, int]]:
-    """Yield (stage, column, who gives it already) where a stage adds a column that is there and that it does not replace.
-
-    Stages are told by their position; that of the source, 0, stands for the columns of every document, too.
-    """
-    givers = dict.fromkeys((*DOCUMENT.names, *stages[0][1].adds()), 0)
-    for at, (_, stage) in enumerate(stages[1:], 1):
-        own = stage.adds()
-        for column in own:
-            if column in givers and column not in stage.replaces():
-                yield at, column, givers[column]
-        givers |= dict.fromkeys(own, at)
-
-
 def _segments(stages: Sequence[Named]) -> Iterator[Spec]:
-    """Cut at barriers."""
+    """Cut at barriers and saves."""
     source: Named | None = stages[0]
     before: Named | None = None
     fused: list[Named] = []
-    assert isinstance(stages[0][1], Source) and isinstance(stages[-1][1], Sink), (
-        "jobs/config/build_config.py lets nothing else through"
-    )
     for named in stages[1:-1]:
-        if isinstance(named[1], Barrier):
-            yield Spec("segment", tuple(fused), source=source, before=before, after=named)
-            source, before, fused = None, named, []
+        if isinstance(named[1], Barrier | Save):
+            barrier = named if isinstance(named[1], Barrier) else None
+            yield Spec("segment", tuple(fused), source=source, before=before, after=barrier, save=None if barrier else named)
+            source, before, fused = None, barrier, []
         else:
-            assert isinstance(named[1], Map | Filter), named
             fused.append(named)
     yield Spec("segment", tuple(fused), source=source, before=before, sink=stages[-1])
 
@@ -220,8 +219,9 @@ def _segment(number: int, spec: Spec, inputs: Sequence[InputFile], previous: Seq
     folder = _folder(spec)
     if spec.source is not None:
         units = [_unit(i, file.name, folder, [file.name, file.stamp], file, ()) for i, file in enumerate(inputs)]
+    elif settle is None:
+        units = [_unit(unit.index, unit.label, folder, [unit.fingerprint], unit.file, (unit.manifest,)) for unit in previous]
     else:
-        assert settle is not None
         # The shard's place in the order is in the verdicts' addresses, so it is part of what a unit depends on.
         units = [
             _unit(i, unit.label, folder, [unit.fingerprint, settle.fingerprint, i], unit.file, (unit.manifest, settle.manifest))

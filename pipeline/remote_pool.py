@@ -23,7 +23,7 @@ import pyarrow as pa
 from pipeline.failure import Failure
 from pipeline.flow import StageResult, Watch, work_through
 from pipeline.resources import Resources
-from pipeline.stage import Map, Transform
+from pipeline.stage import AnyMap, Transform
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TableRequest:
     """
 
     name: str
-    stage: Map
+    stage: AnyMap
     table: pa.Buffer | None = None
     memory: int | None = None
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -48,13 +48,14 @@ class TableReply:
 
     table: pa.Buffer
     lost: tuple[pa.Buffer, ...]
+    made: int
     error: str | None
     cpu_s: float
     wall_s: float
 
     def result(self) -> StageResult:
         """Unpack."""
-        return StageResult(unpack(self.table), tuple(map(unpack, self.lost)), self.error, self.cpu_s, self.wall_s)
+        return StageResult(unpack(self.table), tuple(map(unpack, self.lost)), self.made, self.error, self.cpu_s, self.wall_s)
 
 
 Send = Callable[[pa.Buffer], Callable[[], TableReply | Failure]]  # takes a packed table; what it returns waits for the reply
@@ -91,14 +92,14 @@ class RemotePool:
 class OpenPool(Protocol):
     """The processes of a stage, as an engine keeps them from step to step."""
 
-    stage: Map
+    stage: AnyMap
     asked: Resources
 
 
 AnyPool = TypeVar("AnyPool", bound=OpenPool)
 
 
-def serving_again(needed: Mapping[str, tuple[Map, Resources]], pools: Sequence[AnyPool]) -> dict[str, AnyPool] | None:
+def serving_again(needed: Mapping[str, tuple[AnyMap, Resources]], pools: Sequence[AnyPool]) -> dict[str, AnyPool] | None:
     """Return the pools that a step needs, by the names of its stages, when all are there from a step before; else None."""
     there = {name: pool for name, each in needed.items() for pool in pools if (pool.stage, pool.asked) == each}
     return there if len(there) == len(needed) else None
@@ -110,7 +111,7 @@ def answer(request: TableRequest, function: Transform, watch: Watch | None) -> T
         return None
     table, careful = unpack(request.table), 0 in request.careful
     result = work_through(request.name, request.stage, function, table, request.poison, watch, careful)
-    return TableReply(pack(result.table), tuple(map(pack, result.lost)), result.error, result.cpu_s, result.wall_s)
+    return TableReply(pack(result.table), tuple(map(pack, result.lost)), result.made, result.error, result.cpu_s, result.wall_s)
 
 
 def pack(table: pa.Table) -> pa.Buffer:

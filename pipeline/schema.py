@@ -1,7 +1,7 @@
 """Arrow schemas of documents, and the check made at every boundary.
 
 A document is a row. From the source on it has the columns of `DOCUMENT`; stages add more. Two reserved columns carry
-decisions out of a source or a map and never travel further: `drop` (a snake_case reason) and `error` (why the row is
+decisions out of a source, a map or a flat map and never travel further: `drop` (a snake_case reason) and `error` (why the row is
 quarantined). The machine removes and counts those rows.
 """
 
@@ -16,6 +16,8 @@ from gristmill.columns import without
 
 DROP = "drop"
 ERROR = "error"
+PARENT = "parent"  # of a document that a FlatMap made: the id of the one it was made of; null in all others
+PARENT_ROW = "parent_row"  # in what a FlatMap returns: the row of the parent in the table it was given
 
 NOTE = b"note"  # in the metadata of a source's table: one line on its file that a person should know, though it is read
 STORED = b"stored"  # in the metadata of a per-token column that a finished build has already: it is read, not to be written again
@@ -37,6 +39,14 @@ DOCUMENT = pa.schema(
 def document_id(file: str, offset: int) -> str:
     """Return the 32 hex digits that name the document at `offset` of input `file`: blake2b-128 of the address."""
     return hashlib.blake2b(f"{file}\n{offset}".encode(), digest_size=16).hexdigest()
+
+
+def made_id(parent: str, number: int) -> str:
+    """Return the 32 hex digits that name document `number` (from 0) of those made of another: blake2b-128 of both.
+
+    No other document has them: what `document_id` hashes ends in a line of digits alone.
+    """
+    return hashlib.blake2b(f"{parent}\n#{number}".encode(), digest_size=16).hexdigest()
 
 
 def undecided(table: pa.Table) -> pa.Table:

@@ -27,7 +27,7 @@ from pipeline.opened import opened
 from pipeline.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
 from pipeline.schema import NOTE, check, undecided, undeclared
-from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Part, Sink, Source, Transform
+from pipeline.stage import AnyMap, Barrier, Exchange, Filter, Fit, Part, Sink, Source, Transform
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,15 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         first = next(tables)
         yield flow.schema(undecided(first.slice(0, 0)))
         yield from flow.stream(entering(itertools.chain([first], tables)))
-        at((task.spec.after or task.spec.sink or ("", None))[0], None)
+        at((task.spec.after or task.spec.sink or task.spec.save or ("", None))[0], None)
 
     made = _Made()
     accounts = [*([entry] if entry is not None else []), *stage_runs]
-    if writer is not None:
+    if task.spec.sink is None:
         made.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
-        for index, (path, rows, ends) in enumerate(writer.close()):
+        for index, (path, rows, ends) in enumerate(writer.close() if writer is not None else ()):
             made.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
-        assert task.spec.sink is not None, "a segment ends in a barrier or in a sink"
         sink = StageRun(*task.spec.sink)
         made.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
         accounts.append(sink)
@@ -175,12 +174,12 @@ def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], Sta
     if spec.source is not None:
         run = StageRun(*spec.source)
         return _timed(_read_source(task, at), run.tally), run
-    assert spec.before is not None
-    name, barrier = spec.before
-    before, settle = unit.inputs
+    before, *settles = unit.inputs
     tables = _read_docs(store, read_unit(store, before).outputs["docs"], before, task.batch_rows)
-    if isinstance(barrier, Fit):
+    if spec.before is None or isinstance(spec.before[1], Fit):
         return tables, None
+    name, barrier = spec.before
+    (settle,) = settles
     assert isinstance(barrier, Exchange)
     with checked.reading(store, read_unit(store, settle).outputs["settled"], settle) as file:
         verdicts = pa.Table.from_batches([file.get_batch(unit.index)])
@@ -249,7 +248,7 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Sta
         found.append(StageRun(name, fit, opened(fit, model, settled.sha256), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
-        assert isinstance(stage, Map | Filter), "between a segment's ends are no others"
+        assert isinstance(stage, AnyMap | Filter), "between a segment's ends are no others"
         found.append(StageRun(name, stage, opened(stage, stage.open)) if pool is None else StageRun(name, stage, pool=pool))
     return found
 

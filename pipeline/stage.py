@@ -1,4 +1,4 @@
-"""The interfaces between the machine and the work: Source, Map, Filter, the two barriers, and Sink.
+"""The interfaces between the machine and the work: Source, Map, FlatMap, Filter, the two barriers, and Sink.
 
 A stage is a frozen keyword-only dataclass whose fields are its parameters (they come straight from the YAML, see
 `jobs/config/build_config.py`: str, int, float, bool, None, tuples of these, Literal, nested frozen dataclasses, unions). It does
@@ -7,10 +7,12 @@ tables in, tables out, the same output for any split of the input into tables.
 
     Source    file                → tables of documents
     Map       table               → the same rows with columns added or replaced
+    FlatMap   table               → one or several documents of each row (chunks, rephrasings)
     Filter    table               → a reason to drop each row, or null
     Exchange  rows by key         → verdicts on single documents (deduplication)
     Fit       rows by key         → one model, then a map with it (n-gram counts)
     Sink      tables of one shard → files
+    Save      a point where documents are kept
 
 Mistakes in parameters raise ValueError in `__post_init__` (cheap checks) or `open()` raises UserError (files).
 """
@@ -26,10 +28,11 @@ import pyarrow as pa
 
 from gristmill.storage.store import InputFile
 from pipeline.resources import Resources
-from pipeline.schema import DOCUMENT
+from pipeline.schema import DOCUMENT, PARENT
 
 Transform = Callable[[pa.Table], pa.Table]
 Judge = Callable[[pa.Table], pa.Array]
+Named = tuple[str, "Stage"]  # a stage with its name in the plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,10 @@ class Stage:
         The machine holds it to that before any document is worked on: a column lost, added or of another type ends the unit.
         """
         return {}
+
+    def gives(self) -> Mapping[str, pa.DataType]:
+        """Return the columns that a document has from this stage on: those of `adds()`, and any that the machine adds for it."""
+        return self.adds()
 
     def replaces(self) -> tuple[str, ...]:
         """Return those of `adds()` that another stage above it may give too: its own take their place.
@@ -145,9 +152,44 @@ class Map(Stage):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class FlatMap(Stage):
+    """Makes documents of documents: one or several of each, such as chunks of its text or rephrasings.
+
+    Its function returns a row for each document that it makes, in the order of the parents:
+
+        parent_row  int64, never null   the row of the parent in the given table
+        text        string              and `media`, where that is another
+        adds()                          columns of its own
+        drop error  string, null = keep may be there, as in a Map
+
+    Each parent has at least one row: one of which nothing is made has a row with the reason in `drop` or `error`. In rows with a
+    reason all else may be null. The machine gives the other columns: `id` (`schema.made_id`), `parent` (the id of the parent),
+    and the parent's own, so that the address still leads to the raw record. A parent whose only row has a reason is itself what
+    is dropped or quarantined, under its own id. A chunker of three documents, the second of which is empty, may return
+
+        parent_row  0      0       1        2
+        text        one    two     null     three
+        drop        null   null    empty    null
+
+    Columns that were computed on the parent's text (tokens, scores) are the parent's still: such a stage stands before them.
+    """
+
+    def gives(self) -> Mapping[str, pa.DataType]:
+        """Return `adds()` and `parent`."""
+        return {**self.adds(), PARENT: pa.string()}
+
+    def open(self) -> Transform:
+        """Load what is needed and return f(docs) → the rows of what is made of them."""
+        raise NotImplementedError
+
+
+AnyMap = Map | FlatMap
+
+
 def may_have_pool(stage: Stage) -> bool:
-    """Tell whether `run.pools` may give a stage processes of its own: it is a Map that says what such hold, if it needs any."""
-    return isinstance(stage, Map) and type(stage).resources is not Stage.resources
+    """Tell whether `run.pools` may give a stage processes of its own: it is a map that says what such hold, if it needs any."""
+    return isinstance(stage, AnyMap) and type(stage).resources is not Stage.resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +203,16 @@ class Filter(Stage):
     def explain(self) -> Transform | None:
         """Return f(docs) → one row of the deciding numbers a document (for `explain`), or None when there are none."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save(Stage):
+    """Keep the documents as they are here, so that what stands behind can be changed without computing what stands before.
+
+    It changes nothing: with it or without, the build is the same. It costs the disk that the documents take, compressed. Put it
+    behind what is slow (an extractor, a model) and before what you are still trying out; deduplication keeps documents anyway, as
+    they are before it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

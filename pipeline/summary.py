@@ -29,9 +29,9 @@ Named = tuple[str, UnitRecord]  # a unit's manifest with its name in the store
 def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     """Return the whole account of a build as JSON-ready data.
 
-    Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, by name in the order of
-    documents), steps, barren (inputs without a document), samples, quarantine, measures, shards, languages, documents, tokens,
-    text_bytes.
+    Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, and made where documents are
+    made of others; in the order of documents), steps, barren (inputs without a document), samples, quarantine, measures, shards,
+    languages, documents, tokens, text_bytes.
 
     Raises:
         Damaged: one of these records is missing or damaged.
@@ -98,6 +98,8 @@ def _stages(
             sum_ = total[account["stage"]]
             sum_["in"] += account["in"] if account["phase"] != "after" else 0
             sum_["kept"] += account["kept"] if account["phase"] != "before" else 0
+            if "made" in account:
+                sum_["made"] = sum_.get("made", 0) + account["made"]
             for key in ("dropped", "quarantined", "cpu_s", "wall_s"):
                 sum_[key] += Counter(account[key]) if isinstance(account[key], dict) else account[key]
     for unit in barriers:

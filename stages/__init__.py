@@ -5,7 +5,7 @@ A name in a config is a key of this dict. Families never import each other; they
 
 from __future__ import annotations
 
-from pipeline.stage import Stage
+from pipeline.stage import Save, Stage
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
 from stages.encode.encode import Encode
@@ -42,6 +42,7 @@ STAGES: dict[str, type[Stage]] = {
     "score_ngram": ScoreNgram,
     "score_lm": ScoreLm,
     "select": Select,
+    "save": Save,
     "shards": Shards,
     "documents": Documents,
     "sidecars": Sidecars,

@@ -20,7 +20,7 @@ from gristmill.errors import InputError
 from gristmill.storage.store import InputFile
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, document_id
-from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, Map, Part, Sink, Source, Stored, Transform
+from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, FlatMap, Map, Part, Sink, Source, Stored, Transform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,36 @@ class Upper(Map):
             upper = pc.utf8_upper(docs.column("text"))
             docs = docs.set_column(docs.column_names.index("text"), DOCUMENT.field("text"), upper)
             return docs.append_column("size", pc.utf8_length(upper).cast(pa.int32()))
+
+        return work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words(FlatMap):
+    """Makes a document of each word; misbehaves on chosen words."""
+
+    raise_on: str = ""
+    segfault_on: str = ""
+    log: str = ""  # a folder in which each document that is worked on leaves a file
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {"word": pa.int32()}
+
+    def open(self) -> Transform:
+        def work(docs: pa.Table) -> pa.Table:
+            found: list[tuple[int, str | None, int | None, str | None]] = []
+            for row, text in enumerate(docs.column("text").to_pylist()):
+                if self.raise_on and self.raise_on in text:
+                    raise RuntimeError(f"cannot take {text!r}")
+                if self.segfault_on and self.segfault_on in text:
+                    ctypes.string_at(0)
+                if self.log:
+                    Path(self.log, f"{os.getpid()}-{time.monotonic_ns()}").touch()
+                words = text.split()
+                found += [(row, word, number, None) for number, word in enumerate(words)] or [(row, None, None, "no_words")]
+            columns = zip(*found, strict=True) if found else [[]] * 4
+            kinds = {"parent_row": pa.int64(), "text": pa.string(), "word": pa.int32(), "drop": pa.string()}
+            return pa.table({name: pa.array(values, kind) for (name, kind), values in zip(kinds.items(), columns, strict=True)})
 
         return work
 

@@ -18,7 +18,7 @@ from pipeline.drive import Engine, Options, Outcome, drive
 from gristmill.errors import ConfigError, Damaged, StoreError, UserError
 from pipeline.finish import is_finished
 from pipeline.heartbeat import Heartbeat, Rhythm
-from pipeline.plan import Plan, given_twice, make_plan
+from pipeline.plan import Plan, make_plan
 from gristmill.storage.store import expand, open_store
 
 BUILT, FAILED = 0, 3
@@ -28,13 +28,6 @@ AGAIN = 64  # input files up to which a finished build says again what is odd ab
 def plan_of(build: build_config.Build) -> Plan:
     """Return the plan of a build over the files that its source names now."""
     stages = [(build.source_name, build.source), *build.stages]
-    for at, column, first in given_twice(stages):
-        giver = f"{'stage' if first else 'source'} {stages[first][0]!r}"
-        raise ConfigError(
-            f"stage {stages[at][0]!r} adds column {column!r}, which {giver} gives already; leave one of the two out, or let the "
-            "later one say that it replaces it (replaces())",
-            build.places[at - 1],
-        )
     try:
         inputs = expand(build.source.patterns(), warn)
     except UserError as error:

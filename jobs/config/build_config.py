@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pyarrow import DataType
 
 from gristmill.errors import ConfigError, UserError
-from gristmill.format.schema import column_type
 from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
-from pipeline import schema
 from pipeline.plan import SLICES
+from pipeline.plan_check import Fault, column_faults, order_faults
 from pipeline.resources import Resources
 from pipeline.stage import Sink, Source, Stage, may_have_pool
 from stages import STAGES
@@ -154,8 +152,8 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     stages = _stages(entries["stages"], known)
     run = build(Run, entries.get("run", nothing(root)), "run")
     name, output = (_text(entries[key], key) for key in ("name", "output"))
-    _check(source, stages, known)
-    names = _different([account(each.name) for each in stages])
+    source_name, *names = _different([account(each.name) for each in (source, *stages)])
+    _check((source_name, *names), (source, *stages), known)
     pooled = [name for name, each in zip(names, stages, strict=True) if may_have_pool(each.stage)]
     _check_pools(run, entries.get("run", nothing(root)), pooled)
     _check_home(stages[-1], output, entries["output"])
@@ -171,7 +169,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
     return Build(
         name=name,
         output=output,
-        source_name=account(source.name),
+        source_name=source_name,
         source=source.stage,
         stages=tuple(zip(names, (each.stage for each in stages), strict=True)),
         run=run,
@@ -280,23 +278,30 @@ def _one(node: Node, what: str, example: str) -> tuple[yaml.ScalarNode, Node]:
     raise ConfigError(f"{what} must be one name, with or without parameters, found {found(node)}; {advice}", place(node))
 
 
-def _check(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
-    """Check what stages ask of files and of each other; the sink is last, columns exist before they are needed."""
-    for each in stages[:-1]:
-        if isinstance(each.stage, Sink):
-            raise ConfigError(
-                f"stage {each.name!r} writes the shards and must be the last, found before {stages[-1].name!r}", each.place
-            )
-    last = stages[-1]
-    if not isinstance(last.stage, Sink):
-        sinks = ", ".join(name for name, cls in known.items() if issubclass(cls, Sink))
-        raise ConfigError(f"the last stage must be one that writes ({sinks}), found {last.name!r}", last.place)
-    for each in (source, *stages):
+def _check(names: Sequence[str], all_stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
+    """Check what stages, with the source before them, ask of files and of each other."""
+    plan = [(name, each.stage) for name, each in zip(names, all_stages, strict=True)]
+    for fault in order_faults(plan):
+        raise _placed_fault(fault, all_stages[fault.at], known)
+    for each in all_stages:
         try:
             each.stage.check()
         except UserError as error:
             raise _placed(error, each) from error
-    _check_columns(source, stages, known)
+    for fault in column_faults(plan):
+        raise _placed_fault(fault, all_stages[fault.at], known)
+
+
+def _placed_fault(fault: Fault, each: _Named, known: Mapping[str, type[Stage]]) -> ConfigError:
+    """Return a fault of the plan with the place of its stage, and the stages that would mend it."""
+    advice = ""
+    if fault.lacks == "sink":
+        advice = f"; those that write are {', '.join(name for name, cls in known.items() if issubclass(cls, Sink))}"
+    if fault.lacks == "column":
+        givers = [name for name, cls in known.items() if fault.column in _gives_by_default(cls)]
+        which = "it" if len(givers) == 1 else "one"
+        advice = f"; it is added by stage {' or '.join(map(repr, givers))}, put {which} before {each.name!r}" if givers else ""
+    return ConfigError(fault.message + advice, each.place)
 
 
 def _check_home(last: _Named, output: str, node: Node) -> None:
@@ -336,49 +341,12 @@ def _check_finished(source: _Named, last: _Named, known: Mapping[str, type[Stage
     )
 
 
-def _check_columns(source: _Named, stages: Sequence[_Named], known: Mapping[str, type[Stage]]) -> None:
-    adds = [_adds(each) for each in (source, *stages)]
-    there = set(schema.DOCUMENT.names) | set(adds[0])
-    for i, each in enumerate(stages):
-        for column in each.stage.needs():
-            if column in there:
-                continue
-            later = [stages[j].name for j in range(i + 1, len(stages)) if column in adds[j + 1]]
-            givers = later or [name for name, cls in known.items() if column in _adds_by_default(cls)]
-            advice = "which no stage above it adds"
-            assert isinstance(source.stage, Source)
-            if source.stage.of_build() is not None:
-                advice += f"; if the build has it, add it to the columns of source {source.name!r}"
-            elif givers:
-                which = "it" if len(givers) == 1 else "one"
-                advice = f"which is added by stage {' or '.join(map(repr, givers))}; put {which} before {each.name!r}"
-            raise ConfigError(f"stage {each.name!r} needs column {column!r}, {advice}", each.place)
-        # What a person asked a source for is not replaced, even by a stage that may replace columns of others.
-        twice = [name for name, kind in adds[i + 1].items() if (column_type(kind) and name in there) or name in adds[0]]
-        if twice:
-            giver = next(other for other, added in zip((source, *stages), adds, strict=True) if twice[0] in added)
-            kind = "source" if giver is source else "stage"
-            raise ConfigError(
-                f"stage {each.name!r} adds column {twice[0]!r}, which {kind} {giver.name!r} gives already; give one of the two "
-                "another name, or leave it out",
-                each.place,
-            )
-        there |= set(adds[i + 1])
-
-
-def _adds(each: _Named) -> Mapping[str, DataType]:
-    try:
-        return each.stage.adds()
-    except UserError as error:
-        raise _placed(error, each) from error
-
-
-def _adds_by_default(cls: type[Stage]) -> set[str]:
-    """Return the columns that a stage adds with default parameters; none where it has required ones."""
+def _gives_by_default(cls: type[Stage]) -> set[str]:
+    """Return the columns that a stage gives with default parameters; none where it has required ones."""
     if required(cls):
         return set()
     try:
-        return set(cls().adds())
+        return set(cls().gives())
     except UserError:
         return set()
 

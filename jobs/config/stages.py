@@ -10,10 +10,19 @@ from gristmill.errors import UserError
 from jobs.config.own_stages import is_own, own_stage
 from jobs.config.yaml_nodes import suggest
 from jobs.terminal import say
-from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Source, Stage
+from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
 from stages import STAGES
 
-KINDS = {Source: "source", Map: "map", Filter: "filter", Exchange: "exchange", Fit: "fit", Sink: "sink"}
+KINDS = {
+    Source: "source",
+    Map: "map",
+    FlatMap: "flat map",
+    Filter: "filter",
+    Exchange: "exchange",
+    Fit: "fit",
+    Save: "save",
+    Sink: "sink",
+}
 
 
 def run(name: str | None) -> int:

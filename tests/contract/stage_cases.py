@@ -187,6 +187,7 @@ CASES: dict[str, Case] = {
             policies={"low": Policy(score=(Term(model="a"),), direction="low", keep=0.4)}, tokenizer=TOKENIZER, scores=False
         ),
     ),
+    "save": Case(),
     "shards": Case(
         [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],
         one_each(tokens_per_shard=1, columns=("url",), zst_copies=True),

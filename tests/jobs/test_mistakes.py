@@ -124,7 +124,7 @@ MISTAKES = [
         "  - shards: {tokens_per_shard: 1_000}\n",
         "",
         "10:5",
-        ["the last stage must be one that writes (shards, documents, sidecars)"],
+        ["the last stage must be one that writes", "those that write are shards, documents, sidecars"],
     ),
     ("- extract_html", "- documents", "6:5", ["'documents' writes the shards and must be the last"]),
     ("  - encode: {tokenizer: tokenizer}\n", "", "9:5", ["stage 'score_ngram' needs column 'input_ids'"]),

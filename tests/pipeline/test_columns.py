@@ -11,16 +11,15 @@ import pytest
 
 from gristmill.errors import ConfigError, UnitFailed
 from gristmill.storage.store import expand
-from jobs.build.build import plan_of
-from jobs.config.build_config import Build, Run
 from pipeline.drive import Options, drive
 from pipeline.failure import Failure
 from pipeline.flow import Flow, StageRun
 from pipeline.local import LocalEngine
-from pipeline.plan import given_twice, make_plan
+from pipeline.plan import make_plan
+from pipeline.plan_check import column_faults, order_faults
 from pipeline.schema import DOCUMENT, undeclared
-from pipeline.stage import Map, Transform
-from tests.toy import Files, Lines, Upper, documents
+from pipeline.stage import Map, Source, Stage, Transform
+from tests.toy import Files, Lines, Upper, Words, documents
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -88,6 +87,17 @@ def test_a_stage_that_keeps_its_word_may_reorder_and_decide() -> None:
     assert undeclared(before, pa.schema([("a", pa.int16()), ("b", pa.string())]), {"a": pa.int16()}) == []
 
 
+def test_types_that_come_with_documents_are_noticed_on_every_table() -> None:
+    first = documents("f", ["a"])
+    tables = [first, nulls("url", pa.int8())(first.drop_columns(["url"]))]
+    run = StageRun("odd", Odd(), Odd().open())
+    flow = Flow([run])
+    flow.schema(DOCUMENT.empty_table().select([*(name for name in DOCUMENT.names if name != "url"), "url"]))
+    with pytest.raises(UnitFailed, match=r"stage 'odd' gives columns .*'url': 'int8'"):
+        list(flow.stream(enumerate([tables[0].select([*tables[1].column_names]), tables[1]])))
+    assert run.tally.entered == 2, "the first table was as it should be"
+
+
 @pytest.mark.parametrize("how", ["loses", "adds", "keeps back"])
 def test_columns_that_come_with_the_documents_are_noticed(how: str) -> None:
     stage = Odd(how=how, only_documents=True)
@@ -124,25 +134,70 @@ class Urls(Map):
         return {"url": pa.string()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sized(Lines):
+    """A source that was asked for a column."""
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {"size": pa.int32()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs(Map):
+    """Needs columns that others give."""
+
+    columns: tuple[str, ...]
+
+    def needs(self) -> tuple[str, ...]:
+        return self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parents(Map):
+    """Gives the column of documents that are made of others."""
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {"parent": pa.string()}
+
+
+def told(*between: tuple[str, Stage], source: Source | None = None) -> list[tuple[int, str]]:
+    stages = [("lines", source or Lines(paths="")), *between, ("files", Files())]
+    return [(fault.at, fault.message) for check in (order_faults, column_faults) for fault in check(stages)]
+
+
 def test_a_column_has_one_giver_unless_the_later_says_that_it_replaces_it() -> None:
-    lines, files = ("lines", Lines(paths="")), ("files", Files())
-    assert list(given_twice([lines, ("upper", Upper()), ("again", Again()), files])) == []
-    assert list(given_twice([lines, ("again", Again()), ("upper", Upper()), files])) == [(2, "size", 1)]
-    assert list(given_twice([lines, ("urls", Urls()), files])) == [(1, "url", 0)]
-
-
-def test_a_plan_of_two_givers_is_refused_with_the_place_of_the_later() -> None:
-    stages = (("again", Again()), ("upper", Upper()), ("files", Files()))
-    places = {-1: "a.yaml:3:3", 0: "a.yaml:5:5", 1: "a.yaml:6:5", 2: "a.yaml:7:5"}
-    build = Build(
-        name="t",
-        output="out",
-        source_name="lines",
-        source=Lines(paths="none.txt"),
-        stages=stages,
-        run=Run(),
-        text={},
-        places=places,
+    assert told(("upper", Upper()), ("again", Again())) == []
+    ((at, message),) = told(("again", Again()), ("upper", Upper()))
+    assert at == 2 and message.startswith(
+        "stage 'upper' adds column 'size', which stage 'again' gives already; give one of the two"
     )
-    with pytest.raises(ConfigError, match=r"^a\.yaml:6:5: stage 'upper' adds column 'size', which stage 'again' gives already"):
-        plan_of(build)
+    ((at, message),) = told(("urls", Urls()))
+    assert at == 1 and message.startswith("stage 'urls' adds column 'url', which source 'lines' gives already")
+
+
+def test_what_a_source_was_asked_for_is_replaced_by_nobody() -> None:
+    ((at, message),) = told(("again", Again()), source=Sized(paths=""))
+    assert at == 1 and message.startswith("stage 'again' adds column 'size', which source 'lines' gives already")
+
+
+def test_parents_are_given_by_flat_maps_alone() -> None:
+    assert told(("words", Words()), ("needs", Needs(columns=("parent", "word")))) == []
+    assert [at for at, _ in told(("words", Words()), ("parents", Parents()))] == [2]
+    assert [at for at, _ in told(("parents", Parents()), ("words", Words()))] == [2]
+    (again,) = told(("words", Words()), ("words-2", Words()))
+    assert again[1].startswith("stage 'words-2' adds column 'word'"), "its own column, not that of parents"
+
+
+def test_a_column_is_there_before_it_is_needed() -> None:
+    sizes = Needs(columns=("url", "size"))
+    assert told(("upper", Upper()), ("needs", sizes)) == []
+    assert told(("needs", sizes)) == [(1, "stage 'needs' needs column 'size', which no stage above it adds")]
+    assert told(("needs", sizes), ("upper", Upper())) == [
+        (1, "stage 'needs' needs column 'size', which is added by stage 'upper'; put it before 'needs'")
+    ]
+
+
+def test_a_plan_made_in_python_is_checked_too() -> None:
+    stages = [("lines", Lines(paths="")), ("again", Again()), ("upper", Upper()), ("files", Files())]
+    with pytest.raises(ConfigError, match=r"^stage 'upper' adds column 'size', which stage 'again' gives already"):
+        make_plan("t", stages, [])

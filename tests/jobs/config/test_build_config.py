@@ -50,6 +50,9 @@ class Language(Filter):
     def adds(self) -> Mapping[str, pa.DataType]:
         return {"language": pa.string()}
 
+    def replaces(self) -> tuple[str, ...]:
+        return ("language",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(Map):
@@ -279,14 +282,20 @@ MISTAKES = [
         "  - shards: {tokens_per_shard: 50_000_000}\n",
         "",
         "9:5",
-        ["the last stage must be one that writes (shards), found 'score'"],
+        ["the last stage must be one that writes, found 'score'; those that write are shards"],
     ),
-    ("- extract_html", "- shards", "6:5", ["'shards'", "must be the last, found before 'shards'"]),
+    ("- extract_html", "- shards", "6:5", ["'shards'", "must be the last, found before 'shards-2'"]),
     (
         "  - language: {keep: [en, no], min_score: 1}\n",
         "",
         "8:5",
-        ["stage 'score' needs column 'language', which is added by stage 'language'; put it before 'score'"],
+        ["stage 'score' needs column 'language', which no stage above it", "is added by stage 'language', put it before 'score'"],
+    ),
+    (
+        "  - score:\n",
+        "  - encode: {tokenizer: build/tokenizers/other}\n  - score:\n",
+        "9:5",
+        ["stage 'encode-2' adds column 'tokens', which stage 'encode' gives already; give one of the two another name"],
     ),
     ("  - extract_html", "  - score: {reference: {ngram: }}", "6:24", ["stage 'score': give one of ngram, causal"]),
     (

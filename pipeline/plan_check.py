@@ -1,0 +1,104 @@
+"""What makes a list of stages no plan: their order, and the columns that they ask of each other.
+
+Reads stages; returns faults in words. A plan is refused for the first of them; whoever knows where a stage stands in a file adds
+the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from gristmill.errors import UserError
+from pipeline.schema import DOCUMENT, PARENT
+from pipeline.stage import FlatMap, Named, Save, Sink, Source
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with the stage at a position of the list.
+
+    `lacks` is for whoever knows of stages that would mend it: a `sink` at the end, or a giver of `column`, which no stage gives.
+    """
+
+    at: int
+    message: str
+    lacks: Literal["sink", "column"] | None = None
+    column: str = ""
+
+
+def order_faults(stages: Sequence[Named]) -> Iterator[Fault]:
+    """Yield what stands where it cannot, in a source and the stages behind it."""
+    names, (last_name, last) = [name for name, _ in stages], stages[-1]
+    for at, (name, stage) in enumerate(stages):
+        if at == 0 and not isinstance(stage, Source):
+            yield Fault(at, f"{name!r} is no source; the first of the stages reads the input")
+        if at and isinstance(stage, Source):
+            yield Fault(at, f"{name!r} is a source; only the first of the stages reads the input")
+        if name in names[:at]:
+            yield Fault(at, f"two stages are called {name!r}; give each a name of its own, under which it is accounted for")
+        if isinstance(stage, Sink) and at < len(stages) - 1:
+            yield Fault(at, f"stage {name!r} writes the shards and must be the last, found before {last_name!r}")
+        if isinstance(stage, Save):
+            yield from _save(stages, at)
+    if not isinstance(last, Sink):
+        yield Fault(len(stages) - 1, f"the last stage must be one that writes, found {last_name!r}", "sink")
+
+
+def _save(stages: Sequence[Named], at: int) -> Iterator[Fault]:
+    """Check that a save has work before it that is not kept already."""
+    name, (before, stage) = stages[at][0], stages[at - 1]
+    if at == 1:
+        yield Fault(at, f"stage {name!r} is the first, there is no work to keep yet; put it behind the stages to keep")
+    if isinstance(stage, Save):
+        yield Fault(at, f"stage {name!r} stands behind {before!r}, which keeps the same documents; leave one of the two out")
+
+
+def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
+    """Yield which stage lacks a column, or gives one that is there, in stages that stand where they can.
+
+    Each column has one giver, unless the later one replaces it, and is there before it is needed.
+    """
+    given: list[Mapping[str, pa.DataType]] = []
+    for at, (name, stage) in enumerate(stages):
+        try:
+            given.append(stage.gives())
+        except UserError as error:
+            yield Fault(at, f"{'stage' if at else 'source'} {name!r}: {error}")
+            return
+    givers = dict.fromkeys((*DOCUMENT.names, *given[0]), 0)
+    for at, (name, stage) in enumerate(stages[1:], 1):
+        for column in stage.needs():
+            if column not in givers:
+                yield _lacking(stages, given, at, column)
+        for column in given[at]:
+            if column in givers and not _may_replace(stages, given, givers[column], at, column):
+                giver = f"{'stage' if givers[column] else 'source'} {stages[givers[column]][0]!r}"
+                advice = "give one of the two another name, leave it out, or let the later say that it replaces it (replaces())"
+                yield Fault(at, f"stage {name!r} adds column {column!r}, which {giver} gives already; {advice}")
+        givers |= dict.fromkeys(given[at], at)
+
+
+def _may_replace(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], giver: int, at: int, column: str) -> bool:
+    stage = stages[at][1]
+    if column == PARENT:
+        return isinstance(stage, FlatMap) and isinstance(stages[giver][1], FlatMap)
+    # What a person asked a source for is not replaced, even by a stage that may replace what other stages give.
+    return column in stage.replaces() and column not in given[0]
+
+
+def _lacking(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], at: int, column: str) -> Fault:
+    name, (source_name, source) = stages[at][0], stages[0]
+    assert isinstance(source, Source)
+    needs = f"stage {name!r} needs column {column!r}, which"
+    later = [other for (other, _), columns in zip(stages[at + 1 :], given[at + 1 :], strict=True) if column in columns]
+    if source.of_build() is not None:
+        advice = f"if the build has it, add it to the columns of source {source_name!r}"
+        return Fault(at, f"{needs} no stage above it adds; {advice}")
+    if later:
+        which = "it" if len(later) == 1 else "one"
+        return Fault(at, f"{needs} is added by stage {' or '.join(map(repr, later))}; put {which} before {name!r}")
+    return Fault(at, f"{needs} no stage above it adds", "column", column)
