@@ -15,10 +15,14 @@ from pipeline.local import LocalEngine
 from pipeline.plan import Plan, make_plan
 from pipeline.records import read_run, runs
 from pipeline.schema import document_id, made_id
+from pipeline.stage import Named
 from pipeline.summary import summarize
+from stages.sink.documents import Documents
 from tests.toy import Files, Lines, Short, Unique, Upper, Words
 
 TEXTS = {"a": ["the mill grinds", "", "boom here", "the water", "x"], "b": ["mill water", "grinds slow", " "], "c": []}
+
+FILES: Named = ("files", Files())
 
 
 @pytest.fixture
@@ -28,10 +32,10 @@ def crawl(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan_of(crawl: Path, words: Words) -> Plan:
+def plan_of(crawl: Path, words: Words, sink: Named = FILES) -> Plan:
     paths = f"{crawl}/*.txt"
     between = [("words", words), ("short", Short(least=2)), ("unique", Unique()), ("upper", Upper(raise_on=""))]
-    return make_plan("t", [("lines", Lines(paths=paths)), *between, ("files", Files())], expand(paths))
+    return make_plan("t", [("lines", Lines(paths=paths)), *between, sink], expand(paths))
 
 
 def built(plan: Plan, root: Path, workers: int = 0, batch_rows: int = 7) -> list[dict[str, Any]]:
@@ -62,7 +66,7 @@ def test_verdicts_of_a_barrier_meet_the_documents_that_were_made(batch_rows: int
 
 
 def test_every_document_is_accounted_for_from_unit_to_report(crawl: Path) -> None:
-    plan = plan_of(crawl, Words(raise_on="boom"))
+    plan = plan_of(crawl, Words(raise_on="boom"), ("documents", Documents()))
     built(plan, crawl / "out", batch_rows=2)
     store = open_store(str(crawl / "out"))
     for record in (record for step in plan.steps for record in manifests(store, step)):

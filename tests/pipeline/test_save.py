@@ -10,9 +10,9 @@ from gristmill.errors import ConfigError
 from gristmill.storage.store import InputFile, expand, open_store
 from pipeline.drive import Options, drive, manifests
 from pipeline.local import LocalEngine
-from pipeline.plan import Named, Plan, make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.prune import unneeded
-from pipeline.stage import Save
+from pipeline.stage import Named, Save
 from tests.toy import Files, Lines, Share, Short, Unique, Upper, Words
 
 SAVE: Named = ("save", Save())
