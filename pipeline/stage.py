@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from gristmill.storage.store import InputFile
+from pipeline.finding import Finding
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, PARENT
 
@@ -98,6 +99,17 @@ class Stage:
 
     def check(self) -> None:
         """Raise UserError when something the parameters name cannot be used; called once by the driver when planning."""
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return what decided on one document: the numbers that were looked at, each with its limits (for `explain`).
+
+        They must come from the code that decides: a second formula would be right until one of the two is changed.
+
+        Args:
+            before: the document as this stage was given it: a table of one row.
+            after: the same as it left the stage, with the columns of `adds()` and with `drop`.
+        """
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +211,6 @@ class Filter(Stage):
     def open(self) -> Judge:
         """Return f(docs) → string array of drop reasons, null = keep; length = docs.num_rows."""
         raise NotImplementedError
-
-    def explain(self) -> Transform | None:
-        """Return f(docs) → one row of the deciding numbers a document (for `explain`), or None when there are none."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)

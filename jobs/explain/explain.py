@@ -18,6 +18,7 @@ from jobs.report.report import Located, locate
 from jobs.report.token_scores import whole_manifest
 from jobs.terminal import command, one_line, quoted, show, visible
 from pipeline.checked import Reader
+from pipeline.finding import Finding
 from stages.encode.encode import Encode
 
 SHOWN = 700  # characters of a text
@@ -57,15 +58,35 @@ def _raw_command(uri: str, found: Found) -> str:
 
 def _decision(decision: Decision) -> list[str]:
     lines = ["", f"{decision.stage}: {one_line(decision.verdict)}"]
-    lines += [f"  {one_line(name)} = {_value(value)}" for name, value in decision.numbers.items() if name != "id"]
-    if decision.changed or not decision.numbers.keys().isdisjoint({"media"}):
+    lines += [f"  {_finding(each)}" for each in decision.findings if each.name != "id"]
+    if decision.changed or any(each.name == "media" for each in decision.findings):
         size = len(decision.text.encode())
         lines += [f"  text, {size:,} bytes:", textwrap.indent(_start(decision.text), "    | ", lambda _: True)]
     return lines
 
 
+def _finding(found: Finding) -> str:
+    """Return a value with its limits: `words = 41, below min_doc_words = 50 and passes max_doc_words = 100000`."""
+    said, before = [], ""
+    for limit in sorted(found.limits, key=lambda each: not each.broken):
+        relation = "" if limit.relation == before else f"{limit.relation} "
+        said.append(f"{relation}{limit.parameter} = {_value(limit.value)}")
+        before = limit.relation
+    value = _exact(found) if any(limit.broken for limit in found.limits) else _value(found.value)
+    return f"{one_line(found.name)} = {value}" + (f", {' and '.join(said)}" if said else "")
+
+
+def _exact(found: Finding) -> str:
+    """Return a value with as many digits as tell it from the limits that it breaks."""
+    limits = {_value(limit.value) for limit in found.limits if limit.relation in ("below", "above")}
+    shown = _value(found.value)
+    return repr(found.value) if shown in limits else shown
+
+
 def _value(value: Any) -> str:  # noqa: ANN401 - any column
-    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 or not value.is_integer() else f"{value:.0f}"
+    return one_line(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 def _start(text: str) -> str:

@@ -6,8 +6,8 @@ Reads the record of a run, the unit manifests and data it names, and the raw rec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from jobs.report.token_scores import whole_manifest
 from pipeline import exchange
 from pipeline.checked import Reader, reading
 from pipeline.drive import read_all
+from pipeline.finding import Finding, Value
 from pipeline.records import Data, RunRecord, read_unit
 from pipeline.schema import DROP, ERROR, undecided
 from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
@@ -42,11 +43,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one stage did: its verdict (`kept`, or `dropped: reason`, `quarantined: error`), numbers, and the text after it."""
+    """What one stage did: its verdict (`kept`, or `dropped: reason`, `quarantined: error`), what it looked at, the text after it.
+
+    `findings`: the numbers that decided first, then the columns that it added or changed.
+    """
 
     stage: str
     verdict: str
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
     text: str = ""
     changed: bool = False
 
@@ -101,9 +105,9 @@ class Trace:
 
     def decisions(self, found: Found) -> Iterator[Decision]:
         """Take the document through the stages again, up to where it was lost or stored."""
-        docs = self.raw(found)
+        source, docs = self.build.source, self.raw(found)
         verdict = _verdict(docs)
-        yield Decision(self.build.source_name, verdict, _columns(docs, None), _text(docs))
+        yield Decision(self.build.source_name, verdict, _findings(source, docs.select([]), docs), _text(docs))
         docs = undecided(docs)
         barrier = 0
         for name, stage in self.build.stages:
@@ -111,34 +115,34 @@ class Trace:
                 return
             if found.lost is not None and found.lost["stage"] == name and found.lost["role"] == "quarantined":
                 # It may have killed its process: that it did is on record, and not to be seen again here.
-                yield Decision(name, f"quarantined: {found.lost['reason']}", {"error": found.lost["detail"]}, _text(docs))
+                error = Finding("error", found.lost["detail"])
+                yield Decision(name, f"quarantined: {found.lost['reason']}", [error], _text(docs))
                 return
             before = docs
-            numbers: dict[str, Any] = {}
-            if isinstance(stage, Exchange | Fit):
-                docs, numbers = self._meet(stage, barrier, found, docs)
-                barrier += 1
-            elif isinstance(stage, Sink):
+            if isinstance(stage, Sink):
                 yield Decision(name, "kept", self.stored(found), _text(docs))
                 return
+            if isinstance(stage, Exchange | Fit):
+                docs = self._meet(stage, barrier, found, docs)
+                barrier += 1
             else:
-                docs, numbers = _step(stage, docs)
+                docs = _step(stage, docs)
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
-            yield Decision(name, verdict, {**_columns(docs, before), **numbers}, _text(docs), changed)
+            yield Decision(name, verdict, _findings(stage, before, docs), _text(docs), changed)
             docs = undecided(docs)
 
-    def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> pa.Table:
         """Give the document the verdict or the model that all documents together came to."""
         settles = [units[0] for kind, units in self._steps if kind == "settle"]
         settled = read_unit(self.store, settles[number]).outputs["settled"]
         with reading(self.store, settled, settles[number]) as reader:
             if isinstance(stage, Fit):
-                return stage.apply(reader.read_all())(docs), {}
+                return stage.apply(reader.read_all())(docs)
             shard = [each["name"] for each in self.record.inputs].index(found.file)
             row = self._row(number, shard, found.id)
             verdicts = pa.Table.from_batches([reader.get_batch(shard)])
-            return exchange.apply_verdicts(docs, row, verdicts, stage.defaults()), {}
+            return exchange.apply_verdicts(docs, row, verdicts, stage.defaults())
 
     def _row(self, number: int, shard: int, document: str) -> int:
         """Return the document's number in the segment before barrier `number`."""
@@ -147,7 +151,7 @@ class Trace:
             ids = file.read_all()["id"]
         return int(pc.index(ids, document).as_py())
 
-    def stored(self, found: Found) -> dict[str, Any]:
+    def stored(self, found: Found) -> list[Finding]:
         """Return where the build holds the document: file and row."""
         name = self.record.manifest
         for shard in whole_manifest(self.store, name).shards:
@@ -158,8 +162,8 @@ class Trace:
                 ids = table["doc_id" if "doc_id" in table.column_names else "id"]
                 row = pc.index(ids, found.id).as_py()
             if row >= 0:
-                return {"file": self.store.uri(f"{name.rpartition('/')[0]}/{shard.file}"), "row": row}
-        return {}
+                return [Finding("file", self.store.uri(f"{name.rpartition('/')[0]}/{shard.file}")), Finding("row", row)]
+        return []
 
 
 def of_build(store: Store, manifest: str, file: Shard | Sidecar) -> contextlib.AbstractContextManager[Reader]:
@@ -194,13 +198,18 @@ def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:
     return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost)
 
 
-def _step(stage: Stage, docs: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+def _step(stage: Stage, docs: pa.Table) -> pa.Table:
     if isinstance(stage, Filter):
-        explain = stage.explain()
-        numbers = explain(docs).to_pylist()[0] if explain is not None else {}
-        return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs)), numbers
+        return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs))
     assert isinstance(stage, Map)
-    return stage.open()(docs), {}
+    return stage.open()(docs)
+
+
+def _findings(stage: Stage, before: pa.Table, after: pa.Table) -> list[Finding]:
+    """Return what a stage says of its decision, and the columns that it added or changed."""
+    found = list(stage.explain(before, after))
+    told = {each.name for each in found}
+    return found + [Finding(name, value) for name, value in _columns(after, before).items() if name not in told]
 
 
 def _verdict(docs: pa.Table) -> str:
@@ -211,7 +220,7 @@ def _verdict(docs: pa.Table) -> str:
     return "kept"
 
 
-def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:
+def _columns(docs: pa.Table, before: pa.Table) -> dict[str, Value]:
     """Return the small values that the stage added or changed."""
     hidden = {"text", DROP, ERROR}
     row = {}
@@ -220,7 +229,7 @@ def _columns(docs: pa.Table, before: pa.Table | None) -> dict[str, Any]:
             continue
         value = docs[f.name][0].as_py()
         # As text, since a document's first token has NaN for a score, which equals nothing.
-        if before is None or f.name not in before.column_names or repr(before[f.name][0].as_py()) != repr(value):
+        if f.name not in before.column_names or repr(before[f.name][0].as_py()) != repr(value):
             row[f.name] = _short(value) if pa.types.is_nested(f.type) else value
     return row
 

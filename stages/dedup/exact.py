@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.columns import as_bytes, flat_bytes, flat_texts
+from pipeline.finding import Finding, Limit
 from pipeline.stage import Exchange, Transform
 
 EXACT_DUPLICATE = "exact_duplicate"
@@ -87,6 +88,13 @@ class DedupExact(Exchange):
     def defaults(self) -> Mapping[str, Any]:
         """See `Exchange.defaults`."""
         return {"exact_copies": 1, "duplicate_of": None}
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return which document has the same text, and how many have it; see `Stage.explain`."""
+        kept, copies = after["duplicate_of"][0].as_py(), after["exact_copies"][0].as_py()
+        same = Limit("normalize", self.normalize, "the same text with", broken=True)
+        first = [] if kept is None else [Finding("duplicate_of", kept, (same,), decisive=True)]
+        return [*first, Finding("exact_copies", copies)]
 
     def measures(self) -> tuple[str, ...]:
         """See `Stage.measures`."""

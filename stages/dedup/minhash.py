@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import as_bytes, flat_bytes, flat_texts
+from pipeline.finding import Finding, Limit
 from pipeline.stage import Exchange, Transform
 from stages.dedup import clusters
 
@@ -146,6 +147,18 @@ class DedupMinhash(Exchange):
     def defaults(self) -> Mapping[str, Any]:
         """See `Exchange.defaults`."""
         return {"minhash_cluster_size": 1, "duplicate_of": None, "duplicate_jaccard": None}
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return how similar the nearest document is, and how many are in the cluster; see `Stage.explain`."""
+        size, kept, similarity = (after[name][0].as_py() for name in clusters.COLUMNS)
+        if kept is None:
+            return [Finding("minhash_cluster_size", size)]
+        reached = Limit("threshold", self.threshold, "reaches", broken=True)
+        return [
+            Finding("duplicate_jaccard", similarity, (reached,), decisive=True),
+            Finding("duplicate_of", kept),
+            Finding("minhash_cluster_size", size),
+        ]
 
     def measures(self) -> tuple[str, ...]:
         """See `Stage.measures`."""

@@ -28,6 +28,7 @@ from gristmill.tokenizer.parsing import IMPOSSIBLE
 from gristmill.tokenizer.patterns import Pattern, find_pattern
 from gristmill.tokenizer.vocabulary import Inference, Vocabulary
 from pipeline import schema
+from pipeline.finding import Finding, Limit
 from pipeline.stage import Map, Transform
 
 if TYPE_CHECKING:
@@ -164,6 +165,21 @@ class Encode(Map):
             )
 
         return encode
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return how many tokens a text became and the bytes of each, or the name in it that is refused; see `Stage.explain`."""
+        texts = before["text"].combine_chunks()
+        text, offsets = flat(texts)
+        tokens, size = len(after[INPUT_IDS][0]), len(text)
+        found = [Finding("text_bytes", size), Finding("tokens", tokens, decisive=after[schema.DROP][0].as_py() == EMPTY)]
+        if tokens:
+            found.append(Finding("bytes_per_token", size / tokens))
+        names = self._names(self._held())
+        if names is not None and len((places := names.find(text, offsets)).begins):
+            name = text[places.begins[0] : places.ends[0]].tobytes().decode()
+            refused = Limit("special_tokens_in_text", self.special_tokens_in_text, "not allowed by", broken=True)
+            found = [Finding("special_token", name, (refused,), decisive=True), Finding("text_bytes", size)]
+        return found
 
     def _names(self, held: Held) -> Names | None:
         """Return what finds names of special tokens where these are refused."""

@@ -25,16 +25,35 @@ def too_much(tree: Any, markup: str, limit: int, engine: str) -> bool:  # noqa: 
     The exact sum is computed only for pages whose size times their depth could reach it.
     """
     elements = len(tree.document.get_elements_by_tag_name("*"))
-    if engine == "trafilatura":
-        left = limit - TRAFILATURA * elements
-    else:
-        left = limit - ELEMENT * elements
-        if left < MENDED * elements:
-            left -= MENDED * len(tree.document.query_selector_all(MENDED_ELEMENTS))
+    left = limit - (TRAFILATURA if engine == "trafilatura" else ELEMENT) * elements
+    if engine != "trafilatura" and left < MENDED * elements:
+        left -= mended(tree)
     if left < 0:
         return True
     depth = left // max(1, len(markup))
     return depth < elements and is_deeper(tree, depth) and levels(str(tree)) > left
+
+
+def work(tree: Any, engine: str) -> int:  # noqa: ANN401 - as above
+    """Return the work on a page in units: what `too_much` compares with its limit, never cut short."""
+    elements = len(tree.document.get_elements_by_tag_name("*"))
+    if engine == "trafilatura":
+        return TRAFILATURA * elements + levels(str(tree))
+    return ELEMENT * elements + mended(tree) + levels(str(tree))
+
+
+def mended(tree: Any) -> int:  # noqa: ANN401 - as above
+    """Return the work on lists, notes and the like, beyond that on any element."""
+    return MENDED * len(tree.document.query_selector_all(MENDED_ELEMENTS))
+
+
+def depth(tree: Any, most: int) -> int:  # noqa: ANN401 - as above
+    """Return how many levels the deepest element has, by what `is_deeper` says; `most` + 1 where there are more than `most`."""
+    low, high = 0, most + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if is_deeper(tree, middle) else (low, middle)
+    return low
 
 
 def is_deeper(tree: Any, depth: int) -> bool:  # noqa: ANN401 - as above

@@ -7,7 +7,7 @@ their versions disagree on many pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import replace
+from pipeline.finding import Finding, at_most
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
-from stages.extract.cost import is_deeper, too_much
+from stages.extract.cost import depth, is_deeper, too_much, work
 from stages.extract.mending import GUTTERS, MARK, NAVIGATION, mark_alone, mend, mend_all, plain_markup, plain_spaces
-from stages.extract.reopening import reopens_too_many
+from stages.extract.reopening import MOST, reopens_too_many
 from stages.extract.rescue import is_lost, reveal
 
 HTML, PLAIN = "text/html", "text/plain"
@@ -91,8 +92,7 @@ class ExtractHtml(Map):
 
         if len(markup) > self.max_chars:
             return "", "too_long"
-        if self.engine == "resiliparse":
-            markup = mark_alone(plain_markup(markup))
+        markup = self._prepared(markup)
         if reopens_too_many(markup):
             return "", "too_complex"
         tree: Any = HTMLTree.parse(markup)
@@ -101,6 +101,38 @@ class ExtractHtml(Map):
         if too_much(tree, markup, self.max_work, self.engine):
             return "", "too_complex"
         return plain_spaces(extract(markup, tree)), None
+
+    def _prepared(self, markup: str) -> str:
+        """Return the markup as it is parsed."""
+        return mark_alone(plain_markup(markup)) if self.engine == "resiliparse" else markup
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return what bounds the work on a page, and how much text came out; see `Stage.explain`."""
+
+        markup, media, drop = before["text"][0].as_py(), before["media"][0].as_py(), after[DROP][0].as_py()
+        if media != HTML:
+            return [Finding("media", media)]
+        size = Finding("markup_chars", len(markup), (at_most(len(markup), "max_chars", self.max_chars),), drop == "too_long")
+        found = [Finding("engine", self.engine), size]
+        if drop != "too_long":
+            found += self._bounds(self._prepared(markup), drop)
+        if drop in (None, "no_text"):
+            found.append(Finding("text_chars", len(after["text"][0].as_py()), decisive=drop == "no_text"))
+        return sorted(found, key=lambda each: not each.decisive)
+
+    def _bounds(self, markup: str, drop: str | None) -> list[Finding]:
+        """Return what bounds the work on a page, as far as `_page` looks at it."""
+        from resiliparse.parse.html import HTMLTree
+
+        if reopens_too_many(markup):
+            return [Finding("elements_opened_again", f"more than {MOST:,}", decisive=True)]
+        tree: Any = HTMLTree.parse(markup)
+        levels = depth(tree, self.max_depth)
+        found = [Finding("depth", levels, (at_most(levels, "max_depth", self.max_depth),), drop == "too_deep")]
+        if drop != "too_deep":
+            units = work(tree, self.engine)
+            found.append(Finding("work", units, (at_most(units, "max_work", self.max_work),), drop == "too_complex"))
+        return found
 
     def _resiliparse(self) -> Callable[[str, Any], str]:
         from resiliparse.extract.html2text import extract_plain_text

@@ -12,7 +12,7 @@ report then shows. Keep them by leaving these filters out, or by filtering on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,8 +20,10 @@ import pyarrow as pa
 
 from gristmill.columns import replace
 from gristmill.errors import InputError
+from pipeline.finding import Finding, Limit
 from pipeline.schema import DROP
 from pipeline.stage import Filter, Judge, Map, Stage, Transform
+from stages.filter.comparisons import compared
 
 LIBRARIES = ("datatrove", "spacy", "python")  # Python tells what a letter is
 ENGLISH = "en"
@@ -68,6 +70,20 @@ class GopherRepetition(Filter):
         parameters = _parameters(self)
         return _judge(lambda language: GopherRepetitionFilter(**parameters, language=language), self.language)
 
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return the shares of each rule; see `Stage.explain`."""
+        from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+        names = {
+            "dup_para_frac": ["duplicate_paragraphs"],
+            "dup_para_char_frac": ["characters_in_duplicate_paragraphs"],
+            "dup_line_frac": ["duplicate_lines"],
+            "dup_line_char_frac": ["characters_in_duplicate_lines"],
+            "top_n_grams": ["top_{}_gram"],
+            "dup_n_grams": ["duplicate_{}_grams"],
+        }
+        return _compared(GopherRepetitionFilter, _parameters(self), names, before, self.language)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GopherQuality(Filter):
@@ -112,27 +128,33 @@ class GopherQuality(Filter):
         """Return f(docs) → reasons."""
         return _judge(self._reference, self.language)
 
-    def explain(self) -> Transform:
-        """Return f(docs) → the number that each rule compares, a row a document; null where the words cannot be split."""
-        reference = self._reference(self.language)
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return the number that each rule compares; see `Stage.explain`."""
+        from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 
-        def numbers(docs: pa.Table) -> pa.Table:
-            languages = _languages(docs, self.language)
-            rows = [
-                _gopher_numbers(text, language, reference.stop_words)
-                for text, language in zip(docs["text"].to_pylist(), languages, strict=True)
-            ]
-            return pa.Table.from_pylist(rows, schema=NUMBERS)
-
-        return numbers
+        names = {
+            "min_doc_words": ["words"],  # without those of punctuation alone
+            "max_doc_words": ["words"],
+            "min_avg_word_length": ["mean_word_length"],
+            "max_avg_word_length": ["mean_word_length"],
+            "max_symbol_word_ratio": ["hashes_per_word", "ellipses_per_word"],
+            "max_bullet_lines_ratio": ["bullet_lines"],  # share of lines
+            "max_ellipsis_lines_ratio": ["ellipsis_lines"],  # share of lines
+            "max_non_alpha_words_ratio": ["alpha_words"],  # share of words
+            "min_stop_words": ["stop_words"],  # different ones
+        }
+        parameters = self._given(_languages(before, self.language)[0])
+        return _compared(GopherQualityFilter, parameters, names, before, self.language)
 
     def _reference(self, language: str) -> Any:  # noqa: ANN401 - datatrove has no types
         from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 
+        return GopherQualityFilter(**self._given(language), language=language)
+
+    def _given(self, language: str) -> dict[str, Any]:
+        """Return what datatrove's class is given for documents in this language."""
         parameters = _parameters(self)
-        if self.stop_words is None and language != ENGLISH:
-            parameters["min_stop_words"] = None
-        return GopherQualityFilter(**parameters, language=language)
+        return parameters if self.stop_words is not None or language == ENGLISH else {**parameters, "min_stop_words": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +191,18 @@ class FinewebQuality(Filter):
 
         parameters = _parameters(self)
         return _judge(lambda language: FineWebQualityFilter(**parameters, language=language), self.language)
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return the share of each rule; see `Stage.explain`."""
+        from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
+
+        names = {
+            "line_punct_thr": ["lines_ending_a_sentence"],
+            "short_line_thr": ["short_lines"],
+            "char_duplicates_ratio": ["characters_in_duplicate_lines"],
+            "new_line_ratio": ["newlines_per_word"],
+        }
+        return _compared(FineWebQualityFilter, _parameters(self), names, before, self.language)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,44 +249,50 @@ class C4Quality(Map):
 
         return transform
 
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return the sentences that are left, and how many lines went for each reason; see `Stage.explain`."""
+        from datatrove.pipeline.filters.c4_filters import C4QualityFilter
 
-NUMBERS = pa.schema(
-    [
-        ("words", pa.int64()),  # without those of punctuation alone
-        ("mean_word_length", pa.float64()),
-        ("hashes_per_word", pa.float64()),
-        ("ellipses_per_word", pa.float64()),
-        ("bullet_lines", pa.float64()),  # share of lines
-        ("ellipsis_lines", pa.float64()),  # share of lines
-        ("alpha_words", pa.float64()),  # share of words
-        ("stop_words", pa.int64()),  # different ones
-    ]
-)
+        asked: list[Any] = []
+
+        def counting(**given: Any) -> Any:  # noqa: ANN401 - datatrove has no types
+            asked.append(C4QualityFilter(**given))
+            return asked[-1]
+
+        found = _compared(counting, _parameters(self), {"min_num_sentences": ["sentences"]}, before, self.language)
+        counts = asked[-1].stats.stats if asked else {}
+        lines = [Finding(shown, round(counts[name].total)) for name, shown in C4_LINES.items() if name in counts]
+        for name, parameter in C4_GONE.items():
+            if name not in counts:
+                continue
+            limit = Limit(parameter, getattr(self, parameter), "by")
+            lines.append(Finding(f"lines_{name.removeprefix('line-filter-')}", round(counts[name].total), (limit,)))
+        return [*found, *lines]
 
 
-def _gopher_numbers(text: str, language: str, stop_words: set[str]) -> dict[str, Any]:
-    """Return what `GopherQualityFilter` compares with its thresholds; shares of nothing are null."""
-    if not _splits(language):
-        return {}
-    from datatrove.utils.text import PUNCTUATION_SET, split_into_words
+C4_LINES = {"line-total": "lines", "line-kept": "lines_kept"}
+"""Two of the counts that datatrove's C4 filter keeps, and their names here."""
 
-    words = split_into_words(text, language)
-    solid = [word for word in words if any(c not in PUNCTUATION_SET for c in word)]
-    lines = text.splitlines()
+C4_GONE = {
+    "line-filter-too_long_word": "max_word_length",
+    "line-filter-no_terminal_punc": "filter_no_terminal_punct",
+    "line-filter-too_few_words": "min_words_per_line",
+    "line-filter-javascript": "filter_javascript",
+    "line-filter-policy": "filter_policy",
+}
+"""Its counts of lines that go, each with the parameter that it is for."""
 
-    def share(count: int, whole: list[str]) -> float | None:
-        return count / len(whole) if whole else None
 
-    return {
-        "words": len(solid),
-        "mean_word_length": share(sum(map(len, solid)), solid),
-        "hashes_per_word": share(text.count("#"), words),
-        "ellipses_per_word": share(text.count("...") + text.count("…"), words),
-        "bullet_lines": share(sum(line.lstrip().startswith(("•", "-")) for line in lines), lines),
-        "ellipsis_lines": share(sum(line.rstrip().endswith(("...", "…")) for line in lines), lines),
-        "alpha_words": share(sum(any(c.isalpha() for c in word) for word in words), words),
-        "stop_words": len(stop_words.intersection(words)),
-    }
+def _compared(
+    kind: Callable[..., Any], parameters: Mapping[str, Any], names: Mapping[str, Sequence[str]], before: pa.Table, default: str
+) -> list[Finding]:
+    """Return what a filter of datatrove compares for one document; nothing where its words cannot be split."""
+
+    def keeps(given: dict[str, Any]) -> bool:
+        (found,) = _verdicts(lambda language: kind(**given, language=language), default)(before)
+        return found[0] is None
+
+    return compared(parameters, names, keeps) if _splits(_languages(before, default)[0]) else []
 
 
 def _judge(build: Callable[[str], Any], default: str) -> Judge:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from gristmill.columns import append
 from gristmill.errors import InputError
+from pipeline.finding import Finding, Limit
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
 from stages.filter.asked import beginning, lowered
@@ -102,19 +103,34 @@ class Language(Map):
     def open(self) -> Transform:
         """Load the model and return f(docs) → docs with `language`, `language_score` and `drop`."""
         model = _load(self.model)
-        keep = pa.array(self.keep, pa.string())
 
         def transform(docs: pa.Table) -> pa.Table:
             languages, scores = _predict(model, self._asked(docs["text"]))
-            drop = pc.if_else(
-                pc.less(scores, pa.scalar(self.min_score, pa.float32())), "language_score", pa.scalar(None, pa.string())
-            )
-            if self.keep:
-                drop = pc.if_else(pc.is_in(languages, keep), drop, "language")
+            unwanted, unsure = self._broken(languages, scores)
+            none = pa.scalar(None, pa.string())
+            drop = pc.if_else(unwanted, "language", pc.if_else(unsure, "language_score", none))
             columns = dict(zip(pa.schema(self.adds()), (languages, scores), strict=True))
             return append(docs, columns | {pa.field(DROP, pa.string()): drop})
 
         return transform
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return the language and its score; see `Stage.explain`."""
+        language, score = after["language"], after["language_score"]
+        unwanted, unsure = (broken[0].as_py() for broken in self._broken(language, score))
+        keep = (Limit("keep", self.keep, "not among" if unwanted else "among", unwanted),) if self.keep else ()
+        least = Limit("min_score", self.min_score, "below" if unsure else "passes", unsure)
+        found = [
+            Finding("language", language[0].as_py(), keep, decisive=unwanted),
+            Finding("language_score", score[0].as_py(), (least,), decisive=unsure and not unwanted),
+        ]
+        return found if unwanted else found[::-1]
+
+    def _broken(self, languages: pa.Array, scores: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """Return which languages are none of `keep`, and which scores are below `min_score`."""
+        unsure = pc.less(scores, pa.scalar(self.min_score, pa.float32()))
+        unwanted = pc.invert(pc.is_in(languages, pa.array(self.keep, pa.string())))
+        return (unwanted if self.keep else pc.is_null(languages)), unsure
 
     def _asked(self, texts: pa.ChunkedArray) -> list[str]:
         """Return the lines that the model is asked about."""

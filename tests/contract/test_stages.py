@@ -187,10 +187,24 @@ def test_a_filter_gives_each_row_a_reason_or_null(name: str, index: int, world: 
     assert reasons.type == pa.string()
     expect_reasons(reasons)
     assert 0 < reasons.null_count < len(reasons), "the texts must show both sides of the filter"
-    explain = stage.explain()
-    if explain is not None:
-        assert explain(docs).num_rows == docs.num_rows
-        assert state(explain(docs)) == state(pa.concat_tables(map(explain, SPLITS["uneven"](docs))))
+
+
+@pytest.mark.parametrize(("name", "index"), of_kind(Map, Filter, Fit))
+def test_what_a_stage_explains_is_what_it_decided(name: str, index: int, world: World) -> None:
+    stage, docs = world.stage(name, index), world.input(world.stage(name, index))
+    work = opened(stage, world)
+    parameters = {field.name for field in dataclasses.fields(stage)}
+    for row in range(min(docs.num_rows, 4)):
+        before = docs.slice(row, 1)
+        out = work(before)
+        after = before.append_column("drop", out) if isinstance(stage, Filter) else out
+        found = stage.explain(before, after)
+        reason = after["drop"][0].as_py() if "drop" in after.column_names else None
+        deciding = [each for each in found if each.decisive]
+        assert deciding in ([], list(found[:1])) and (reason is not None or not deciding), "the one that decided comes first"
+        assert reason is not None or not any(limit.broken for each in found for limit in each.limits)
+        limits = [limit for each in found for limit in each.limits]
+        assert {limit.parameter.partition("[")[0] for limit in limits} <= parameters
 
 
 @pytest.mark.parametrize(("name", "index"), of_kind(Map, Filter, Fit))

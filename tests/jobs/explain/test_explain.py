@@ -14,6 +14,8 @@ import pytest
 
 from gristmill.storage.store import expand
 from gristmill.tokenizer.foreign import load
+from jobs.explain.explain import _finding
+from pipeline.finding import Finding, Limit
 from stages.source.warc import WarcSource
 from tests.conftest import PAGES, Built, Checkout
 
@@ -55,15 +57,40 @@ def test_explain_tells_why_a_filter_dropped_a_document(small_build: Built) -> No
     page = page_at(small_build.checkout, "gopher_short_doc")
     out = explained(small_build, page["url"])
     assert list(verdicts(out).values()) == ["kept", "kept", "kept", "dropped: gopher_short_doc"]
-    words = re.search(r"^  words = (\d+)$", out, re.MULTILINE)
-    assert words is not None and int(words[1]) < 50
+    told = out.split("\ngopher_quality: dropped: gopher_short_doc\n")[1].splitlines()
+    words = re.fullmatch(r"  words = (\d+), below min_doc_words = 50 and passes max_doc_words = 100000", told[0])
+    assert words is not None and int(words[1]) < 50, "the one that decided comes first"
+    mean = re.compile(r"  mean_word_length = [\d.]+, passes min_avg_word_length = 3 and max_avg_word_length = 10")
+    assert any(map(mean.fullmatch, told))
+
+
+def test_every_stage_that_decides_says_by_what(small_build: Built) -> None:
+    kept = explained(small_build, page_at(small_build.checkout, "kept")["id"])
+    for line in (
+        r"engine = resiliparse",
+        r"markup_chars = \d+, passes max_chars = 4194304",
+        r"depth = \d+, passes max_depth = 512",
+        r"work = \d+, passes max_work = 268435456",
+        r"text_chars = \d+",
+        r"language = en, among keep = en, fr, de",
+        r"language_score = [\d.]+, passes min_score = [\d.]+",
+        r"tokens = \d+",
+        r"bytes_per_token = [\d.]+",
+    ):
+        assert re.search(f"^  {line}$", kept, re.MULTILINE), line
+    unsure = explained(small_build, page_at(small_build.checkout, "language_score")["id"])
+    assert re.search(
+        r"^language: dropped: language_score\n  language_score = [\d.]+, below min_score = 0.65$", unsure, re.MULTILINE
+    )
+    other = explained(small_build, page_at(small_build.checkout, "language")["id"])
+    assert re.search(r"^language: dropped: language\n  language = (?!en)\w+, not among keep = en, fr, de$", other, re.MULTILINE)
 
 
 def test_explain_names_the_document_that_a_duplicate_repeats(small_build: Built) -> None:
     page = page_at(small_build.checkout, "exact_duplicate", max(PAGES))
     out = explained(small_build, page["id"])
     assert list(verdicts(out).items())[-1] == ("dedup_exact", "dropped: exact_duplicate")
-    original = re.search(r"^  duplicate_of = ([0-9a-f]{32})$", out, re.MULTILINE)
+    original = re.search(r"^  duplicate_of = ([0-9a-f]{32}), the same text with normalize = \w+$", out, re.MULTILINE)
     assert original is not None
     kept = explained(small_build, original[1])
     assert set(verdicts(kept).values()) == {"kept"} and min(PAGES) in kept
@@ -110,6 +137,22 @@ def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> No
     assert command is not None and f"  url     {row['url']}\n" in out
     raw = subprocess.run(command[1], shell=True, cwd=small_build.checkout.folder, capture_output=True, check=True)
     assert raw.stdout == zlib.decompress(content, wbits=31)
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (Finding("tokens", 12), "tokens = 12"),
+        (Finding("share", 0.76543, (Limit("most", 0.7, "above", True),)), "share = 0.7654, above most = 0.7"),
+        (Finding("share", 0.79999999, (Limit("least", 0.8, "below", True),)), "share = 0.79999999, below least = 0.8"),
+        (Finding("words", 7, (Limit("low", 2), Limit("high", 5, "above", True))), "words = 7, above high = 5 and passes low = 2"),
+        (Finding("words", 7, (Limit("low", 2), Limit("high", 9))), "words = 7, passes low = 2 and high = 9"),
+        (Finding("language", "fr", (Limit("keep", ("en", "de"), "not among", True),)), "language = fr, not among keep = en, de"),
+        (Finding("n", 3e6, (Limit("most", 1e5, "above", True),)), "n = 3000000, above most = 100000"),
+    ],
+)
+def test_a_value_stands_beside_its_limits(found: Finding, line: str) -> None:
+    assert _finding(found) == line
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,28 @@ def test_odd_pages_take_no_time(markup):
 def test_parameters_that_contradict_each_other_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ExtractHtml(**options)
+
+
+def deciding(stage: ExtractHtml, markup: str, media: str = "text/html") -> tuple[dict[str, object], str | None]:
+    """Return what the stage says of one page by name, and the name of what decided."""
+    before = pa.table({"media": [media], "text": [markup]})
+    found = stage.explain(before, stage.open()(before))
+    return {each.name: each.value for each in found}, next((each.name for each in found if each.decisive), None)
+
+
+def test_the_bounds_that_a_page_reached_are_told():
+    page = "<html><body><article><p>Some prose, long enough to be the content of it.</p></article></body></html>"
+    for stage in (ExtractHtml(), ExtractHtml(engine="trafilatura")):
+        found, name = deciding(stage, page)
+        assert name is None and found["depth"] == 4 and found["engine"] == stage.engine and found["text_chars"] > 40
+    work = deciding(ExtractHtml(), page)[0]["work"]
+    assert deciding(ExtractHtml(max_work=work), page)[1] is None
+    found, name = deciding(ExtractHtml(max_work=work - 1), page)
+    assert name == "work" and found["work"] == work, "the limit and the number are of one sum"
+    assert deciding(ExtractHtml(max_depth=4), page)[1] is None
+    assert deciding(ExtractHtml(max_depth=3), page)[1] == "depth"
+    assert deciding(ExtractHtml(max_chars=len(page) - 1), page)[1] == "markup_chars"
+    assert deciding(ExtractHtml(), "<p> </p>")[1] == "text_chars"
+    assert deciding(ExtractHtml(), "plain", "text/plain") == ({"media": "text/plain"}, None)
+    reopening = "".join(f"<b id={n}><p>" for n in range(5_000))
+    assert deciding(ExtractHtml(), reopening)[1] == "elements_opened_again"

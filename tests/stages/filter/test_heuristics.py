@@ -95,28 +95,91 @@ def test_parameters_reach_the_rules(options, text, reason):
     assert GopherQuality(**options).open()(docs([text])).to_pylist() == [reason]
 
 
-def test_the_numbers_explain_the_decision(some):
-    numbers = GopherQuality().explain()(docs(some)).to_pylist()
-    reasons = GopherQuality().open()(docs(some)).to_pylist()
-    for row, reason in zip(numbers, reasons, strict=True):
-        rules = [
-            ("gopher_short_doc", row["words"] < 50),
-            ("gopher_long_doc", row["words"] > 100_000),
-            ("gopher_below_avg_threshold", (row["mean_word_length"] or 0) < 3),
-            ("gopher_above_avg_threshold", (row["mean_word_length"] or 0) > 10),
-            ("gopher_too_many_hashes", (row["hashes_per_word"] or 0) > 0.1),
-            ("gopher_too_many_ellipsis", (row["ellipses_per_word"] or 0) > 0.1),
-            ("gopher_too_many_bullets", (row["bullet_lines"] or 0) > 0.9),
-            ("gopher_too_many_end_ellipsis", (row["ellipsis_lines"] or 0) > 0.3),
-            ("gopher_below_alpha_threshold", (row["alpha_words"] or 0) < 0.8),
-            ("gopher_enough_stop_words", row["stop_words"] < 2),
-        ]
-        assert next((name for name, broken in rules if broken), None) == reason
+def explained(stage, text, language=None):
+    """Return what the stage says of one text: its findings by name, and the name of the one that decided."""
+    before = docs([text], None if language is None else [language])
+    found = stage.explain(before, before.append_column("drop", stage.open()(before)))
+    return {each.name: each for each in found}, next((each.name for each in found if each.decisive), None)
 
 
-def test_numbers_of_a_language_without_a_splitter_are_null():
-    numbers = GopherQuality().explain()(docs(["文字"], ["zh"])).to_pylist()
-    assert set(numbers[0].values()) == {None}
+DECIDING = {
+    "gopher_short_doc": "words",
+    "gopher_long_doc": "words",
+    "gopher_below_avg_threshold": "mean_word_length",
+    "gopher_above_avg_threshold": "mean_word_length",
+    "gopher_too_many_hashes": "hashes_per_word",
+    "gopher_too_many_ellipsis": "ellipses_per_word",
+    "gopher_too_many_bullets": "bullet_lines",
+    "gopher_too_many_end_ellipsis": "ellipsis_lines",
+    "gopher_below_alpha_threshold": "alpha_words",
+    "gopher_enough_stop_words": "stop_words",
+    "line_punct_ratio": "lines_ending_a_sentence",
+    "short_line_ratio": "short_lines",
+    "char_dup_ratio": "characters_in_duplicate_lines",
+    "list_ratio": "newlines_per_word",
+    "dup_para_frac": "duplicate_paragraphs",
+    "dup_para_char_frac": "characters_in_duplicate_paragraphs",
+    "dup_line_frac": "duplicate_lines",
+    "dup_line_char_frac": "characters_in_duplicate_lines",
+    "empty": None,
+    None: None,
+    **{f"top_{n}_gram": f"top_{n}_gram" for n in (2, 3, 4)},
+    **{f"duplicated_{n}_n_grams": f"duplicate_{n}_grams" for n in range(5, 11)},
+}
+
+
+@pytest.mark.parametrize("stage", [GopherRepetition, GopherQuality, FinewebQuality])
+def test_the_number_that_decided_is_the_one_of_the_reason(some, stage):
+    short = [text for text in some if len(text) < 2_000]
+    reasons = stage().open()(docs(short)).to_pylist()
+    assert len(set(reasons)) > 2
+    for text, reason in zip(short, reasons, strict=True):
+        found, deciding = explained(stage(), text)
+        assert deciding == DECIDING[reason], reason
+        if deciding is not None:
+            assert next(limit.relation for limit in found[deciding].limits if limit.broken) in ("below", "above")
+
+
+def test_each_number_has_its_limits():
+    found, _ = explained(GopherQuality(), PROSE * 9)
+    words = len(PROSE.split()) * 9
+    assert found["words"].value == words and found["mean_word_length"].value == pytest.approx(3.9, abs=0.2)
+    assert [(limit.parameter, limit.value, limit.relation) for limit in found["words"].limits] == [
+        ("min_doc_words", 50, "passes"),
+        ("max_doc_words", 100_000, "passes"),
+    ]
+    assert [limit.parameter for limit in found["alpha_words"].limits] == ["max_non_alpha_words_ratio"]
+    assert found["stop_words"].value == 8 and len(found) == 8
+    assert "stop_words" not in explained(GopherQuality(), PROSE * 9, "fr")[0], "the English ones say nothing of French"
+    assert len(explained(GopherQuality(max_bullet_lines_ratio=None), PROSE * 9)[0]) == 7
+
+
+def test_numbers_behind_the_rule_that_decided_are_told_too():
+    found, deciding = explained(GopherQuality(), "- a b\n" * 10)
+    assert deciding == "words" and found["words"].limits[0].relation == "below"
+    assert found["bullet_lines"].limits[0].relation == "above" and found["bullet_lines"].value == 1
+
+
+def test_pairs_have_a_limit_for_each_n():
+    found, deciding = explained(GopherRepetition(), "one two three four. " * 40)
+    assert deciding == "top_2_gram" and found["top_2_gram"].limits[0].parameter == "top_n_grams[2]"
+    assert found["duplicate_10_grams"].limits[0].value == 0.10
+
+
+def test_a_text_whose_words_cannot_be_split_has_no_numbers():
+    assert explained(GopherQuality(), "文字", "zh") == ({}, None)
+
+
+def test_c4_tells_which_lines_went():
+    text = PROSE * 3 + "\nno end\nuses cookies on the page.\nToo few.\n" + PROSE
+    before = docs([text])
+    found = {each.name: each for each in C4Quality().explain(before, C4Quality().open()(before))}
+    assert found["sentences"].value == 4 and found["sentences"].decisive and found["sentences"].limits[0].relation == "below"
+    counts = {name: each.value for name, each in found.items() if name.startswith("lines")}
+    assert counts == {"lines": 5, "lines_kept": 2, "lines_no_terminal_punc": 1, "lines_policy": 1, "lines_too_few_words": 1}
+    assert [limit.parameter for limit in found["lines_too_few_words"].limits] == ["min_words_per_line"]
+    (lorem,) = [docs(["lorem ipsum dolor sit."])]
+    assert not any(each.decisive for each in C4Quality().explain(lorem, C4Quality().open()(lorem)))
 
 
 def test_c4_rewrites_and_drops_as_datatrove_does(some):
