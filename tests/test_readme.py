@@ -20,8 +20,8 @@ import yaml
 
 from examples import read_batches
 from gristmill.storage.store import open_store
-from jobs.__main__ import _parser, main
-from jobs.build.build import plan_of
+from jobs.__main__ import main, parser_of
+from jobs.build.plan import plan_of
 from jobs.config import build_config
 from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe
@@ -154,7 +154,7 @@ def test_commands_are_real(block: Block, checkout: Path, capsys: pytest.CaptureF
     for line in block.text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:3] == ["python", "-m", "jobs"]:
-            parsed = _parser().parse_args(words[3:])
+            parsed = parser_of(words[3]).parse_args(words[3:])
             if words[3] == "train-reference":  # of minutes; tests/jobs trains
                 assert read_model_recipe(words[4])
                 continue

@@ -5,14 +5,27 @@ Reads the records of the output; prints a line `<bytes> <file>` for each file to
 
 from __future__ import annotations
 
+import argparse
+
+from gristmill.storage.store import open_store
 from jobs.terminal import quoted, show, tell
 from pipeline.prune import refuse_live, unneeded
-from gristmill.storage.store import open_store
 
 DONE = 0
 
 
-def run(output: str, *, yes: bool = False) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `prune` takes."""
+    parser.add_argument("output", help="the output folder of builds")
+    parser.add_argument("--yes", action="store_true", help="delete it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return prune(arguments.output, yes=arguments.yes)
+
+
+def prune(output: str, *, yes: bool = False) -> int:
     """List the files, or delete them; return the exit code.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import typing
@@ -25,7 +26,17 @@ KINDS = {
 }
 
 
-def run(name: str | None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `stages` takes."""
+    parser.add_argument("name", nargs="?")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return show(arguments.name)
+
+
+def show(name: str | None) -> int:
     """Print them; return the exit code."""
     if name is None:
         width = max(map(len, STAGES))

@@ -5,6 +5,7 @@ Reads a finished build (`jobs/explain/trace.py`); prints to standard output.
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,19 @@ SHOWN = 700  # characters of a text
 AROUND = 8  # tokens on each side
 
 
-def run(build: str, document: str | None, *, token: str | None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `explain` takes."""
+    parser.add_argument("build", help="a build's output folder")
+    parser.add_argument("document", nargs="?", help="a URL or a document id")
+    parser.add_argument("--token", metavar="SHARD:ROW:POS", help="a token of the build, such as 0:12:345")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return explain(arguments.build, arguments.document, token=arguments.token)
+
+
+def explain(build: str, document: str | None, *, token: str | None) -> int:
     """Explain a document or a token; return the exit code."""
     if (document is None) == (token is None):
         raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")

@@ -8,6 +8,7 @@ the same number of threads. Standard output ends with `model <sha256 of the weig
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import importlib.util
 import json
@@ -24,11 +25,10 @@ from gristmill import TokenDataset, TokenLoader
 from gristmill.errors import InputError, UserError
 from gristmill.secrets import without_secrets
 from jobs.config.parameters import as_data
+from jobs.progress import TrainingLog, TrainingProgress
 from jobs.reference.recipe import Recipe, read_recipe
 from jobs.reference.split import HELD_OUT, TRAINING, Build, divide, open_tokens
-from jobs.reference.training_log import TrainingLog
 from jobs.terminal import say, tell
-from jobs.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
     from jobs.reference.training_loop import Training
@@ -56,7 +56,17 @@ class Work(NamedTuple):
     output: Path
 
 
-def run(path: str) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `train-reference` takes."""
+    parser.add_argument("recipe", help="the model's YAML")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return train(arguments.recipe)
+
+
+def train(path: str) -> int:
     """Train as the recipe says, or go on, or find that it was done before; return the exit code.
 
     Raises:

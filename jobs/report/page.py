@@ -18,7 +18,7 @@ from jobs.report.sections import Summary, adds, arrived, copy_button, losses, ra
 from jobs.report.token_scores import TokenScores
 from jobs.terminal import command
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def faults(summary: Summary) -> list[str]:

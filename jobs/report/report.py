@@ -6,6 +6,7 @@ into the same output, or prints JSON to standard output.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 from dataclasses import dataclass
@@ -100,7 +101,21 @@ def page_name(found: Located) -> str:
     return f"report-{found.name.rpartition('/')[2].removesuffix('.json')}" if found.added else "report"
 
 
-def run(build: str, *, as_json: bool = False, verify: bool = False) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `report` takes."""
+    parser.add_argument("build", help="a build's output folder, or one of its builds/<id>")
+    parser.add_argument("--json", action="store_true", help="print the ledger instead")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the build's files with their sha256, not their sizes alone"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return report(arguments.build, as_json=arguments.json, verify=arguments.verify)
+
+
+def report(build: str, *, as_json: bool = False, verify: bool = False) -> int:
     """Write the page (or print the ledger); return the exit code.
 
     It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size; with

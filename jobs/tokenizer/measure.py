@@ -6,11 +6,12 @@ figures as JSON. Standard output ends with `page <path>`.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,11 +30,11 @@ from gristmill.tokenizer.patterns import Pattern, find_pattern
 from gristmill.tokenizer.progress import Progress
 from gristmill.tokenizer.training.corpus import Corpus, make_corpus, normalized
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword
+from jobs.progress import TrainingProgress
 from jobs.terminal import say, show_json, tell
 from jobs.tokenizer.corpus import Sample, documents_of, sample
 from jobs.tokenizer.measure_page import page
 from jobs.tokenizer.measure_table import table
-from jobs.training_progress import TrainingProgress
 
 LANGUAGES = 12  # shown by name; the others are one group
 OTHERS, UNKNOWN, ALL = "others", "unknown", "all"
@@ -68,7 +69,27 @@ class Opened:
     table: Speller
 
 
-def run(request: Request, *, as_json: bool = False) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `measure-tokenizer` takes."""
+    parser.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="a tokenizer's folder or file")
+    parser.add_argument("--on", required=True, metavar="BUILD", help="the output folder of a build of documents")
+    parser.add_argument("--baseline", metavar="TOKENIZER", help="the one that others are compared with; the first if not given")
+    parser.add_argument("--bytes", type=int, default=20_000_000, help="of text to measure on, at most (20000000)")
+    parser.add_argument("--seed", type=int, default=0, help="another one takes other documents (0)")
+    parser.add_argument("--mixture", action="store_true", help="infer from the merges which languages each was trained on")
+    parser.add_argument("--first-stage", metavar="PATTERN", help="how words were cut for a superword tokenizer's first merges")
+    page = "build/measure-tokenizer.html"
+    parser.add_argument("--page", default=page, help=f"where the page goes ({page})")
+    parser.add_argument("--json", action="store_true", help="print all figures instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    asked = {field.name: getattr(arguments, field.name) for field in fields(Request)}
+    return measure(Request(**asked | {"tokenizers": tuple(arguments.tokenizers)}), as_json=arguments.json)
+
+
+def measure(request: Request, *, as_json: bool = False) -> int:
     """Measure, and print or write what was found; return the exit code.
 
     Raises:

@@ -7,6 +7,7 @@ from, how it does on documents held out). Standard output ends with `tokenizer <
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import json
@@ -30,11 +31,11 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword
 from jobs.config.parameters import as_data, build
 from jobs.config.yaml_nodes import Node, found, load_node, nothing, pairs, place, resolve, suggest
+from jobs.progress import TrainingProgress
 from jobs.terminal import say, tell
 from jobs.tokenizer.corpus import Sample, sample
 from jobs.tokenizer.record import CONFIG, decided, end_token, lines, measures, transformers_config
 from jobs.tokenizer.workers import Spread, Where
-from jobs.training_progress import TrainingProgress
 from pipeline.stage import Source
 
 RECORD = "recipe.json"
@@ -138,7 +139,17 @@ def _named(node: Node, key: str, known: Mapping[str, type[Any]]) -> tuple[str, A
     return name.value, build(known[name.value], parameters, f"{key} {name.value!r}")
 
 
-def run(recipe: str) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `train-tokenizer` takes."""
+    parser.add_argument("recipe", help="the tokenizer's YAML")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return train(arguments.recipe)
+
+
+def train(recipe: str) -> int:
     """Train as the recipe says, or find that it was done before; return the exit code.
 
     Raises:

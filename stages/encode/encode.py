@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gristmill.columns import append, as_lists, flat_texts
+from gristmill.columns import append, as_lists, flat_texts, whole
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS
 from gristmill.tokenizer.encoding.library import LibraryEncoder
@@ -168,8 +168,7 @@ class Encode(Map):
 
     def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
         """Return how many tokens a text became and the bytes of each, or the name in it that is refused; see `Stage.explain`."""
-        texts = before["text"].combine_chunks()
-        text, offsets = flat(texts)
+        text, offsets = flat_texts(whole(before["text"]))
         tokens, size = len(after[INPUT_IDS][0]), len(text)
         found = [Finding("text_bytes", size), Finding("tokens", tokens, decisive=after[schema.DROP][0].as_py() == EMPTY)]
         if tokens:

@@ -40,7 +40,7 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., li
             "run": {"workers": 1},
         }
         (tmp_path / "t.yaml").write_text(yaml.safe_dump(text))
-        assert build.run(str(tmp_path / "t.yaml"), {}) == build.BUILT
+        assert build.build_of(str(tmp_path / "t.yaml"), {}) == build.BUILT
         said = capsys.readouterr()
         assert said.out.startswith("build ")
         return [line.removeprefix("warning: ") for line in said.err.splitlines() if "warning" in line]
@@ -119,10 +119,10 @@ def test_a_build_whose_documents_are_all_dropped_says_where_they_went(told: Call
 def test_what_was_told_is_told_again_and_in_the_report(told: Callable[..., list[str]], tmp_path: Path, capsys) -> None:
     files = {"a.jsonl": lines({"content": "x"}), "b.jsonl": GOOD}
     assert told("jsonl", files) == told("jsonl", files) != []
-    report.run(str(tmp_path / "out"), as_json=True)
+    report.report(str(tmp_path / "out"), as_json=True)
     (found,) = json.loads(capsys.readouterr().out)["barren"]
     assert (found["file"], found["records"], found["kinds"]) == ("a.jsonl", 1, {"no_text_key": 1})
-    report.run(str(tmp_path / "out"))
+    report.report(str(tmp_path / "out"))
     (page,) = (tmp_path / "out/builds").glob("*/report.html")
     assert "not one document, all that was found in it" in page.read_text()
 

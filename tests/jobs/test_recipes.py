@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.build.build import plan_of
+from jobs.build.plan import plan_of
 from jobs.config import build_config
 from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe

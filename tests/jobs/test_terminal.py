@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.build.progress import BuildProgress
+from jobs.progress import BuildProgress
 from jobs.terminal import command, one_line, quoted, say, show, show_json, tell, visible
 from pipeline.panics import pass_on
 from tests.conftest import ROOT
@@ -114,7 +114,7 @@ def test_messages_hide_secrets_and_data_does_not(capsys):
 
 def test_progress_prints_through_it(capsys):
     progress = BuildProgress()
-    progress._say("0 warc: a\x1b[31m\u202e.gz failed: s3://k:secret@b/")
+    progress.note("0 warc: a\x1b[31m\u202e.gz failed: s3://k:secret@b/")
     assert capsys.readouterr().err == "0 warc: a\\x1b[31m\\u202e.gz failed: s3://k:***@b/\n"
 
 

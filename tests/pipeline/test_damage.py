@@ -228,12 +228,12 @@ def test_verify_finds_what_has_the_right_size(plan: Plan, whole: tuple[Path, str
     shard = shard_of(root)
     right = shard.read_bytes()
     flip(shard, 0.4)
-    assert build(plan, root)[0].reused and report.run(str(root)) == 0, "sizes alone say nothing"
-    assert report.run(str(root), verify=True) == 1
+    assert build(plan, root)[0].reused and report.report(str(root)) == 0, "sizes alone say nothing"
+    assert report.report(str(root), verify=True) == 1
     outcome, said = build(plan, root, verify=True)
     assert outcome.build == whole[1] and shard.read_bytes() == right
     assert len(said.notes) == 2, "the content, and the link to the damaged file"
-    assert build(plan, root, verify=True)[1].notes == [] and report.run(str(root), verify=True) == 0
+    assert build(plan, root, verify=True)[1].notes == [] and report.report(str(root), verify=True) == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"build": "../x", "manifest": "x", "record": "y"}', "[" * 200_000, '"text"'])
@@ -266,7 +266,7 @@ def test_a_manifest_of_the_right_size(plan: Plan, whole: tuple[Path, str], tmp_p
     at = right.index(key.encode()) + len(key) // 2
     manifest.write_bytes(right[:at] + b"~" + right[at + 1 :])
     with pytest.raises(UserError, match=manifest.name):
-        report.run(str(root))
+        report.report(str(root))
     outcome, said = build(plan, root, verify=verify)
     assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
     assert build(plan, root)[0].reused
@@ -301,17 +301,17 @@ def test_the_report_names_what_is_damaged(
     shard, store = shard_of(root), open_store(str(root))
     quarantined = root / manifests(store, plan.steps[0])[0].outputs["quarantined"].data
     HARMS["cut"](shard)
-    assert report.run(str(root)) == 1
+    assert report.report(str(root)) == 1
     assert f"damaged: {shard} has {shard.stat().st_size} bytes" in capsys.readouterr().err
     flip(quarantined, 0.5)
     with pytest.raises(Damaged, match=quarantined.name):
-        report.run(str(root))
+        report.report(str(root))
     unit = root / plan.steps[1].units[1].manifest
     unit.write_text("{")
     with pytest.raises(Damaged, match=unit.name):
-        report.run(str(root))
+        report.report(str(root))
     assert build(plan, root, verify=True)[0].build == whole[1]
-    assert report.run(str(root)) == 0
+    assert report.report(str(root)) == 0
 
 
 @pytest.mark.parametrize("outside", ["builds", "one"])
@@ -323,7 +323,7 @@ def test_a_page_is_written_nowhere_else(plan: Plan, whole: tuple[Path, str], tmp
     place.symlink_to(tmp_path / "elsewhere")
     before = sorted((tmp_path / "elsewhere").rglob("*"))
     with pytest.raises(InputError, match="leads out of the output"):
-        report.run(str(root))
+        report.report(str(root))
     assert sorted((tmp_path / "elsewhere").rglob("*")) == before
 
 
@@ -348,7 +348,7 @@ def test_the_report_and_the_reader_go_back_too(plan: Plan, tmp_path: Path, capsy
     other = make_plan("other", [plan.stages[0], *plan.stages[2:]], plan.inputs, 2)
     for each in (plan, other, plan, other, plan):
         found = build(each, tmp_path)[0].build
-        assert report.run(str(tmp_path), as_json=True) == 0
+        assert report.report(str(tmp_path), as_json=True) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["build"] == found and told["name"] == each.name
         assert open_build(tmp_path, "documents")[0].build == found

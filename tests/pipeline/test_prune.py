@@ -58,7 +58,7 @@ def test_all_of_finished_builds_is_needed(crawl: Path, tmp_path: Path) -> None:
     found = [build(plan, tmp_path) for plan in [*plans, plans[0]]]
     before = files(tmp_path)
     assert unneeded(open_store(str(tmp_path))) == []
-    assert prune.run(str(tmp_path), yes=True) == 0 and files(tmp_path) == before
+    assert prune.prune(str(tmp_path), yes=True) == 0 and files(tmp_path) == before
     assert all(build(plan, tmp_path).reused for plan in plans) and found[3].build == found[0].build
 
 
@@ -113,13 +113,13 @@ def test_what_nothing_needs_goes_and_the_rest_stays(
     leave(tmp_path, plan_of(crawl, files="[12]"))
     left = {name: size for name, size in files(tmp_path).items() if name not in before}
     assert left
-    assert prune.run(str(tmp_path)) == 0
+    assert prune.prune(str(tmp_path)) == 0
     shown = capsys.readouterr()
     assert {line.partition(" ")[2]: int(line.partition(" ")[0]) for line in shown.out.splitlines()} == left
     size = sum(left.values())
     said = f"no finished build needs {len(left)} file{'s' * (len(left) > 1)}, {size:,} bytes; `python -m jobs prune"
     assert shown.err.startswith(said) and files(tmp_path) == {**before, **left}, "nothing was deleted yet"
-    assert prune.run(str(tmp_path), yes=True) == 0
+    assert prune.prune(str(tmp_path), yes=True) == 0
     assert capsys.readouterr().err.startswith("deleted") and files(tmp_path) == before
     assert build(plan, tmp_path).reused and first.build
 
@@ -165,7 +165,7 @@ def test_a_running_build_is_left_alone(crawl: Path, tmp_path: Path) -> None:
         assert len(open_store(str(tmp_path)).live()) == 1
         for yes in (False, True):
             with pytest.raises(InputError, match="a build is running there"):
-                prune.run(str(tmp_path), yes=yes)
+                prune.prune(str(tmp_path), yes=yes)
     assert store.live() == [] and len(unneeded(store)) == 2
 
 
@@ -177,7 +177,7 @@ def test_a_record_that_cannot_be_read_keeps_everything(crawl: Path, tmp_path: Pa
     record.write_text(record.read_text()[:200])
     before = files(tmp_path)
     with pytest.raises(InputError, match=r"run-00000001\.json is damaged.*what it needs cannot be told"):
-        prune.run(str(tmp_path), yes=True)
+        prune.prune(str(tmp_path), yes=True)
     assert files(tmp_path) == before
 
 
@@ -191,6 +191,6 @@ def test_on_s3(crawl: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         store.put_new(f"data/ff/{'f' * 64}.arrow", b"left")
         with store.alive(), pytest.raises(InputError, match=r"prune/live/[0-9a-f]{32}"):
             refuse_live(store)
-        assert prune.run(output, yes=True) == 0
+        assert prune.prune(output, yes=True) == 0
         assert capsys.readouterr().out == f"4 data/ff/{'f' * 64}.arrow\n" and unneeded(store) == []
         assert build(plan_of(crawl), output).reused

@@ -16,7 +16,7 @@ from gristmill.errors import InputError
 from gristmill.storage.local import LocalStore
 from gristmill.storage.store import expand, open_store
 from jobs.report.page import TEMPLATES, faults, page
-from jobs.report.report import locate, run, write
+from jobs.report.report import locate, report, write
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
@@ -398,7 +398,7 @@ def built(tmp_path_factory):
 
 def test_a_real_build_is_told_to_people(built, capsys):
     output, build = built
-    assert run(str(output)) == 0
+    assert report(str(output)) == 0
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err == f"report: {output}/builds/{build}/report.html\n"
     read = Reader((output / "builds" / build / "report.html").read_text())
@@ -410,7 +410,7 @@ def test_a_real_build_is_told_to_people(built, capsys):
 
 def test_a_real_build_is_told_to_machines(built, capsys):
     output, build = built
-    assert run(f"{output}/builds/{build}", as_json=True) == 0
+    assert report(f"{output}/builds/{build}", as_json=True) == 0
     ledger = json.loads(capsys.readouterr().out)
     assert ledger["build"] == build
     for each in ledger["stages"]:

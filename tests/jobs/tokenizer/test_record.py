@@ -25,7 +25,7 @@ def build(tmp_path_factory):
 
 def trained(folder, build, scheme, capsys, **settings):
     """Return the record, the config for transformers, and what was said."""
-    assert train.run(write_recipe(folder, build, scheme, **settings)) == 0
+    assert train.train(write_recipe(folder, build, scheme, **settings)) == 0
     read = [json.loads((folder / "tok" / name).read_text()) for name in ("recipe.json", "tokenizer_config.json")]
     return (*read, capsys.readouterr().err)
 
@@ -79,7 +79,7 @@ def test_too_little_text_is_no_measurement_and_that_is_said(tmp_path, build, cap
 def test_another_measure_is_another_recipe(tmp_path, build, capsys):
     trained(tmp_path, build, "bpe: {vocab_size: 300}", capsys)
     with pytest.raises(ValueError, match="made from another scheme"):
-        train.run(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}", held_out_bytes=1))
+        train.train(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}", held_out_bytes=1))
 
 
 @pytest.mark.parametrize(

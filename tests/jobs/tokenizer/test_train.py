@@ -120,7 +120,7 @@ def made(texts, **parameters):
 
 
 def test_train_writes_a_folder_that_opens_and_says_what_it_was_made_from(tmp_path, build, capsys):
-    assert train.run(write_recipe(tmp_path, build)) == 0
+    assert train.train(write_recipe(tmp_path, build)) == 0
     file = tmp_path / "tok" / "tokenizer.json"
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     printed = capsys.readouterr()
@@ -151,7 +151,7 @@ def test_train_writes_a_folder_that_opens_and_says_what_it_was_made_from(tmp_pat
 def test_transformers_opens_the_folder(tmp_path, build, pages):
     from transformers import AutoTokenizer
 
-    assert train.run(write_recipe(tmp_path, build)) == 0
+    assert train.train(write_recipe(tmp_path, build)) == 0
     theirs = AutoTokenizer.from_pretrained(str(tmp_path / "tok"))
     ours = open_tokenizer(str(tmp_path / "tok"))
     assert (len(theirs), theirs.eos_token, theirs.eos_token_id) == (700, "<|endoftext|>", 0)
@@ -165,7 +165,7 @@ def test_workers_on_ray_learn_the_same_tokenizer(tmp_path, build):
     shas = []
     for name, run in (("here", "{on: local}"), ("ray", "{on: ray, workers: 2}")):
         recipe = write_recipe(tmp_path, build, "superbpe: {vocab_size: 700, max_loss: 0.05}", name, run=run)
-        assert train.run(recipe) == 0
+        assert train.train(recipe) == 0
         shas.append(hashlib.sha256((tmp_path / name / "tokenizer.json").read_bytes()).hexdigest())
         assert "run" not in json.loads((tmp_path / name / "recipe.json").read_text())["recipe"]
     assert shas[0] == shas[1]
@@ -173,35 +173,35 @@ def test_workers_on_ray_learn_the_same_tokenizer(tmp_path, build):
 
 def test_a_scheme_that_no_tokenizer_json_can_say_has_a_file_of_its_own(tmp_path, build, capsys):
     recipe = write_recipe(tmp_path, build, "boundless: {vocab_size: 700}")
-    assert train.run(recipe) == 0
+    assert train.train(recipe) == 0
     first = capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "tok").iterdir()) == ["gristmill-tokenizer.json", "recipe.json"]
     assert load(tmp_path / "tok").size == 700
     assert first.splitlines()[-1].endswith("gristmill-tokenizer.json")
-    assert train.run(recipe) == 0
+    assert train.train(recipe) == 0
     assert capsys.readouterr().out == first
 
 
 def test_a_second_run_trains_nothing_and_another_recipe_is_refused(tmp_path, build, capsys, monkeypatch):
     recipe = write_recipe(tmp_path, build, "bpe: {vocab_size: 300}")
-    assert train.run(recipe) == 0
+    assert train.train(recipe) == 0
     first = capsys.readouterr().out
     before = (tmp_path / "tok" / "tokenizer.json").stat()  # but not when it was last read
     with monkeypatch.context() as patched:
         patched.delattr(Bpe, "train")
-        assert train.run(recipe) == 0
+        assert train.train(recipe) == 0
     assert capsys.readouterr().out == first
     after = (tmp_path / "tok" / "tokenizer.json").stat()
     assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
     for scheme, changed in (("bpe: {vocab_size: 301}", {}), ("bpe: {vocab_size: 300}", {"seed": 1})):
         with pytest.raises(UserError, match=r"made from another scheme or other documents.*Name another output"):
-            train.run(write_recipe(tmp_path, build, scheme, **changed))
+            train.train(write_recipe(tmp_path, build, scheme, **changed))
     (tmp_path / "tok" / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="or changed since"):
-        train.run(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}"))
+        train.train(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}"))
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="no tokenizer of this command"):
-        train.run(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}", name="other"))
+        train.train(write_recipe(tmp_path, build, "bpe: {vocab_size: 300}", name="other"))
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]  # no temporary folder stays
 
 
@@ -356,7 +356,7 @@ def test_a_recipe_may_name_a_source(source, tmp_path, pages, capsys):
     file = tmp_path / f"texts.{source}"
     file.write_text("\n\n".join(flat) if source == "text" else "\n".join(json.dumps({"text": page}) for page in flat))
     documents = f"{{{source}: {{paths: {file}{', per: blank_line' if source == 'text' else ''}}}}}"
-    assert train.run(write_recipe(tmp_path, documents, "bpe: {vocab_size: 400}", stratify="null")) == 0
+    assert train.train(write_recipe(tmp_path, documents, "bpe: {vocab_size: 400}", stratify="null")) == 0
     record = json.loads((tmp_path / "tok" / "recipe.json").read_text())
     assert record["corpus"]["documents"] == 30
     assert record["corpus"]["bytes"] == sum(len(page.encode()) for page in flat)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gristmill.errors import ConfigError, InputError
-from jobs.build.build import plan_of
+from jobs.build.plan import plan_of
 from jobs.config import build_config
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine

@@ -1,0 +1,97 @@
+"""`plan`: tell what a build would compute.
+
+Reads the config, and which units are done in its output; writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from gristmill.errors import ConfigError, UserError
+from gristmill.storage.store import expand, open_store
+from jobs.config import build_config
+from jobs.terminal import command, say, show_json, warn
+from pipeline.finish import is_finished
+from pipeline.plan import Plan, make_plan
+
+DONE = 0
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add what names a build: its config and `--set`."""
+    parser.add_argument("config", help="the build's YAML")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key, such as run.on=ray")
+
+
+def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what `--set` overrides: dotted key → YAML. Raises UserError where one is no KEY=VALUE."""
+    pairs = [pair.partition("=") for pair in arguments.set]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UserError(f"--set {key}: give KEY=VALUE, such as --set run.workers=4")
+    return {key: value for key, _, value in pairs}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `plan` takes."""
+    add_config(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    return show_plan(arguments.config, overrides_of(arguments), as_json=arguments.json)
+
+
+def plan_of(build: build_config.Build) -> Plan:
+    """Return the plan of a build over the files that its source names now."""
+    stages = [(build.source_name, build.source), *build.stages]
+    try:
+        inputs = expand(build.source.patterns(), warn)
+    except UserError as error:
+        raise ConfigError(f"source {build.source_name!r}: {error}", build.places[build_config.SOURCE]) from error
+    if not inputs:
+        advice = "paths is an empty list; give at least one file or pattern"
+        raise ConfigError(f"source {build.source_name!r}: {advice}", build.places[build_config.SOURCE])
+    return make_plan(build.name, stages, inputs, build.run.partitions)
+
+
+def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
+    """Print the segments, what is built already and what would be computed; return the exit code."""
+    build = build_config.load(path, overrides)
+    plan = plan_of(build)
+    store = open_store(build.output)
+    steps = []
+    for step in plan.steps:
+        missing = {unit.fingerprint for unit in step.missing(store)}
+        steps.append(
+            {
+                "name": step.name,
+                "kind": step.spec.kind,
+                "stages": [name for name, _ in step.spec.all()],
+                "actors": step.spec.actor(),
+                "units": len(step.units),
+                "done": len(step.units) - len(missing),
+                "folder": step.folder,
+                "missing": [unit.label for unit in step.units if unit.fingerprint in missing],
+            }
+        )
+    whole = {"name": plan.name, "plan": plan.fingerprint, "finished": is_finished(store, plan), "segments": steps}
+    if as_json:
+        show_json({**whole, "inputs": plan.lineage()["inputs"]})
+        return DONE
+    say("\n".join(_lines(whole, len(plan.inputs), build, path)))
+    return DONE
+
+
+def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, path: str) -> list[str]:
+    lines = [f"{whole['name']} → {build.output} on {build.run.on}: {inputs} input file{'s' * (inputs != 1)}"]
+    for step in whole["segments"]:
+        todo = step["units"] - step["done"]
+        state = "done" if not todo else f"{todo} of {step['units']} to compute" if step["done"] else f"{todo} to compute"
+        where = " (actors)" if step["actors"] else ""
+        lines.append(f"  {step['name']:<44} {' → '.join(step['stages'])}{where}: {state}")
+    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")
+    return lines
