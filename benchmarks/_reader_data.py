@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.format import schema as fmt
+from pipeline.lineage import Lineage
 from pipeline.schema import DOCUMENT
 from pipeline.stage import Stored
 from stages.sink.shards import Shards
@@ -101,7 +102,7 @@ def make(folder: Path, tokens: int, *, columns: bool = True) -> Data:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = part.path.stat().st_size
         stored.append(Stored(0, "", part.kind, part.number, part.path.name, sha256, size, part.rows, part.stats))
-    assembly = sink.assemble(stored, {"name": "benchmark", "inputs": [], "stages": []})
+    assembly = sink.assemble(stored, Lineage(name="benchmark", inputs=(), stages=()))
     for name, content in assembly.files.items():
         (data.build / name).write_bytes(content)
     _flatten(data)

@@ -18,7 +18,7 @@ from gristmill.errors import StoreError, StoreFull
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import Store, open_store, probe
 from pipeline.failure import Failure
-from pipeline.finish import READERS, Say, finish, look, standing
+from pipeline.finish import READERS, Say, finish, sound_units, still_finished
 from pipeline.plan import Plan, Step, Unit
 from pipeline.records import Finished, UnitRecord, find_unit
 from pipeline.segment import Task
@@ -97,7 +97,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     work = _Work(plan, store, engine, options, watcher)
     if options.verify:
         work.verify()
-    finished = None if work.damaged or options.verify else standing(store, plan, _say(watcher))
+    finished = None if work.damaged or options.verify else still_finished(store, plan, _say(watcher))
     if finished is not None:
         return _outcome(store, finished, reused=True)
     probe(store)
@@ -161,7 +161,7 @@ class _Work:
     def verify(self) -> None:
         """Read all that is done of the plan and note what is damaged."""
         names = [unit.manifest for step in self._plan.steps for unit in step.units]
-        found = zip(names, look(self._store, names, whole=True), strict=True)
+        found = zip(names, sound_units(self._store, names, whole=True), strict=True)
         self.damaged |= {name: each for name, each in found if isinstance(each, str)}
 
     def run(self, step: Step, units: Sequence[Unit], *, again: bool = False) -> list[Failed]:
@@ -198,7 +198,7 @@ class _Work:
         """Return the manifests of the last step, in order, when their files are there; or what failed for good."""
         names = [unit.manifest for unit in self._plan.steps[-1].units]
         while True:
-            found = look(self._store, names, whole=False)
+            found = sound_units(self._store, names, whole=False)
             sound = [each for each in found if isinstance(each, UnitRecord)]
             if len(sound) == len(names):
                 return sound, []

@@ -27,7 +27,7 @@ from pipeline.stage import Assembly, Attachment, Stored
 
 READERS = 16  # threads that read small files: latency-bound on S3
 
-Say = Callable[[str], None]  # told what was found damaged
+Say = Callable[[str], None]  # is given what was found damaged
 
 
 def stored_parts(step: Step, found: Sequence[UnitRecord]) -> list[Stored]:
@@ -49,7 +49,7 @@ def stored_parts(step: Step, found: Sequence[UnitRecord]) -> list[Stored]:
     return parts
 
 
-def attachments(plan: Plan) -> list[Attachment]:
+def read_attachments(plan: Plan) -> list[Attachment]:
     """Read the files that the stages of a plan attach, in the order of the stages."""
     found = []
     for _, stage in plan.stages:
@@ -59,7 +59,7 @@ def attachments(plan: Plan) -> list[Attachment]:
     return found
 
 
-def look(store: Store, names: Iterable[str], *, whole: bool) -> list[UnitRecord | str | None]:
+def sound_units(store: Store, names: Iterable[str], *, whole: bool) -> list[UnitRecord | str | None]:
     """Return the manifest of each unit; what is missing or damaged of it, if anything is; or None if the unit is not done.
 
     Args:
@@ -90,7 +90,7 @@ def is_finished(store: Store, plan: Plan) -> bool:
     return False
 
 
-def standing(store: Store, plan: Plan, say: Say) -> Finished | None:
+def still_finished(store: Store, plan: Plan, say: Say) -> Finished | None:
     """Return what this plan came to if all of it is there: its record, that of its run, the build's files in their sizes.
 
     Of the build's manifest the content is compared, too: it is small, and says what the others should be.
@@ -114,7 +114,7 @@ def standing(store: Store, plan: Plan, say: Say) -> Finished | None:
         say(f"{store.uri(f'{folder}/{name}')} {found}; put back")
     if wrong:
         return None
-    if finished.content not in (None, xxhash.xxh3_64_hexdigest(store.read(finished.manifest))):
+    if finished.content != xxhash.xxh3_64_hexdigest(store.read(finished.manifest)):
         say(f"{store.uri(finished.manifest)} is not what was written; looked at again")
         return None
     newest = next(iter(records.runs(store)), None)
@@ -150,10 +150,11 @@ def finish(
         done: units that this run computed, by the names of steps.
         found: the manifests of the last step's units, in order.
         whole: compare what lies in the build's folder already with its hashes; else only sizes.
-        say: told what was damaged there.
+        say: is given what was damaged there.
     """
     parts = stored_parts(plan.steps[-1], found)
-    assembly = plan.sink().assemble(parts, plan.lineage(), attachments(plan))
+    lineage = plan.lineage()
+    assembly = plan.sink().assemble(parts, lineage, read_attachments(plan))
     folder = f"builds/{assembly.id}"
     _link(store, folder, assembly, {part.data: part for part in parts}, whole=whole, say=say)
     for name, content in assembly.files.items():
@@ -163,7 +164,7 @@ def finish(
             store.put_new(f"{folder}/{name}", content)
     manifest = f"{folder}/{assembly.manifest}"
     steps = tuple(_step(step, done[step.name]) for step in plan.steps)
-    record = records.add_run(store, RunRecord(build=assembly.id, manifest=manifest, **_lineage(plan), run=run, steps=steps))
+    record = records.add_run(store, RunRecord(build=assembly.id, manifest=manifest, **vars(lineage), run=run, steps=steps))
     there = store.sizes(folder)
     files = {name: there[name] for name in (*assembly.links, *assembly.files)}
     hash_ = xxhash.xxh3_64_hexdigest(store.read(manifest))
@@ -206,11 +207,6 @@ def _readable(store: Store, name: str, content: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _lineage(plan: Plan) -> dict[str, Any]:
-    told = plan.lineage()
-    return {"name": told["name"], "inputs": tuple(told["inputs"]), "stages": tuple(told["stages"])}
 
 
 def _step(step: Step, done: int) -> StepRecord:

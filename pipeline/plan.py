@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from gristmill.errors import ConfigError
-from gristmill.secrets import without_secrets
+from gristmill.secrets import masked, without_secrets
 from gristmill.storage.store import InputFile, Store
 from pipeline.fingerprint import MACHINE, describe, digest, parameters
+from pipeline.lineage import BuildInput, BuildStage, Lineage
 from pipeline.plan_check import column_faults, order_faults
 from pipeline.resources import Resources
 from pipeline.stage import AnyMap, Barrier, Named, Save, Sink
@@ -131,18 +132,15 @@ class Plan:
         assert isinstance(sink, Sink)
         return sink
 
-    def lineage(self) -> dict[str, Any]:
+    def lineage(self) -> Lineage:
         """Return what the machine knows about the origin of the build, for its manifest; secrets in URLs are hidden."""
-        known = {
-            "name": self.name,
-            "inputs": [{"name": file.name, "uri": file.uri, "bytes": file.size} for file in self.inputs],
-            "stages": [
-                {"stage": name, "version": stage.version, "parameters": parameters(stage)}
-                for name, stage in self.stages
-                if not isinstance(stage, Save)  # which leaves no trace in the build
-            ],
-        }
-        return dict(without_secrets(known))
+        inputs = (BuildInput(masked(file.name), masked(file.uri), file.size) for file in self.inputs)
+        stages = (
+            BuildStage(name, stage.version, without_secrets(parameters(stage)))
+            for name, stage in self.stages
+            if not isinstance(stage, Save)  # which leaves no trace in the build
+        )
+        return Lineage(name=masked(self.name), inputs=tuple(inputs), stages=tuple(stages))
 
     def finished(self) -> str:
         """Return the name of the record that says this very plan is done."""

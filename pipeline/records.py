@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import xxhash
@@ -18,6 +18,7 @@ import xxhash
 from gristmill.errors import Damaged, FormatError
 from gristmill.format import fields
 from gristmill.storage.store import Store
+from pipeline.lineage import BuildInput, BuildStage, parse_inputs, parse_stages
 
 CHECK = "check"  # the key of a record's hash of itself
 DATA = re.compile(r"data/[0-9a-f]{2}/[0-9a-f]{64}\.arrow")
@@ -88,8 +89,8 @@ class RunRecord:
     build: str
     manifest: str
     name: str
-    inputs: tuple[Mapping[str, Any], ...]
-    stages: tuple[Mapping[str, Any], ...]
+    inputs: tuple[BuildInput, ...]
+    stages: tuple[BuildStage, ...]
     run: Mapping[str, Any]
     steps: tuple[StepRecord, ...]
 
@@ -107,14 +108,14 @@ class Lead:
 class Finished:
     """What a plan came to: the build, the run that made it, and the sizes of the files in the build's folder by name.
 
-    `content`: the xxh3_64 of the build's manifest; None in records from before there was such a key.
+    `content`: the xxh3_64 of the build's manifest.
     """
 
     build: str
     manifest: str
     record: str
-    files: Mapping[str, int] = field(default_factory=dict)
-    content: str | None = None
+    files: Mapping[str, int]
+    content: str
 
 
 Record = UnitRecord | RunRecord | Lead | Finished
@@ -126,7 +127,7 @@ Record = UnitRecord | RunRecord | Lead | Finished
 def pack(content: Record) -> bytes:
     """Return a record as JSON with the hash of itself."""
     # There and back, so that the hash is over what a reader will see.
-    plain = json.loads(json.dumps(asdict(content, dict_factory=_told), ensure_ascii=False))
+    plain = json.loads(json.dumps(asdict(content, dict_factory=_without_empty), ensure_ascii=False))
     return json.dumps({**plain, CHECK: _hash(plain)}, indent=1, ensure_ascii=False).encode()
 
 
@@ -143,7 +144,7 @@ def add_run(store: Store, content: RunRecord | Lead) -> str:
     return f"runs/run-{number:08d}.json"
 
 
-def _told(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the fields of a record without those that say nothing."""
     return {key: value for key, value in pairs if value is not None and not (key in ("ends", "hashes") and not value)}
 
@@ -185,7 +186,7 @@ def find_finished(store: Store, name: str) -> Finished | None:
     with _Reading(store, name) as where:
         lead, files = _lead(content, where), _object(content, "files", where)
         record = fields.matching(content, "record", RUN, where)
-        hash_ = None if fields.absent(content, "content") else fields.get(content, "content", str, where)
+        hash_ = fields.get(content, "content", str, where)
         return Finished(build=lead.build, manifest=lead.manifest, record=record, files=files, content=hash_)
 
 
@@ -218,8 +219,8 @@ def read_run(store: Store, name: str) -> RunRecord:
             build=lead.build,
             manifest=lead.manifest,
             name=fields.get(content, "name", str, where),
-            inputs=_objects(content, "inputs", where),
-            stages=_objects(content, "stages", where),
+            inputs=parse_inputs(fields.get(content, "inputs", list, where), f"{where}: inputs"),
+            stages=parse_stages(fields.get(content, "stages", list, where), f"{where}: stages"),
             run=_object(content, "run", where),
             steps=tuple(_step(each, f"{where}: steps") for each in _objects(content, "steps", where)),
         )

@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from gristmill.storage.store import InputFile
 from pipeline.finding import Finding
+from pipeline.lineage import Lineage
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, PARENT
 
@@ -341,10 +342,10 @@ class Sink(Stage):
         """Return f(tables of one shard, empty folder) → the parts written there; bytes depend on the documents alone."""
         raise NotImplementedError
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         """Name the files of the build and write its manifest; depends on its arguments alone (same id, same bytes).
 
-        `lineage` holds what the machine knows: `name`, `inputs` [{name, uri, bytes}], `stages` [{stage, version,
-        parameters}]. `attachments`: those of all stages, in their order; the sink keeps what it has use for.
+        `lineage` is what the machine knows of the build's origin. `attachments`: those of all stages, in their order; the sink
+        keeps what it has use for.
         """
         raise NotImplementedError

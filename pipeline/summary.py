@@ -18,6 +18,7 @@ from pipeline.barren import barren
 from pipeline.checked import fault, reading
 from pipeline.drive import read_all
 from pipeline.ledger import Measure, smallest
+from pipeline.lineage import BuildStage
 from pipeline.records import RunRecord, StepRecord, UnitRecord
 
 SAMPLES = 8  # of dropped documents shown a reason
@@ -41,7 +42,8 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     names = [name for step in record.steps if step.kind == "segment" for name in step.units]
     shards = _shards(store, record.manifest)
     return {
-        **{key: getattr(record, key) for key in ("build", "name", "manifest", "run", "inputs")},
+        **{key: getattr(record, key) for key in ("build", "name", "manifest", "run")},
+        "inputs": [asdict(each) for each in record.inputs],
         "stages": _stages(record.stages, segments, [unit for step, units in steps if step.kind != "segment" for unit in units]),
         "steps": [_step(step, units) for step, units in steps],
         "barren": [asdict(each) for each in barren(store, list(zip(record.steps[0].units, steps[0][1], strict=True)))],
@@ -85,13 +87,11 @@ def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:
     return shards
 
 
-def _stages(
-    named: Sequence[Mapping[str, Any]], segments: Iterable[UnitRecord], barriers: Iterable[UnitRecord]
-) -> list[dict[str, Any]]:
+def _stages(named: Sequence[BuildStage], segments: Iterable[UnitRecord], barriers: Iterable[UnitRecord]) -> list[dict[str, Any]]:
     """Return one account a stage; of a barrier, what entered before the meeting and what was kept after it."""
+    zeros = {"in": 0, "kept": 0, "cpu_s": 0.0, "wall_s": 0.0}
     total: dict[str, dict[str, Any]] = {
-        stage["stage"]: {**stage, "in": 0, "kept": 0, "dropped": Counter(), "quarantined": Counter(), "cpu_s": 0.0, "wall_s": 0.0}
-        for stage in named
+        stage.stage: {**asdict(stage), **zeros, "dropped": Counter(), "quarantined": Counter()} for stage in named
     }
     for unit in segments:
         for account in unit.ledger:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from gristmill.errors import InputError
 from gristmill.storage.store import InputFile
+from pipeline.lineage import Lineage
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, FlatMap, Map, Part, Sink, Source, Stored, Transform
@@ -246,7 +247,7 @@ class Files(Sink):
 
         return write
 
-    def assemble(self, parts: Sequence[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+    def assemble(self, parts: Sequence[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         parts = list(parts)
         name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:32]
         links = {f"lines-{i:05d}.jsonl": part.data for i, part in enumerate(parts)}

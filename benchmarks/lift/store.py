@@ -20,6 +20,7 @@ from benchmarks.lift.corpus import CLEAN, KINDS, Corpus, Planted
 from benchmarks.lift.documents import Documents
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
+from pipeline.lineage import Lineage
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Stored
 from stages.sink.shards import Shards
@@ -49,7 +50,7 @@ def write_part(part: Planted, tokenizer: Tokenizer, folder: Path, name: str) -> 
         stored.append(
             Stored(0, name, made.kind, made.number, made.path.name, hashlib.sha256(data).hexdigest(), len(data), made.rows, about)
         )
-    assembly = sink.assemble(iter(stored), {"name": name, "inputs": [], "stages": []})
+    assembly = sink.assemble(iter(stored), Lineage(name=name, inputs=(), stages=()))
     for target, source in assembly.links.items():
         os.replace(folder / source, folder / target)
     for target, content in assembly.files.items():

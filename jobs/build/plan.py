@@ -80,7 +80,7 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
         )
     whole = {"name": plan.name, "plan": plan.fingerprint, "finished": is_finished(store, plan), "segments": steps}
     if as_json:
-        show_json({**whole, "inputs": plan.lineage()["inputs"]})
+        show_json({**whole, "inputs": plan.lineage().plain()["inputs"]})
         return DONE
     say("\n".join(_lines(whole, len(plan.inputs), build, path)))
     return DONE

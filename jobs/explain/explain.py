@@ -54,7 +54,7 @@ def explain(build: str, document: str | None, *, token: str | None) -> int:
 
 
 def _address(found: Found, trace: Trace) -> list[str]:
-    uri = next(each["uri"] for each in trace.record.inputs if each["name"] == found.file)
+    uri = next(each.uri for each in trace.record.inputs if each.name == found.file)
     lines = [
         f"document {found.id}",
         f"  url     {one_line(found.url or 'none')}",

@@ -87,7 +87,7 @@ class Trace:
                 f"no document {wanted!r} in build {self.record.build[:12]} ({len(self.record.inputs)} input files); "
                 "give a URL exactly as crawled or a document id of 32 hex digits, as the report lists them"
             )
-        names = [file["name"] for file in self.record.inputs]
+        names = [file.name for file in self.record.inputs]
         return sorted(found.values(), key=lambda each: (names.index(each.file), each.offset))
 
     def raw(self, found: Found) -> pa.Table:
@@ -96,12 +96,12 @@ class Trace:
         Raises:
             InputError: the input file is not where it was.
         """
-        entry = next(each for each in self.record.inputs if each["name"] == found.file)
-        file = InputFile(found.file, entry["uri"], entry["bytes"], "")
+        entry = next(each for each in self.record.inputs if each.name == found.file)
+        file = InputFile(found.file, entry.uri, entry.bytes, "")
         try:
             return self.build.source.fetch(file, found.offset, found.length)
         except FileNotFoundError as error:
-            raise InputError(f"input file {entry['uri']!r} is no longer there; put it back to see the raw record") from error
+            raise InputError(f"input file {entry.uri!r} is no longer there; put it back to see the raw record") from error
 
     def decisions(self, found: Found) -> Iterator[Decision]:
         """Take the document through the stages again, up to where it was lost or stored."""
@@ -139,7 +139,7 @@ class Trace:
         with reading(self.store, settled, settles[number]) as reader:
             if isinstance(stage, Fit):
                 return stage.apply(reader.read_all())(docs)
-            shard = [each["name"] for each in self.record.inputs].index(found.file)
+            shard = [each.name for each in self.record.inputs].index(found.file)
             row = self._row(number, shard, found.id)
             verdicts = pa.Table.from_batches([reader.get_batch(shard)])
             return exchange.apply_verdicts(docs, row, verdicts, stage.defaults())

@@ -17,7 +17,7 @@ from gristmill.storage.local import LocalStore
 from gristmill.storage.scratch import held_file
 from gristmill.storage.store import Store, open_store
 from jobs.report.page import faults, page
-from jobs.report.sections import adds
+from jobs.report.sections import ADDING
 from jobs.report.token_scores import token_scores
 from jobs.terminal import show_json, tell
 from pipeline.records import RunRecord, find_lead, read_run, runs
@@ -38,7 +38,7 @@ class Located:
     @property
     def added(self) -> bool:
         """Tell whether the run added columns to a build that was there."""
-        return adds(self.record.stages)
+        return [each.stage for each in self.record.stages[-1:]] == [ADDING]
 
 
 def locate(build: str, *, made: bool = False) -> Located:

@@ -6,10 +6,10 @@ zstd-compressed buffers that pyarrow, polars and `datasets` read; `assemble` num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
+from pipeline.lineage import Lineage
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.cut import cut
 
@@ -86,7 +87,7 @@ class Documents(Sink):
         """Return f(tables of one shard, empty folder) → parts; memory is bounded by one record batch (32 MiB of text)."""
         return lambda tables, folder: _write(tables, folder, self.bytes_per_shard)
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone."""
         stored = sorted(parts, key=lambda part: (part.shard, part.number))
         assert len({(part.shard, part.number) for part in stored}) == len(stored), "documents: two parts of one place"
@@ -94,11 +95,11 @@ class Documents(Sink):
         manifest = mf.Manifest(
             kind=fmt.DOCUMENTS,
             build=mf.build_id(fmt.DOCUMENTS, shards),
-            name=str(lineage.get("name", "")),
+            name=lineage.name,
             tokenizer=None,
             dtype=None,
             shards=shards,
-            lineage={key: value for key, value in lineage.items() if key != "name"},
+            lineage=lineage.plain(),
         )
         links = {shard.file: part.data for shard, part in zip(shards, stored, strict=True)}
         return Assembly(manifest.build, links, {mf.NAME: manifest.to_json()}, mf.NAME)

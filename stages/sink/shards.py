@@ -26,6 +26,7 @@ from gristmill.errors import InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
+from pipeline.lineage import Lineage
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.column_notes import agreed, bare, said_of
 from stages.sink.cut import cut
@@ -248,7 +249,7 @@ class Shards(Sink):
 
         return write
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         """Number the files by (shard, part) and make the manifest; the id depends on the files' contents alone.
 
         Raises:
@@ -268,11 +269,11 @@ class Shards(Sink):
         manifest = mf.Manifest(
             kind=fmt.TOKENS,
             build=mf.build_id(fmt.TOKENS, shards),
-            name=str(lineage.get("name", "")),
+            name=lineage.name,
             tokenizer=None if made_by is None else Tokenizer(**made_by, file=None if attached is None else attached.name),
             dtype=_common(tokens, "dtype"),
             shards=shards,
-            lineage={key: value for key, value in lineage.items() if key != "name"},
+            lineage=lineage.plain(),
             about=_said(groups.values()),
         )
         files = {} if attached is None else {attached.name: attached.content}

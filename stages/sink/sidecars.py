@@ -29,6 +29,7 @@ from gristmill.format.sidecar import Added, file_name, find_sidecars, json_name
 from gristmill.format.sidecar_writer import columns_batch
 from gristmill.storage.location import Location
 from gristmill.storage.store import open_read
+from pipeline.lineage import Lineage
 from pipeline.schema import STORED
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.column_notes import agreed, bare, said_of
@@ -185,7 +186,7 @@ class Sidecars(Sink):
         manifest, place = open_build(self.build, fmt.TOKENS)
         return lambda tables, folder: _write(iter(tables), folder, manifest, place)
 
-    def assemble(self, parts: Iterable[Stored], lineage: Mapping[str, Any], attachments: Sequence[Attachment] = ()) -> Assembly:
+    def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         """Name the files and describe them.
 
         Raises:

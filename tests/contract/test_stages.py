@@ -24,6 +24,7 @@ from pipeline import exchange
 from pipeline.code import identity
 from pipeline.fingerprint import ABSENT, describe, digest
 from pipeline.ledger import measure_of
+from pipeline.lineage import Lineage
 from pipeline.schema import DOCUMENT, check
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored, Transform
 from stages import STAGES
@@ -358,7 +359,7 @@ def test_an_assembly_depends_on_the_parts_alone(name: str, index: int, world: Wo
             sha256 = hashlib.sha256(content).hexdigest()
             address = (shard, f"{shard}.warc", part.kind, part.number, f"data/{sha256}")
             stored.append(Stored(*address, sha256, len(content), part.rows, json.loads(json.dumps(part.stats))))
-    lineage = {"name": "n", "inputs": [], "stages": []}
+    lineage = Lineage(name="n", inputs=(), stages=())
     built = stage.assemble(stored, lineage)
     assert stage.assemble(iter(reversed(stored)), lineage) == built == type(stage)().assemble(stored, lineage)
     assert re.fullmatch(r"[0-9a-f]{32}", built.id) and built.manifest in built.files

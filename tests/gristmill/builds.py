@@ -15,6 +15,7 @@ import pytest
 
 from gristmill.format import schema as fmt
 from gristmill.format.manifest import Manifest, parse
+from pipeline.lineage import Lineage
 from pipeline.schema import DOCUMENT, document_id
 from pipeline.stage import Assembly, Attachment, Sink, Stored
 from stages.sink.shards import Shards
@@ -102,7 +103,7 @@ def publish(
             stored.append(
                 Stored(number, f"shard-{number}", part.kind, part.number, f"data/{sha256}", sha256, size, part.rows, stats)
             )
-    assembly = sink.assemble(iter(stored[::-1]), {"name": "test", "inputs": [], "stages": []}, attachments)
+    assembly = sink.assemble(iter(stored[::-1]), Lineage(name="test", inputs=(), stages=()), attachments)
     _link(assembly, output, run)
     return assembly
 

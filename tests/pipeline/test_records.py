@@ -11,6 +11,7 @@ import pytest
 
 from gristmill.errors import Damaged
 from gristmill.storage.store import Store, open_store
+from pipeline.lineage import BuildInput, BuildStage
 from pipeline.records import (
     Data,
     Finished,
@@ -47,11 +48,12 @@ RUN = RunRecord(
     build="c" * 32,
     manifest=f"builds/{'c' * 32}/manifest.json",
     name="demo",
-    inputs=({"name": "a", "uri": "/in/a", "bytes": 3},),
-    stages=({"stage": "warc"},),
+    inputs=(BuildInput("a", "/in/a", 3),),
+    stages=(BuildStage("warc", 1, {"max_bytes": None, "of": [{"é": 1}]}),),
     run={"on": "local", "workers": None},
     steps=(STEP,),
 )
+FINISHED = Finished(build="x", manifest="builds/x/m.json", record="runs/r.json", files={}, content="")
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_what_was_written_is_read(store: Store) -> None:
         assert read_unit(store, name) == find_unit(store, name) == unit
     name = add_run(store, RUN)
     assert read_run(store, name) == RUN and find_lead(store, name) == Lead(build=RUN.build, manifest=RUN.manifest)
-    finished = Finished(build=RUN.build, manifest=RUN.manifest, record=name, files={"a.arrow": 5})
+    finished = Finished(build=RUN.build, manifest=RUN.manifest, record=name, files={"a.arrow": 5}, content="0a" * 8)
     store.put_new("finished/p.json", pack(finished))
     assert find_finished(store, "finished/p.json") == finished
 
@@ -100,7 +102,11 @@ def test_a_damaged_record_is_named(store: Store, damage: str) -> None:
     for name, record, read in (
         (UNIT_NAME, UNIT, read_unit),
         ("runs/run-00000001.json", RUN, read_run),
-        ("finished/p.json", Finished(build="x", manifest="builds/x/m.json", record="runs/r.json"), find_finished),
+        (
+            "finished/p.json",
+            Finished(build="x", manifest="builds/x/m.json", record="runs/r.json", files={}, content=""),
+            find_finished,
+        ),
     ):
         raw = pack(record)
         changed = DAMAGES[damage](raw)

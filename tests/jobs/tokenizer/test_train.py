@@ -23,6 +23,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import to_json, to_tokenizer
 from jobs.tokenizer import corpus, train
 from pipeline import schema
+from pipeline.lineage import Lineage
 from pipeline.stage import Source, Stored
 from stages.sink.documents import Documents
 
@@ -54,7 +55,7 @@ def write_build(output, tables, stamp="20260101T000000000000Z"):
             data = str(part.path.relative_to(output))
             size = part.path.stat().st_size
             stored.append(Stored(number, "f", part.kind, part.number, data, sha256_file(part.path), size, part.rows, part.stats))
-    assembly = sink.assemble(stored, {"name": "t", "inputs": [], "stages": []})
+    assembly = sink.assemble(stored, Lineage(name="t", inputs=(), stages=()))
     place = output / "builds" / assembly.id
     place.mkdir(parents=True)
     for name, data in assembly.links.items():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.format import manifest as mf
+from pipeline.lineage import Lineage
 from stages.sink import documents as module
 from stages.sink.documents import Documents
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
@@ -68,7 +69,7 @@ def test_files_are_compressed(tmp_path):
 
 def test_no_documents_no_parts(tmp_path):
     assert write([], tmp_path) == write([table().slice(0, 0)], tmp_path) == {}
-    manifest = json.loads(Documents().assemble([], {"name": "demo", "inputs": [], "stages": []}).files["manifest.json"])
+    manifest = json.loads(Documents().assemble([], Lineage(name="demo", inputs=(), stages=())).files["manifest.json"])
     assert mf.parse(manifest, "here").kind == "documents"
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gristmill.errors import InputError
 from gristmill.format import manifest as mf
+from pipeline.lineage import BuildInput, Lineage
 from pipeline.stage import Attachment
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
@@ -157,8 +158,8 @@ def test_the_build_is_the_same_wherever_it_is_made(tmp_path):
     first, second = (publish([[table()]], tmp_path / name, sink=Shards(tokens_per_shard=100)) for name in ("a", "b"))
     assert (first.id, first.files, first.links) == (second.id, second.files, second.links)
     assert str(tmp_path) not in first.files["manifest.json"].decode()
-    lineage = {"name": "other", "inputs": [{"name": "x", "uri": "/elsewhere/x", "bytes": 1}], "stages": []}
-    assert Shards().assemble([], lineage).id == Shards().assemble([], {"name": "", "inputs": [], "stages": []}).id
+    lineage = Lineage(name="other", inputs=(BuildInput("x", "/elsewhere/x", 1),), stages=())
+    assert Shards().assemble([], lineage).id == Shards().assemble([], Lineage(name="", inputs=(), stages=())).id
     changed = publish([[documents([[2], *IDS[1:]], scores={"excess": [[1.0], *SCORES["excess"][1:]]})]], tmp_path / "c")
     assert changed.id != first.id
 
@@ -256,7 +257,7 @@ def test_the_tokenizer_lies_beside_the_tokens(tmp_path):
         InputError, match=rf"made by a tokenizer with sha256 {sha256}, found tokenizer.json with [0-9a-f]{{64}}; "
     ):
         publish([[docs]], tmp_path / "changed", attachments=[other])
-    assert list(Shards().assemble([], {"name": "", "inputs": [], "stages": []}, [other]).files) == ["manifest.json"]
+    assert list(Shards().assemble([], Lineage(name="", inputs=(), stages=()), [other]).files) == ["manifest.json"]
 
 
 def test_special_tokens_that_a_build_leaves_out_are_in_the_manifest(tmp_path):
@@ -273,7 +274,7 @@ def test_special_tokens_that_a_build_leaves_out_are_in_the_manifest(tmp_path):
 
 
 def test_an_empty_build_has_a_manifest():
-    assembly = Shards().assemble([], {"name": "demo", "inputs": [], "stages": []})
+    assembly = Shards().assemble([], Lineage(name="demo", inputs=(), stages=()))
     manifest = manifest_of(assembly)
     assert (manifest.shards, manifest.tokenizer, manifest.tokens, manifest.name) == ((), None, 0, "demo")
 
