@@ -96,6 +96,7 @@ def test_records_and_lineage():
     for secret in ("hunter2", "hunter3"):
         scored = ScoreLm(name="m", model=CausalLm(path=f"https://u:{secret}@host/model"))
         object.__setattr__(scored, "files", tuple)  # nothing is asked of the network here
+        object.__setattr__(scored, "needs", tuple)
         inputs = [InputFile("a.jsonl", f"s3://k:{secret}@b/a.jsonl", 1, "")]
         plans.append(
             make_plan("p", [("jsonl", JsonlSource(paths=("x",))), ("score_lm", scored), ("documents", Documents())], inputs)
