@@ -23,7 +23,7 @@ Merges = list[list[str]]
 
 def gristmill(folder: Path, size: int) -> Callable[[], Merges]:
     """Return our stage 2, without limits on words and colons, which the others do not have."""
-    from gristmill.tokenizer.foreign import load
+    from gristmill.tokenizer.files import load
     from gristmill.tokenizer.progress import silent
     from gristmill.tokenizer.training.corpus import Batch, Corpus, make_corpus
     from gristmill.tokenizer.training.merges import learn

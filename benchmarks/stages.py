@@ -156,7 +156,7 @@ def jobs(folder: Path, paths: Sequence[str], peers: bool) -> Iterator[Job]:
 def _token_jobs(folder: Path, docs: pa.Table) -> Iterator[Job]:
     """Yield the rows behind the tokenizer, which is trained on these very texts."""
     from gristmill.tokenizer import SCHEMES
-    from gristmill.tokenizer.foreign import save
+    from gristmill.tokenizer.files import save
     from gristmill.tokenizer.training.corpus import make_corpus
     from gristmill.tokenizer.vocabulary import to_tokenizer
 

@@ -30,7 +30,7 @@ from benchmarks._turns import LEAST_S, Piece, Ratio, Turns, take_turns, timed
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.encoding.choose import choose_encoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary

@@ -31,7 +31,7 @@ from benchmarks import _table
 from benchmarks._texts import ROOT, Texts, read_texts
 from benchmarks._turns import Ratio, take_turns
 from gristmill.tokenizer import SCHEMES
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.training.corpus import make_corpus
 

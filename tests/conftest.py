@@ -23,7 +23,7 @@ import pytest
 
 from gristmill.storage.store import expand
 from gristmill.tokenizer import Bpe
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.__main__ import main
 from stages.extract.html import ExtractHtml

@@ -24,7 +24,7 @@ from gristmill.format.column import open_mapped
 from gristmill.format.schema import Tokenizer
 from gristmill.storage.location import LocalLocation
 from gristmill.tokenizer.bpe import Bpe
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.training.corpus import make_corpus
 from stages.encode.encode import Encode
 

@@ -1,4 +1,4 @@
-"""Tokenizer schemes: training, encoding, measuring."""
+"""Tokenizers: schemes that learn a vocabulary, encoding and decoding with any, measuring. numba is imported on use."""
 
 from gristmill.tokenizer.boundless import Boundless
 from gristmill.tokenizer.bpe import Bpe
@@ -8,6 +8,9 @@ from gristmill.tokenizer.scaffold import ScaffoldBpe
 from gristmill.tokenizer.scheme import Scheme
 from gristmill.tokenizer.superbpe import SuperBpe
 from gristmill.tokenizer.supertoken import SuperToken
+from gristmill.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["SCHEMES", "Scheme", "Tokenizer"]
 
 SCHEMES: dict[str, type[Scheme]] = {
     "bpe": Bpe,

@@ -24,7 +24,7 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.cutting.pieces import open_cutter
-from gristmill.tokenizer.foreign import load_base
+from gristmill.tokenizer.files import load_base
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.progress import Progress, silent
 from gristmill.tokenizer.scheme import Note, Scheme, unnoted

@@ -6,13 +6,13 @@ Reads a file; gives what it says, and an encoder for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.library import LibraryEncoder, warn_slow
-from gristmill.tokenizer.foreign import check_plain_names, find_file, load
+from gristmill.tokenizer.files import check_plain_names, parse_file
 from gristmill.tokenizer.patterns import Pattern
+from gristmill.tokenizer.tokenizer_file import TokenizerFile
 from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Held = Vocabulary | LibraryEncoder
 
 
 def read_tokenizer(
-    path: str | Path,
+    file: TokenizerFile,
     cuts: tuple[Pattern, ...] = (),
     special_tokens: Mapping[str, int] | None = None,
     *,
@@ -32,29 +32,29 @@ def read_tokenizer(
     """Return the vocabulary of a file, or the library's tokenizer of it where it is more than a vocabulary says.
 
     Args:
-        path, cuts, special_tokens: see `foreign.load`.
+        file: of a tokenizer of any kind.
+        cuts, special_tokens: see `files.load`.
         names_as_tokens: whether the names of special tokens in texts become these.
         tell_unknown: see `LibraryEncoder`.
 
     Raises:
-        InputError: no such file, or none that can be used. Names the file and the key.
+        InputError: none that can be used. Names the file and the key.
     """
     try:
-        found = load(path, cuts, special_tokens)
+        found = parse_file(file, cuts, special_tokens)
         if names_as_tokens:
-            check_plain_names(find_file(path), str(path))
+            check_plain_names(file)
         return found
     except UnsupportedTokenizer as reason:
-        file = find_file(path)
         return LibraryEncoder(file, str(reason), names_as_tokens=names_as_tokens, tell_unknown=tell_unknown)
 
 
-def open_encoder(held: Held, path: str | Path, *, names_as_tokens: bool = False) -> FlatEncoder:
+def open_encoder(held: Held, file: TokenizerFile, *, names_as_tokens: bool = False) -> FlatEncoder:
     """Return the fastest encoder that gives the ids of the library; a slow one says why on the log.
 
     Args:
         held: what `read_tokenizer` gave.
-        path: of its file.
+        file: it was read from.
         names_as_tokens: see there.
 
     Raises:
@@ -70,12 +70,12 @@ def open_encoder(held: Held, path: str | Path, *, names_as_tokens: bool = False)
     try:
         encoder = choose_encoder(held, names_as_tokens=names_as_tokens)
         if held.inference == "merges" and (held.normalizer is not None or any(not token.special for token in held.added)):
-            library = LibraryEncoder(find_file(path), names_as_tokens=names_as_tokens)
+            library = LibraryEncoder(file, names_as_tokens=names_as_tokens)
             check_whole(encoder, library, [token.content for token in held.added])
     except LibraryFails as error:
-        raise InputError(f"tokenizer {str(path)!r}: {error}") from error
+        raise InputError(f"tokenizer {file.where!r}: {error}") from error
     except EncoderMismatch as error:
-        slow = LibraryEncoder(find_file(path), f"tokenizer {str(path)!r}: {error}", names_as_tokens=names_as_tokens)
+        slow = LibraryEncoder(file, f"tokenizer {file.where!r}: {error}", names_as_tokens=names_as_tokens)
         warn_slow(slow.reason)
         return slow
     return encoder

@@ -17,7 +17,7 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.bpe import merging, train_words
-from gristmill.tokenizer.foreign import load_base
+from gristmill.tokenizer.files import load_base
 from gristmill.tokenizer.patterns import PATTERNS, find_pattern
 from gristmill.tokenizer.progress import Progress, silent, under
 from gristmill.tokenizer.scheme import ALPHABET, Note, Scheme, unnoted

@@ -170,6 +170,6 @@ def _row(file: Reader, row: int) -> Mapping[str, Any]:
 def _words(trace: Trace, ids: list[int], position: int) -> list[str]:
     """Show the token in its neighbourhood, with the tokenizer that the build used."""
     encoders = [stage for _, stage in trace.build.stages if isinstance(stage, Encode)]
-    spell = encoders[-1].spell()
+    spell = encoders[-1].tokens().decode
     before, after = spell(ids[max(0, position - AROUND) : position]), spell(ids[position + 1 : position + 1 + AROUND])
     return [f"  {before!r} [{spell(ids[position : position + 1])!r}] {after!r}"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from gristmill.signals import score_column, selected_column, weight_column
 from gristmill.storage.store import Store
 from gristmill.tokenizer.measuring.spelling import as_vocabulary
 from gristmill.tokenizer.opening import read_tokenizer
+from gristmill.tokenizer.tokenizer_file import TokenizerFile
 
 MOST_TOKENS = 4_000_000  # looked at for the shares; a build with no more is counted whole
 MOST_GROUPS = 20
@@ -143,10 +143,8 @@ def _about(manifest: Manifest, name: str) -> Mapping[str, Any]:
 
 def _spelled(store: Store, name: str) -> Sequence[bytes]:
     """Return the bytes of each token of the build's tokenizer."""
-    with store.scratch() as folder:
-        path = Path(folder) / name.rpartition("/")[2]
-        path.write_bytes(store.read(name))
-        return as_vocabulary(read_tokenizer(path, tell_unknown=False)).tokens
+    file = TokenizerFile(name, store.read(name))
+    return as_vocabulary(read_tokenizer(file, tell_unknown=False)).tokens
 
 
 def _sample(store: Store, folder: str, manifest: Manifest, policy: str) -> Iterator[_Batch]:

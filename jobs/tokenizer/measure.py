@@ -20,7 +20,6 @@ import numpy as np
 from gristmill.errors import InputError, UserError
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Offsets
-from gristmill.tokenizer.foreign import find_file
 from gristmill.tokenizer.measuring import measure as measures
 from gristmill.tokenizer.measuring.measure import Measured
 from gristmill.tokenizer.measuring.mixture import infer
@@ -28,6 +27,7 @@ from gristmill.tokenizer.measuring.spelling import LibraryTable, Speller, Table,
 from gristmill.tokenizer.opening import open_encoder, read_tokenizer
 from gristmill.tokenizer.patterns import Pattern, find_pattern
 from gristmill.tokenizer.progress import Progress
+from gristmill.tokenizer.tokenizer_file import TokenizerFile, find_file
 from gristmill.tokenizer.training.corpus import Corpus, make_corpus, normalized
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword
 from jobs.progress import TrainingProgress
@@ -152,9 +152,10 @@ def open_all(paths: Sequence[str]) -> list[Opened]:
     """
     found = []
     for path, name in zip(paths, names(paths), strict=True):
-        held = read_tokenizer(path, tell_unknown=False)
+        file = TokenizerFile.read(path)
+        held = read_tokenizer(file, tell_unknown=False)
         try:
-            encoder = open_encoder(held, path)
+            encoder = open_encoder(held, file)
         except UserError:
             raise
         except ValueError as error:

@@ -13,8 +13,8 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.choose import choose_encoder
-from gristmill.tokenizer.foreign import find_file
 from gristmill.tokenizer.scheme import END_TOKEN, Scheme
+from gristmill.tokenizer.tokenizer_file import find_file
 from gristmill.tokenizer.training.corpus import Corpus, make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary
 from jobs.tokenizer.corpus import Sample

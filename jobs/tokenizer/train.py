@@ -25,7 +25,7 @@ import yaml
 from gristmill.errors import ConfigError, UserError
 from gristmill.secrets import without_secrets
 from gristmill.tokenizer import SCHEMES
-from gristmill.tokenizer.foreign import as_file
+from gristmill.tokenizer.files import as_file
 from gristmill.tokenizer.scheme import Scheme
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, is_superword

@@ -7,12 +7,10 @@ are. From the buffers of the one column to those of the other: no Python object 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,23 +18,21 @@ import pyarrow as pa
 from gristmill.columns import append, as_lists, flat_texts, whole
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS
-from gristmill.tokenizer.encoding.library import LibraryEncoder
-from gristmill.tokenizer.foreign import find_file, plain_name
+from gristmill.tokenizer.files import plain_name
 from gristmill.tokenizer.framing import Frame, left_out, say_left_out
-from gristmill.tokenizer.opening import Held, open_encoder, read_tokenizer
-from gristmill.tokenizer.parsing import IMPOSSIBLE
-from gristmill.tokenizer.patterns import Pattern, find_pattern
-from gristmill.tokenizer.vocabulary import Inference, Vocabulary
+from gristmill.tokenizer.patterns import find_pattern
+from gristmill.tokenizer.tokenizer import Tokenizer
+from gristmill.tokenizer.tokenizer_file import TokenizerFile, find_file
+from gristmill.tokenizer.vocabulary import Inference
 from pipeline import schema
 from pipeline.finding import Finding, Limit
 from pipeline.stage import Map, Transform
 
 if TYPE_CHECKING:
     from gristmill.tokenizer.encoding.names import Names
-    from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
+    from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text
 
 EMPTY, NAMED = "empty", "special_token_in_text"  # drops
-UNSPELLED, NO_TOKENS = "unspelled", "no_tokens"  # kinds of errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +69,14 @@ class Encode(Map):
 
     def __post_init__(self) -> None:
         """Check what needs no file."""
-        self._cuts()
+        if self.pattern is not None:
+            find_pattern(self.pattern, "pattern")
         if len(dict(self.special_tokens)) < len(self.special_tokens):
             raise ValueError(f"special_tokens names one twice: {self.special_tokens}")
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the type of `input_ids`."""
-        return {INPUT_IDS: id_type(self._held().size)}
+        return {INPUT_IDS: id_type(self.tokens().vocab_size)}
 
     def libraries(self) -> tuple[str, ...]:
         """Return what reads the tokenizer: patterns and normalizers are as it has them."""
@@ -102,58 +99,54 @@ class Encode(Map):
         """
         say_left_out(self.tokenizer, self._left_out(self._checked()))
 
-    def _left_out(self, held: Held) -> Frame:
-        processor = held.frame.get("post_processor") if isinstance(held, Vocabulary) else held.post_processor
-        return left_out(processor, _names(self.bos), _names(self.eos))
+    def _left_out(self, tokenizer: Tokenizer) -> Frame:
+        return left_out(tokenizer.post_processor, _names(self.bos), _names(self.eos))
 
-    def _checked(self) -> Held:
+    def _checked(self) -> Tokenizer:
         """Return the tokenizer; raises as `check`."""
-        held = self._held()
+        tokenizer = self.tokens()
         for key, given in (("bos", self.bos), ("eos", self.eos)):
             for name in _names(given):
-                if name not in held.special_tokens:
+                if name not in tokenizer.special_tokens:
                     raise InputError(
                         f"{key} {name!r} is no special token of {self.tokenizer!r}; it has "
-                        f"{', '.join(held.special_tokens) or 'none'}; name one of these, or null to put nothing there"
+                        f"{', '.join(tokenizer.special_tokens) or 'none'}; name one of these, or null to put nothing there"
                     )
-        if isinstance(held, Vocabulary):
-            check_complete(held, self.tokenizer)
-        return held
+        tokenizer.check()
+        return tokenizer
 
-    def vocabulary(self) -> Vocabulary:
-        """Return the tokens that the ids stand for, and how they are made; read once a process.
+    def tokens(self) -> Tokenizer:
+        """Return the tokenizer: what the ids stand for, and how they are made; read once a process.
 
         Raises:
-            InputError: see `foreign.load`.
+            InputError: see `Tokenizer.open`.
         """
-        held = self._held()
-        if isinstance(held, LibraryEncoder):
-            raise InputError(held.reason)
-        return held
-
-    def spell(self) -> Callable[[Sequence[int]], str]:
-        """Return f(ids) -> the text they stand for, to be shown: what is no UTF-8 is replaced."""
-        held = self._held()
-        if isinstance(held, LibraryEncoder):
-            return held.spell
-        return lambda ids: b"".join(held.tokens[i] for i in ids).decode(errors="replace")
+        file = find_file(self.tokenizer)
+        status = file.stat()
+        options = {
+            "pattern": self.pattern,
+            "special_tokens": self.special_tokens,
+            "inference": self.inference,
+            "special_tokens_in_text": "token" if self.special_tokens_in_text == "token" else "text",
+        }
+        return _opened(str(file), (status.st_size, status.st_mtime_ns), tuple(options.items()))
 
     def open(self) -> Transform:
         """See `Map.open`."""
-        held = self._checked()
-        encoder = open_encoder(held, self.tokenizer, names_as_tokens=self.special_tokens_in_text == "token")
-        names = self._names(held)
-        special = held.special_tokens
+        tokenizer = self._checked()
+        tokenizer.prepare()
+        names = self._names(tokenizer)
+        special = tokenizer.special_tokens
         prefix, suffix = (np.array([special[name] for name in _names(given)], np.uint32) for given in (self.bos, self.eos))
-        facts = {"vocab_size": held.size, "tokenizer_sha256": _sha256(find_file(self.tokenizer))}
+        facts = {"vocab_size": tokenizer.vocab_size, "tokenizer_sha256": tokenizer.file.sha256}
         facts |= {"bos_id": prefix[0]} if len(prefix) else {}
         facts |= {"eos_id": suffix[-1]} if len(suffix) else {}
-        missing = self._left_out(held)
+        missing = self._left_out(tokenizer)
         facts |= {"left_out": json.dumps([*missing.before, *missing.after])} if any(missing) else {}
-        field = pa.field(INPUT_IDS, id_type(held.size), metadata={k: str(v) for k, v in facts.items()})
+        field = pa.field(INPUT_IDS, id_type(tokenizer.vocab_size), metadata={k: str(v) for k, v in facts.items()})
 
         def encode(docs: pa.Table) -> pa.Table:
-            made = [_encode(encoder, names, *flat_texts(chunk)) for chunk in docs["text"].chunks]
+            made = [_encode(tokenizer, names, *flat_texts(chunk)) for chunk in docs["text"].chunks]
             lists = [_lists(surround(one.ids, one.places, prefix, suffix), field.type) for one in made]
             return append(
                 docs,
@@ -173,48 +166,19 @@ class Encode(Map):
         found = [Finding("text_bytes", size), Finding("tokens", tokens, decisive=after[schema.DROP][0].as_py() == EMPTY)]
         if tokens:
             found.append(Finding("bytes_per_token", size / tokens))
-        names = self._names(self._held())
+        names = self._names(self.tokens())
         if names is not None and len((places := names.find(text, offsets)).begins):
             name = text[places.begins[0] : places.ends[0]].tobytes().decode()
             refused = Limit("special_tokens_in_text", self.special_tokens_in_text, "not allowed by", broken=True)
             found = [Finding("special_token", name, (refused,), decisive=True), Finding("text_bytes", size)]
         return found
 
-    def _names(self, held: Held) -> Names | None:
+    def _names(self, tokenizer: Tokenizer) -> Names | None:
         """Return what finds names of special tokens where these are refused."""
         from gristmill.tokenizer.encoding.names import Names
 
-        return Names(held.special_tokens) if self.special_tokens_in_text == "refuse" and held.special_tokens else None
-
-    def _held(self) -> Held:
-        """Return the tokenizer as it is to be used; read once a process."""
-        file = find_file(self.tokenizer)
-        status = file.stat()
-        stamp = (status.st_size, status.st_mtime_ns)
-        as_tokens = self.special_tokens_in_text == "token"
-        held = _loaded(str(file), stamp, self._cuts(), self.special_tokens, as_tokens)
-        if self.inference is None:
-            return held
-        if isinstance(held, LibraryEncoder):
-            raise InputError(f"inference {self.inference!r} cannot be had: {held.reason}; leave inference out")
-        return replace(held, inference=self.inference)
-
-    def _cuts(self) -> tuple[Pattern, ...]:
-        return () if self.pattern is None else (find_pattern(self.pattern, "pattern"),)
-
-
-def check_complete(vocabulary: Vocabulary, where: str) -> None:
-    """Raise InputError unless any text can be encoded, with the tokens there are; `where` is the tokenizer's name."""
-    missing = [byte for byte in np.flatnonzero(vocabulary.byte_ids() < 0).tolist() if byte not in IMPOSSIBLE]
-    if missing:
-        raise InputError(
-            f"tokenizer {where!r} has no token for {len(missing)} of 256 bytes, such as 0x{missing[0]:02x}: they would be lost "
-            "from texts; train it with all bytes as its first tokens"
-        )
-    if vocabulary.inference == "merges" and not len(vocabulary.merges) and max(map(len, vocabulary.ordinary())) > 1:
-        raise InputError(
-            f"tokenizer {where!r} has tokens but no merges to make them by; set inference to longest_prefix or least_tokens"
-        )
+        special = tokenizer.special_tokens if self.special_tokens_in_text == "refuse" else {}
+        return Names(special) if special else None
 
 
 def surround(ids: Ids, places: Offsets, prefix: Ids, suffix: Ids) -> tuple[Ids, Offsets]:
@@ -255,37 +219,21 @@ class _Made(NamedTuple):
     errors: pa.Array
 
 
-def _encode(encoder: FlatEncoder, names: Names | None, text: Text, offsets: Offsets) -> _Made:
+def _encode(tokenizer: Tokenizer, names: Names | None, text: Text, offsets: Offsets) -> _Made:
     """Return what becomes of documents; `names` finds what is refused."""
     refused = np.zeros(len(offsets) - 1, bool)
     if names is not None:
         refused[np.searchsorted(offsets, names.find(text, offsets).begins, side="right") - 1] = True
-    ids, places = encoder.encode(text, offsets)
-    errors = _errors(encoder, text, offsets, ids, places)
-    gone = refused | errors.is_valid().to_numpy(zero_copy_only=False)
+    ids, places, errors = tokenizer.encode_flat(text, offsets)
+    gone = refused.copy()
+    gone[list(errors)] = True
     if gone.any():
         sizes = np.diff(places)
         ids = ids[np.repeat(~gone, sizes)]
         places = np.append(0, np.cumsum(np.where(gone, 0, sizes)))
     kinds = np.where(refused, 1, np.where((np.diff(places) > 0) | gone, 2, 0))
-    return _Made(ids, places, pa.array([EMPTY, NAMED, None], pa.string()).take(pa.array(kinds)), errors)
-
-
-def _errors(encoder: FlatEncoder, text: Text, offsets: Offsets, ids: Ids, places: Offsets) -> pa.Array:
-    """Return for each document what its vocabulary cannot spell, null where it can: no character is lost without a word."""
-    errors: list[str | None] = [None] * (len(offsets) - 1)
-    unknown = encoder.unknown if isinstance(encoder, LibraryEncoder) else None
-    bad = (np.diff(places) == 0) & (np.diff(offsets) > 0)
-    if unknown is not None:
-        bad[np.searchsorted(places, np.flatnonzero(ids == unknown), side="right") - 1] = True
-    for i in np.flatnonzero(bad).tolist():
-        document = text[offsets[i] : offsets[i + 1]].tobytes().decode()
-        if isinstance(encoder, LibraryEncoder) and (missing := encoder.unspelled(document)):
-            shown = ", ".join(map(repr, dict.fromkeys(missing[:5])))
-            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} parts of the text, such as {shown}"
-        elif document.strip():
-            errors[i] = f"{NO_TOKENS}: the tokenizer makes no token of {len(document)} characters, which begin {document[:20]!r}"
-    return pa.array(errors, pa.string())
+    said = pa.array([errors.get(i) for i in range(len(gone))] if errors else [None] * len(gone), pa.string())
+    return _Made(ids, places, pa.array([EMPTY, NAMED, None], pa.string()).take(pa.array(kinds)), said)
 
 
 def _lists(made: tuple[Ids, Offsets], kind: pa.DataType) -> pa.Array:
@@ -299,11 +247,5 @@ def _names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(
-    file: str, stamp: tuple[int, int], cuts: tuple[Pattern, ...], special: tuple[tuple[str, int], ...], as_tokens: bool
-) -> Held:
-    return read_tokenizer(file, cuts, dict(special), names_as_tokens=as_tokens)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _opened(path: str, stamp: tuple[int, int], options: tuple[tuple[str, Any], ...]) -> Tokenizer:
+    return Tokenizer(TokenizerFile.read(path), **dict(options))

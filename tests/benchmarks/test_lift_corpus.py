@@ -171,5 +171,5 @@ def test_texts_are_encoded_and_split_by_language(tmp_path: Path) -> None:
     source = documents.from_texts(texts, 300, tmp_path / "tokenizer")
     assert (len(source.main), len(source.foreign)) == (6, 1)
     assert (source.main.ids[source.main.bounds[1:] - 1] == source.tokenizer.eos_id).all()
-    spelled = documents.Encode(tokenizer=str(tmp_path / "tokenizer")).spell()
+    spelled = documents.Encode(tokenizer=str(tmp_path / "tokenizer")).tokens().decode
     assert spelled(source.foreign.ids[:-1].tolist()) == "été à Paris"

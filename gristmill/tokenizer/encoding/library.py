@@ -10,13 +10,13 @@ import json
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.errors import ENDINGS, InputError
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text
+from gristmill.tokenizer.tokenizer_file import TokenizerFile
 
 _UNKNOWN = "<no token>"
 
@@ -33,7 +33,9 @@ class LibraryEncoder:
     leave them out without a word (BPE) or raise (the other models); above all others, None where there is none such.
     """
 
-    def __init__(self, file: str | Path, reason: str = "", *, names_as_tokens: bool = False, tell_unknown: bool = True) -> None:
+    def __init__(
+        self, file: TokenizerFile, reason: str = "", *, names_as_tokens: bool = False, tell_unknown: bool = True
+    ) -> None:
         """Read the file.
 
         Args:
@@ -48,16 +50,16 @@ class LibraryEncoder:
         from tokenizers import Tokenizer
 
         try:
-            data = Path(file).read_bytes().decode()
+            data = file.data.decode()
             self._tokenizer = Tokenizer.from_str(data)
         except ENDINGS:
             raise
         except BaseException as error:  # the library raises nothing narrower, and panics
-            about = f"{reason}; and the library" if reason else f"tokenizer {str(file)!r}: the library"
+            about = f"{reason}; and the library" if reason else f"tokenizer {file.where!r}: the library"
             raise InputError(f"{about} says that it cannot be read: {error}") from error
         if getattr(self._tokenizer.model, "dropout", None):
             raise InputError(
-                f"tokenizer {str(file)!r}: key model.dropout is {self._tokenizer.model.dropout}, which makes ids random; set it "
+                f"tokenizer {file.where!r}: key model.dropout is {self._tokenizer.model.dropout}, which makes ids random; set it "
                 "to null"
             )
         self._tokenizer.no_truncation()

@@ -16,7 +16,7 @@ from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import SCHEMES, Scheme
 from gristmill.selection.selection import Tokens, judge
 from gristmill.tokenizer import SuperBpe
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import lengths_of
 from gristmill.tokenizer.training.corpus import make_corpus
 from stages.encode.encode import Encode
@@ -150,7 +150,7 @@ def superwords(texts: pa.Table, tmp_path_factory):
     stage = Encode(tokenizer=str(folder))
     docs = stage.open()(texts.select(["text"]))["input_ids"].combine_chunks()
     ids = docs.values.to_numpy()
-    spelled = stage.vocabulary().tokens
+    spelled = stage.tokens().vocabulary.tokens
     spans = np.array([b" " in spelled[i].strip(b" \n") for i in ids.tolist()])
     assert 0.05 < spans.mean() < 0.6 and len(ids) > 10_000
     return docs.offsets.to_numpy().astype(np.int64), lengths_of(ids, read(str(folder)).table), spans

@@ -17,6 +17,7 @@ from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.normalizing import FOREIGN, JOINS, MARK, Normalizer, changed_by_nfc, nfc_tables
 from gristmill.tokenizer.framing import prescribed
 from gristmill.tokenizer.opening import open_encoder, read_tokenizer
+from gristmill.tokenizer.tokenizer_file import TokenizerFile
 from stages.encode.encode import Encode
 from tests.gristmill.tokenizer.published import END, KINDS, changed, trained, with_template
 from tests.gristmill.tokenizer.slow import crawl_texts
@@ -52,8 +53,8 @@ def opened(files):
     found = {}
     for kind in KINDS:
         for as_tokens in (False, True):
-            held = read_tokenizer(files / f"{kind}.json", names_as_tokens=as_tokens)
-            encoder = open_encoder(held, files / f"{kind}.json", names_as_tokens=as_tokens)
+            file = TokenizerFile.read(files / f"{kind}.json")
+            encoder = open_encoder(read_tokenizer(file, names_as_tokens=as_tokens), file, names_as_tokens=as_tokens)
             library = Tokenizer.from_file(str(files / f"{kind}.json"))
             library.encode_special_tokens = not as_tokens
             found[kind, as_tokens] = encoder, library

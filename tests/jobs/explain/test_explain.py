@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gristmill.storage.store import expand
-from gristmill.tokenizer.foreign import load
+from gristmill.tokenizer.files import load
 from jobs.explain.explain import _finding
 from pipeline.finding import Finding, Limit
 from stages.source.warc import WarcSource

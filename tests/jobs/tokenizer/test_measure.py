@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from gristmill.tokenizer.foreign import load
+from gristmill.tokenizer.files import load
 from gristmill.tokenizer.patterns import find_pattern, pre_tokenizer
 from jobs.__main__ import main
 from jobs.tokenizer.measure import names

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from jobs.__main__ import main
-from tests.gristmill.tokenizer.foreign_files import bert, llama2, t5
+from tests.gristmill.tokenizer.other_files import bert, llama2, t5
 from tests.gristmill.tokenizer.published import trained
 from tests.jobs.tokenizer.test_train import table, write_build
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gristmill.errors import InputError, UserError
 from gristmill.storage.store import InputFile, sha256_file
 from gristmill.tokenizer import Bpe, SuperBpe
-from gristmill.tokenizer.foreign import load
+from gristmill.tokenizer.files import load
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import to_json, to_tokenizer
 from jobs.tokenizer import corpus, train

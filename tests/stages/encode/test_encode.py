@@ -18,12 +18,13 @@ from gristmill.errors import InputError
 from gristmill.tokenizer import Bpe, SuperBpe
 from gristmill.tokenizer.encoding.encoder import Encoder
 from gristmill.tokenizer.encoding.greedy import LongestPrefix
-from gristmill.tokenizer.foreign import load, save, to_own
+from gristmill.tokenizer.files import load, save
+from gristmill.tokenizer.own_format import to_own
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary
 from stages.encode.encode import Encode, surround
-from tests.gristmill.tokenizer.foreign_files import EOS, TEXTS, bert, llama2, lstrip, prefix_space, qwen, t5
+from tests.gristmill.tokenizer.other_files import EOS, TEXTS, bert, llama2, lstrip, prefix_space, qwen, t5
 
 BYTES = tuple(bytes([byte]) for byte in range(256))
 
@@ -53,7 +54,7 @@ def encoded(stage, texts):
 def test_ids_are_those_of_the_library_and_give_the_text_back(folder):
     stage = Encode(tokenizer=str(folder))
     out = stage.open()(table(TEXTS))
-    tokenizer, spelled = library(folder), stage.vocabulary().tokens
+    tokenizer, spelled = library(folder), stage.tokens().vocabulary.tokens
     for text, ids, drop in zip(TEXTS, out["input_ids"].to_pylist(), out["drop"].to_pylist(), strict=True):
         if not text:
             assert (ids, drop) == ([], "empty")
@@ -136,7 +137,7 @@ def test_large_vocabularies_take_32_bits(tmp_path, folder):
 
 
 def test_the_tokens_of_a_stage_are_what_its_ids_stand_for(folder):
-    tokens = Encode(tokenizer=str(folder)).vocabulary().tokens
+    tokens = Encode(tokenizer=str(folder)).tokens().vocabulary.tokens
     assert len(tokens) == 300
     assert tokens[:2] == (EOS.encode(), b"<s>")
     assert set(BYTES) == set(tokens[2:258])
@@ -276,10 +277,10 @@ def test_a_tokenizer_that_changes_is_read_again(tmp_path, folder):
     file = tmp_path / "tokenizer.json"
     file.write_bytes((folder / "tokenizer.json").read_bytes())
     stage = Encode(tokenizer=str(tmp_path))
-    assert stage.vocabulary().size == 300
+    assert stage.tokens().vocabulary.size == 300
     file.unlink()
     save(Vocabulary((*BYTES, EOS.encode()), special_tokens={EOS: 256}), tmp_path)
-    assert stage.vocabulary().size == 257
+    assert stage.tokens().vocabulary.size == 257
 
 
 def test_a_long_document_beside_short_ones(tmp_path):
@@ -333,7 +334,7 @@ def test_any_tokenizer_json_gives_the_ids_of_the_library(any_file, mode, caplog,
     metadata[b"tokenizer_sha256"] = hashlib.sha256((path / "tokenizer.json").read_bytes()).hexdigest().encode()
     assert out.schema.field("input_ids").metadata == metadata
     assert out.schema.field("input_ids").type == stage.adds()["input_ids"] == pa.list_(pa.uint16())
-    assert stage.spell()(ids[0]).strip() == expected.decode(ids[0], skip_special_tokens=False).strip() != ""
+    assert stage.tokens().decode(ids[0]).strip() == expected.decode(ids[0], skip_special_tokens=False).strip() != ""
 
 
 def test_what_needs_the_bytes_of_tokens_refuses_other_files(any_file):
@@ -342,7 +343,7 @@ def test_what_needs_the_bytes_of_tokens_refuses_other_files(any_file):
         with pytest.raises(InputError, match=rf"inference '{inference}' cannot be had: .*{says}.*leave inference out"):
             Encode(tokenizer=str(path), inference=inference).check()
     with pytest.raises(InputError, match=says):
-        Encode(tokenizer=str(path)).vocabulary()
+        _ = Encode(tokenizer=str(path)).tokens().vocabulary
     with pytest.raises(InputError, match="eos '<eos>' is no special token of"):
         Encode(tokenizer=str(path), eos="<eos>").check()
     refused = Encode(tokenizer=str(path), special_tokens_in_text="refuse").open()(table(["the cat", f"the {EOS}", ""]))

@@ -24,7 +24,7 @@ from gristmill.models.ngram.file import NgramFile
 from gristmill.models.ngram.store import load as load_ngram
 from gristmill.models.retokenize import Retokenizer
 from gristmill.tokenizer import Bpe
-from gristmill.tokenizer.foreign import save
+from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import parse_token_bytes
 from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.config.parameters import build

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.choose import choose_encoder
-from gristmill.tokenizer.foreign import OWN, STANDARD, as_file, find_file, load, load_base, parse_own, save, to_own
+from gristmill.tokenizer.files import as_file, load, load_base, save
+from gristmill.tokenizer.own_format import parse_own, to_own
 from gristmill.tokenizer.patterns import PATTERNS
+from gristmill.tokenizer.tokenizer_file import OWN, STANDARD, find_file
 from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, spell, to_tokenizer
 from tests.gristmill.tokenizer import slow
 
