@@ -81,7 +81,7 @@ def run(code: str, *arguments: str) -> Ran:
 
 
 class Opened:
-    """Counts files opened below some folders, by the kernel's word; folders made later are not watched."""
+    """Counts files opened below some folders, as inotify reports them; folders made later are not watched."""
 
     OPEN, IS_FOLDER, NONBLOCK, HEAD = 0x20, 0x40000000, 0o4000, struct.Struct("iIII")
 

@@ -1,4 +1,4 @@
-"""Losses of a model's tokens told of ours: tokens per CPU-second beside numpy and beside offsets in Python; how many are exact.
+"""Losses of a model's tokens moved to our tokens: speed beside numpy and beside offsets in Python; how many are exact.
 
 Reads crawled pages (see `_texts`; `--warc` for more than the examples). Ours are trained on all of them, as a build's tokenizer
 is: plain, and with superwords. The models' are trained on half, plain byte-level BPE and SentencePiece's kind with byte fallback;
