@@ -1,50 +1,10 @@
-"""What a reference model says of tokens: the loss of each and how uncertain the model was; and the columns that keep it.
+"""The names of the per-token columns of models and policies.
 
-A model is frozen parameters with `open()`, which loads it once a process and returns a `Scorer`. Values belong to a token as the
-target: predicted from those before it in its document.
+A model's columns lie in the sidecar of its name, a policy's in that of its own; `gristmill/models/protocols.py` says what the
+values of models are, `gristmill/selection/policy.py` what policies make of them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-
-Integers = npt.NDArray[np.integer[Any]]
-Singles = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What a model says of tokens that lie one document after the other.
-
-    Attributes:
-        nll: float32 [tokens], −ln p of each, in nats; NaN where nothing predicts it (a document's first token, unless the model
-            puts one before it) and for all tokens of a document in `errors`.
-        entropy: float32 [tokens], of the distribution that the token was drawn from, in nats, NaN as there; None for models
-            that cannot tell it at a reasonable price.
-        errors: number of a document → why it has no values, for people; such a document is quarantined.
-    """
-
-    nll: Singles
-    entropy: Singles | None = None
-    errors: Mapping[int, str] = field(default_factory=dict)
-
-
-class Scorer(Protocol):
-    """An opened model. Pure: equal documents give equal bits, whatever stands beside them in a call."""
-
-    def score(self, ids: Integers, bounds: Integers) -> Signals:
-        """Return the signals of these documents.
-
-        Args:
-            ids: unsigned [tokens], of the model's own vocabulary.
-            bounds: int64 [documents + 1]; document d is ids[bounds[d]:bounds[d + 1]].
-        """
-        ...
 
 
 def loss_column(model: str) -> str:

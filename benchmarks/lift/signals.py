@@ -18,7 +18,8 @@ from gristmill.format.sidecar_writer import SidecarWriter, write_sidecar
 from gristmill.models.causal_lm.engine import Engine
 from gristmill.models.causal_lm.loading import Loaded
 from gristmill.models.causal_lm.packs import Shape
-from gristmill.signals import Scorer, entropy_column, loss_column, score_column
+from gristmill.models.protocols import Scorer
+from gristmill.signals import entropy_column, loss_column, score_column
 
 PACK = 4096  # tokens that go through a model at once
 

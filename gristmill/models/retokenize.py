@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.models import align
-from gristmill.signals import Integers
+from gristmill.models.protocols import Integers
 from gristmill.tokenizer.token_bytes import TokenBytes, lengths_of, parse_token_bytes, spells, text_of
 
 MOST_CUT = 3  # bytes of a character that another one may have lost: at most all but one of four

@@ -20,6 +20,8 @@ import pyarrow as pa
 
 from gristmill.columns import append, as_lists, flat_lists
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
+from gristmill.models import build_tokenizer
+from gristmill.models.build_tokenizer import BuildTokenizer
 from gristmill.selection import selection
 from gristmill.selection.histogram import starts_of
 from gristmill.selection.policy import Policy
@@ -28,8 +30,7 @@ from gristmill.selection.selection import Judged, Tokens
 from gristmill.signals import score_column, selected_column, weight_column
 from gristmill.tokenizer.token_bytes import lengths_of
 from pipeline.stage import Fit, Transform
-from stages.score import build_tokenizer, select_rows
-from stages.score.build_tokenizer import BuildTokenizer
+from stages.score import select_rows
 from stages.score.select_rows import Settled
 
 NUMBERS, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())

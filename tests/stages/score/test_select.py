@@ -11,11 +11,11 @@ import pytest
 
 from gristmill import StoredMask, TokenDataset, TokenLoader
 from gristmill.errors import InputError
+from gristmill.models.build_tokenizer import read
 from gristmill.selection.histogram import starts_of
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme
 from gristmill.selection.selection import Tokens, judge
-from stages.score.build_tokenizer import read
 from stages.score.select import Select
 from tests.contract.test_stages import met
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish

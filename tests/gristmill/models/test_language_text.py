@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.filter.asked import beginning, lowered, spaced
+from gristmill.models.language_text import beginning, lowered, spaced
 from stages.filter.language import Language
 
 TEXTS = {

@@ -1,4 +1,4 @@
-"""The text that a language model is asked about: a document's text as its training text was written.
+"""The text that a classifier of languages is asked about: a document's text as the training text of lid.176 was written.
 
 lid.176 knows words by their bytes, in the case they mostly have. Capitals, no-break spaces and invisible characters make
 other words of them: MY FRIEND IS A BIRD is Marathi at .795, English with no-break spaces Catalan.

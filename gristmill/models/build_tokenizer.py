@@ -1,4 +1,4 @@
-"""The tokenizer that a build's ids were made with, as stages name it that need to know the bytes of tokens.
+"""The tokenizer that a build's ids were made with, for those who need to know the bytes of tokens.
 
 Reads a `tokenizer.json` or a `gristmill-tokenizer.json`, or the folder that holds one: that of `encode`. Gives the table of its
 tokens' bytes, and checks by sha256 that ids are of it.

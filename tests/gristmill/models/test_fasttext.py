@@ -1,0 +1,105 @@
+"""fastText classifiers as models of texts: against the engine called alone, text by text."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gristmill.errors import InputError
+from gristmill.models.fasttext import FastText
+from gristmill.models.language_id import BUNDLED, LanguageId
+from gristmill.models.protocols import TextClassifier, TextModel
+
+TEXTS = ["a fine sentence\nabout things", "buy cheap pills", "", "漢字 — nothing it knows", "a fine buy"]
+TRAINING = "__label__good a fine sentence about things\n__label__bad buy cheap pills now\n__label__odd 1 2 3 4 5\n"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three labels."""
+    import fasttext_new
+
+    folder = tmp_path_factory.mktemp("fasttext")
+    (folder / "training.txt").write_text(TRAINING * 20)
+    model = fasttext_new.train_supervised(str(folder / "training.txt"), thread=1, epoch=5, dim=8, bucket=1000, verbose=0)
+    model.save_model(str(folder / "model.bin"))
+    return folder / "model.bin"
+
+
+def alone(path: Path, text: str) -> dict[str, float]:
+    """Return the scores of all labels, by the engine itself."""
+    import fasttext_new
+
+    labels, scores = fasttext_new.load_model(str(path)).predict(text.replace("\n", " "), k=-1)
+    return {label.removeprefix("__label__"): score for label, score in zip(labels, scores, strict=True)}
+
+
+def test_labels_and_scores_are_the_engines(path: Path) -> None:
+    model = FastText(path=str(path)).open()
+    assert sorted(model.labels) == ["bad", "good", "odd"]
+    found = model.classify(pa.array(TEXTS), most=2)
+    assert (found.labels.dtype, found.scores.dtype) == (np.int32, np.float32)
+    assert found.labels.shape == found.scores.shape == (len(TEXTS), 2)
+    for text, labels, scores in zip(TEXTS, found.labels, found.scores, strict=True):
+        expected = sorted(alone(path, text).items(), key=lambda pair: -pair[1])[:2]
+        assert [model.labels[label] for label in labels] == [label for label, _ in expected]
+        np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-6)
+
+
+def test_scores_by_label(path: Path) -> None:
+    model = FastText(path=str(path)).open()
+    table = model.classify(pa.array(TEXTS), most=3).by_label(3)
+    for text, row in zip(TEXTS, table, strict=True):
+        expected = alone(path, text)
+        np.testing.assert_allclose(row, [expected[label] for label in model.labels], atol=1e-6)
+    best = model.classify(pa.array(TEXTS)).by_label(3)
+    assert (~np.isnan(best)).sum(axis=1).tolist() == [1] * len(TEXTS)
+    assert np.nanmax(table, axis=1).tolist() == np.nanmax(best, axis=1).tolist()
+
+
+def test_more_labels_than_there_are_stay_empty(path: Path) -> None:
+    found = FastText(path=str(path)).open().classify(pa.array(TEXTS[:2]), most=5)
+    assert (found.labels[:, 3:] == -1).all() and np.isnan(found.scores[:, 3:]).all()
+    assert sorted(found.labels[0, :3].tolist()) == [0, 1, 2] and not np.isnan(found.scores[:, :3]).any()
+
+
+@pytest.mark.parametrize("kind", [FastText, LanguageId])
+def test_a_text_says_the_same_in_any_batch_and_process(kind: type, path: Path) -> None:
+    name = "path" if kind is FastText else "model"
+    parameters: TextModel = kind(**{name: str(path)})
+    model: TextClassifier = parameters.open()
+    whole = model.classify(pa.chunked_array([TEXTS[:2], [], TEXTS[2:]], pa.string()), most=3)
+    again: TextClassifier = pickle.loads(pickle.dumps(parameters)).open()
+    for row, text in enumerate(TEXTS):
+        one = again.classify(pa.array([text]), most=3)
+        assert one.labels.tobytes() == whole.labels[row].tobytes()
+        assert one.scores.tobytes() == whole.scores[row].tobytes()
+
+
+def test_no_text_at_all(path: Path) -> None:
+    found = FastText(path=str(path)).open().classify(pa.chunked_array([], pa.string()), most=2)
+    assert (found.labels.shape, found.scores.shape) == ((0, 2), (0, 2))
+    assert found.by_label(3).shape == (0, 3)
+
+
+def test_the_beginning_of_a_text(path: Path) -> None:
+    texts = pa.array(["äfine pills pills pills"])
+    cut, given = FastText(path=str(path), max_chars=5).open().classify(texts), FastText(path=str(path)).open()
+    assert cut.scores.tobytes() == given.classify(pa.array(["äfine"])).scores.tobytes()
+    assert cut.scores.tobytes() != given.classify(texts).scores.tobytes()
+
+
+def test_mistakes_are_told(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_chars is 0; give at least 1"):
+        FastText(path=str(path), max_chars=0)
+    with pytest.raises(InputError, match=r"none\.bin' is not a file; give the path of a fastText model"):
+        FastText(path=str(tmp_path / "none.bin")).files()
+    with pytest.raises(InputError, match=rf"none\.bin' is not a file; give the path of a fastText model .* or {BUNDLED}"):
+        LanguageId(model=str(tmp_path / "none.bin")).files()
+    (tmp_path / "junk.bin").write_bytes(b"no model" * 100)
+    with pytest.raises(InputError, match=r"junk\.bin' is not a fastText model"):
+        FastText(path=str(tmp_path / "junk.bin")).open()
