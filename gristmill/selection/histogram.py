@@ -8,7 +8,7 @@ scores that are one loss as it is stored are never in one bin unless they are eq
 parts added up in any order are that of the whole.
 
 The edge: all bins beyond the cut are selected, and of those tokens whose score is in the cut's bin such a part that the share
-comes out, see `selection_kernels.above`. So equal scores, however many, do not move the share; the `error` of a cut is how much
+comes out, see `kernels.above`. So equal scores, however many, do not move the share; the `error` of a cut is how much
 of the whole lies in its bin: the tokens of which the cut does not know which are better.
 """
 
@@ -22,7 +22,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.selection import kernels as kernels
+from gristmill.selection.bins import BASE, DROPPED, MOST
 from gristmill.selection.policy import Direction, Unit
 
 Singles = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ Lengths = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 
 TOKENS, BYTES, PASSED_TOKENS, PASSED_BYTES = range(4)
-NOTHING = 2 * kernels.MOST  # a cut beyond all bins
+NOTHING = 2 * MOST  # a cut beyond all bins
 EMPTY = np.zeros(0, np.int32)
 
 
@@ -71,6 +71,8 @@ NO_CUT = Cut(NOTHING, 0.0, None, (0, 0), (0.0, 0.0), (0.0, 0.0), 0.0)
 
 def bins_of(scores: Singles) -> npt.NDArray[np.int32]:
     """Return the bin of each score: int32, in the order of the scores; NaN has none and gives anything."""
+    from gristmill.selection import kernels
+
     out = np.empty(len(scores), np.int32)
     kernels.bins(_bits(scores), out)
     return out
@@ -79,8 +81,8 @@ def bins_of(scores: Singles) -> npt.NDArray[np.int32]:
 def worst_of(bin: int) -> float:
     """Return the lowest score that is in a bin."""
     if bin >= 0:
-        return 0.0 if bin == 0 else float(np.array((bin - 1 + kernels.BASE) << kernels.DROPPED, np.int32).view(np.float32))
-    highest = np.array(((-bin + kernels.BASE) << kernels.DROPPED) - 1, np.int32).view(np.float32)
+        return 0.0 if bin == 0 else float(np.array((bin - 1 + BASE) << DROPPED, np.int32).view(np.float32))
+    highest = np.array(((-bin + BASE) << DROPPED) - 1, np.int32).view(np.float32)
     return -float(highest)
 
 
@@ -93,12 +95,14 @@ def count(scores: Singles, counted: Marks, lengths: Lengths | None = None, passe
         lengths: int32 [tokens], bytes of the tokens; without them all bytes are 0.
         passed: bool [tokens], see `Histogram`; without it all pass.
     """
-    counts = np.zeros((2 * kernels.MOST + 1, 4), np.int64)
+    from gristmill.selection import kernels
+
+    counts = np.zeros((2 * MOST + 1, 4), np.int64)
     seen = np.empty(len(counts), np.int32)
     given = np.zeros(0, np.bool_) if passed is None else passed
     found = kernels.count(_bits(scores), counted, EMPTY if lengths is None else lengths, given, counts, seen)
     bins = np.sort(seen[:found])
-    return Histogram(bins, counts[bins + kernels.MOST])
+    return Histogram(bins, counts[bins + MOST])
 
 
 def merge(histograms: Iterable[Histogram]) -> Histogram:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.compiling import inner, outer
+from gristmill.selection.bins import BASE, DROPPED, MOST
 
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -17,11 +18,6 @@ Ints = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]
 
-FINE = 12  # bits of a float's mantissa that a bin goes by: 4096 bins an octave
-DROPPED = 23 - FINE
-OCTAVES = 44  # from 2^-24 up, the least and more than the highest of float16
-MOST = OCTAVES << FINE
-BASE = (127 - 24) << FINE
 KINDS = 64  # of lengths of tokens
 GOLDEN = 0.6180339887498949  # multiples of it lie far from one another between whole numbers
 LOW_32 = np.uint64(2**32 - 1)

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.selection import histogram
-from gristmill.selection import kernels as kernels
 from gristmill.selection.histogram import EMPTY, Cut, Histogram
 from gristmill.selection.policy import Gate, Policy
 
@@ -151,6 +150,8 @@ def _decide(gate: Gate, tokens: Tokens, score: Singles, candidates: Marks) -> tu
 
 def _share_of_groups(gate: Gate, tokens: Tokens, score: Singles, candidates: Marks) -> tuple[Marks, npt.NDArray[np.float64]]:
     """Return the best of each document or sequence, and the score at the edge for each token."""
+    from gristmill.selection import kernels
+
     assert gate.keep is not None
     bounds = tokens.bounds if gate.sequence_tokens is None else pieces(tokens.bounds, gate.sequence_tokens)
     lengths = EMPTY
@@ -175,6 +176,8 @@ def _cut(
     gate: Gate, tokens: Tokens, score: Singles, candidates: Marks, cuts: Mapping[int, Cut]
 ) -> tuple[Marks, npt.NDArray[np.float64]]:
     """Return which candidates are beyond the cut of their group, and the score at the edge for each token."""
+    from gristmill.selection import kernels
+
     documents = len(tokens.bounds) - 1
     if gate.scope == "global":
         own = [cuts[ALL]] * documents

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gristmill.selection import bins, kernels
 from gristmill.selection import histogram as hist
-from gristmill.selection import kernels as kernels
 from gristmill.selection.histogram import Histogram, bins_of, count, cut_of, merge, starts_of, worst_of
 
 SINGLES = st.floats(allow_nan=False, width=32)
@@ -46,11 +46,11 @@ def test_bins_are_a_4096th_of_an_octave():
         inside = np.linspace(low, high, 4096, endpoint=False, dtype=np.float32)
         assert (np.diff(bins_of(inside)) == 1).all()
     ends = bins_of(singles([0.0, -0.0, 1e-12, -1e-12, 1e30, np.inf, -1e30, -np.inf]))
-    assert ends.tolist() == [0, 0, 0, 0, *[kernels.MOST] * 2, *[-kernels.MOST] * 2]
+    assert ends.tolist() == [0, 0, 0, 0, *[bins.MOST] * 2, *[-bins.MOST] * 2]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1 - kernels.MOST, kernels.MOST))
+@given(st.integers(1 - bins.MOST, bins.MOST))
 def test_the_worst_score_of_a_bin_is_in_it_and_none_below(number):
     worst = np.float32(worst_of(number))
     assert bins_of(singles([worst])).tolist() == [number]
