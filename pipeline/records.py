@@ -17,14 +17,14 @@ import xxhash
 
 from gristmill.errors import Damaged, FormatError
 from gristmill.format import fields
+from gristmill.format.build import MANIFEST, RUNS
 from gristmill.storage.store import Store
 from pipeline.lineage import BuildInput, BuildStage, parse_inputs, parse_stages
 
 CHECK = "check"  # the key of a record's hash of itself
 DATA = re.compile(r"data/[0-9a-f]{2}/[0-9a-f]{64}\.arrow")
 UNIT = re.compile(r"steps/(?!\.)[^/\x00]+/[0-9a-f]{32}\.json")
-MANIFEST = re.compile(r"builds/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-RUN = re.compile(r"runs/[A-Za-z0-9][A-Za-z0-9._-]*\.json")
+RUN = re.compile(rf"{RUNS}/[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 RUN_NUMBER = re.compile(r"run-([0-9]{8,})\.json")
 
 

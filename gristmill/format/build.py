@@ -1,4 +1,4 @@
-"""How a path leads to a build: a manifest, the folder of a build, or an output folder with records of its runs.
+"""How a path leads to a build: a manifest, the folder of a build, the record of a run, or an output folder with such records.
 
 Reads `manifest.json`, or the newest `runs/*.json` of an output folder that leads to it. Writes nothing.
 """
@@ -6,6 +6,7 @@ Reads `manifest.json`, or the newest `runs/*.json` of an output folder that lead
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from gristmill.secrets import check_bucket
 from gristmill.storage.cache import Cache
 from gristmill.storage.location import LOCAL, LocalLocation, Location, RemoteLocation
 
+RUNS = "runs"  # the folder of an output with a record of each run that led to a build
+MANIFEST = re.compile(rf"builds/{fields.FILE.pattern}/{fields.FILE.pattern}")  # a build's, by its name in the output
+
 
 def open_build(
     path: str | Path,
@@ -29,14 +33,14 @@ def open_build(
     """Return a build's manifest and where its files lie.
 
     Args:
-        path: manifest.json, a build's folder, or an output folder (its newest run that made such a build), on a local disk
-            (`~/` is the home folder) or as any URL that fsspec opens: `s3://`, `http://`, `memory://`, …
+        path: manifest.json, a build's folder, the record of a run (`runs/*.json`), or an output folder (its newest run that made
+            such a build), on a local disk (`~/` is the home folder) or as any URL that fsspec opens: `s3://`, `http://`, …
         kind: `tokens` or `documents`; None takes either.
         cache: where remote files are kept on this machine; `Cache()` by default.
         storage_options: of the file system behind a URL, before fsspec's configuration and the environment (AWS_*).
 
     Raises:
-        FormatError: nothing there that leads to a manifest, or one that cannot be read.
+        FormatError: nothing there that leads to a manifest, or a record or a manifest that is damaged.
         ValueError: credentials in an S3 URL.
         OSError: the network or the disk failed.
     """
@@ -48,6 +52,9 @@ def open_build(
             where = where.expanduser()
         if not where.exists():
             raise FormatError(f"{path}: no such file or folder; give a manifest.json, a build's folder, or an output folder")
+        if where.is_file() and where.parent.name == RUNS:
+            manifest, inner = _of_run(LocalLocation(where.parent.parent), f"{RUNS}/{where.name}", kind)
+            return manifest, LocalLocation(where.parent.parent / inner)
         if where.is_file():
             return _at(LocalLocation(where.parent), where.name, kind)
         manifest, inner = _find(LocalLocation(where), kind)
@@ -59,6 +66,10 @@ def open_build(
 def _open_remote(uri: str, kind: str | None, cache: Cache, options: Mapping[str, Any]) -> tuple[Manifest, Location]:
     if uri.endswith(".json"):
         folder, _, name = uri.rpartition("/")
+        output, _, last = folder.rpartition("/")
+        if last == RUNS:
+            manifest, inner = _of_run(RemoteLocation(output, cache, options), f"{RUNS}/{name}", kind)
+            return manifest, RemoteLocation(f"{output}/{inner}", cache, options)
         return _at(RemoteLocation(folder, cache, options), name, kind)
     place = RemoteLocation(uri, cache, options)
     manifest, inner = _find(place, kind)
@@ -79,22 +90,27 @@ def _find(place: Location, kind: str | None) -> tuple[Manifest, str]:
     try:
         return _of_kind(_load(place, mf.NAME), kind, _named(place, mf.NAME)), ""
     except FileNotFoundError:
-        runs = [name for name in reversed(place.names("runs/")) if name.endswith(".json")]
+        runs = [name for name in reversed(place.names(f"{RUNS}/")) if name.endswith(".json")]
     if not runs:
         raise FormatError(
-            f"{place.uri}: has neither {mf.NAME} nor runs/*.json; give the folder of a build, or of a finished output"
+            f"{place.uri}: has neither {mf.NAME} nor {RUNS}/*.json; give the folder of a build, or of a finished output"
         )
     for run in runs:
-        target = fields.get(_json(place, run), "manifest", str, _named(place, run))
-        try:
-            manifest = _load(place, target)
-        except FileNotFoundError as error:
-            raise FormatError(
-                f"{_named(place, run)}: names the manifest {_named(place, target)}, which is not there; copy it too"
-            ) from error
+        manifest, inner = _of_run(place, run, None)
         if kind in (None, manifest.kind):
-            return manifest, target.rpartition("/")[0]
+            return manifest, inner
     raise FormatError(f"{place.uri}: none of its {len(runs)} runs made a build of kind {kind!r}")
+
+
+def _of_run(place: Location, run: str, kind: str | None) -> tuple[Manifest, str]:
+    """Return the manifest that the record of a run in an output leads to, and the folder of its build there."""
+    where = _named(place, run)
+    target = fields.matching(_json(place, run), "manifest", MANIFEST, where)
+    try:
+        manifest = _load(place, target)
+    except FileNotFoundError as error:
+        raise FormatError(f"{where}: names the manifest {_named(place, target)}, which is not there; copy it too") from error
+    return _of_kind(manifest, kind, where), target.rpartition("/")[0]
 
 
 def _of_kind(manifest: Manifest, kind: str | None, where: str) -> Manifest:

@@ -15,11 +15,11 @@ import numpy as np
 from gristmill.errors import InputError, UserError
 from gristmill.secrets import masked
 from jobs.explain.trace import Decision, Found, Trace, of_build
-from jobs.report.report import Located, locate
 from jobs.report.token_scores import whole_manifest
 from jobs.terminal import command, one_line, quoted, show, visible
 from pipeline.checked import Reader
 from pipeline.finding import Finding
+from pipeline.locate import LocatedRun, locate_run
 from stages.encode.encode import Encode
 
 SHOWN = 700  # characters of a text
@@ -42,7 +42,7 @@ def explain(build: str, document: str | None, *, token: str | None) -> int:
     """Explain a document or a token; return the exit code."""
     if (document is None) == (token is None):
         raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")
-    located = locate(build, made=True)
+    located = locate_run(build, made=True)
     trace = Trace(located.store, located.record)
     if token is not None:
         show("\n".join(_token(trace, located, token)))
@@ -107,7 +107,7 @@ def _start(text: str) -> str:
     return shown if len(text) <= SHOWN else f"{shown} … ({len(text) - SHOWN:,} more characters)"
 
 
-def _token(trace: Trace, located: Located, address: str) -> list[str]:
+def _token(trace: Trace, located: LocatedRun, address: str) -> list[str]:
     """Lead from a training token back to its WARC record."""
     name = located.record.manifest
     manifest = whole_manifest(located.store, name)

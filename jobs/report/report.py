@@ -9,68 +9,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.errors import InputError
 from gristmill.storage.local import LocalStore
 from gristmill.storage.scratch import held_file
-from gristmill.storage.store import Store, open_store
+from gristmill.storage.store import Store
 from jobs.report.page import faults, page
-from jobs.report.sections import ADDING
 from jobs.report.token_scores import token_scores
 from jobs.terminal import show_json, tell
-from pipeline.records import RunRecord, find_lead, read_run, runs
+from pipeline.locate import LocatedRun, locate_run
 from pipeline.summary import faults_of_files, summarize
 
 DONE, BROKEN = 0, 1
-
-
-@dataclass(frozen=True)
-class Located:
-    """A finished run: its store, the output as a person typed it, the run's record, and the name of that in the store."""
-
-    store: Store
-    output: str
-    record: RunRecord
-    name: str
-
-    @property
-    def added(self) -> bool:
-        """Tell whether the run added columns to a build that was there."""
-        return [each.stage for each in self.record.stages[-1:]] == [ADDING]
-
-
-def locate(build: str, *, made: bool = False) -> Located:
-    """Find the run that `build` names: an output folder (its newest run), a `runs/*.json`, or a `builds/<id>` folder.
-
-    With `made` runs that only added columns to a build are passed over.
-
-    Raises:
-        InputError: there is no finished run; says where it was looked for and what is allowed.
-        Damaged: a record of a run that had to be looked at.
-    """
-    parts = build.rstrip("/").split("/")
-    if parts[-1].endswith(".json") and parts[-2:-1] == ["runs"]:
-        output, names, wanted = "/".join(parts[:-2]), [f"runs/{parts[-1]}"], None
-    elif parts[-2:-1] == ["builds"]:
-        output, names, wanted = "/".join(parts[:-2]), None, parts[-1]
-    else:
-        output, names, wanted = "/".join(parts), None, None
-    output = output or ("/" if build.startswith("/") else ".")
-    store = open_store(output)
-    for name in names if names is not None else runs(store):
-        lead = find_lead(store, name)
-        if lead is None or wanted not in (None, lead.build):
-            continue
-        found = Located(store, output, read_run(store, name), name)
-        if not (made and found.added):
-            return found
-    looked = store.uri(names[0] if names else "runs/")
-    raise InputError(
-        f"{build!r}: no finished build there (looked in {looked!r}). Give the output folder of a build, one of its "
-        "builds/<id> or one of its runs/*.json; `python -m jobs build CONFIG` makes them"
-    )
 
 
 def write(store: Store, build: str, text: str, page_name: str = "report") -> str:
@@ -96,7 +47,7 @@ def write(store: Store, build: str, text: str, page_name: str = "report") -> str
     return store.uri(name)
 
 
-def page_name(found: Located) -> str:
+def page_name(found: LocatedRun) -> str:
     """Return the name of the page: `report`, with the name of the run where it added columns to the build."""
     return f"report-{found.name.rpartition('/')[2].removesuffix('.json')}" if found.added else "report"
 
@@ -121,7 +72,7 @@ def report(build: str, *, as_json: bool = False, verify: bool = False) -> int:
     It is 1 when the ledger does not add up, which is a bug, or when files of the build are missing or have another size; with
     `verify` when their sha256 is another, too.
     """
-    found = locate(build)
+    found = locate_run(build)
     summary = summarize(found.store, found.record)
     damaged = faults_of_files(found.store, summary, whole=verify)
     if as_json:

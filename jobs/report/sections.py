@@ -14,13 +14,13 @@ from jobs.html.charts import by_count, categories, figures, funnel, histogram, l
 from jobs.html.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 from jobs.terminal import command, one_line
 from pipeline.barren import Barren, warnings
+from pipeline.locate import ADDING
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
 
 ROWS_SHOWN = 200  # of any table; a crawl of a million shards still gives a page that opens
 SAMPLE_CHARACTERS = 600
-ADDING = "sidecars"  # the last stage of runs that add columns to a build that is there
 
 # Known measures: column → (group, title, what is counted). Others are shown under "Other measures".
 MEASURES = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import heapq
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.errors import FormatError, InputError
-from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
-from gristmill.storage.store import Store, expand, open_read, open_store
+from gristmill.format.build import open_build
+from gristmill.storage.file import File
+from gristmill.storage.store import expand
 from jobs.terminal import warn
 from pipeline import schema
-from pipeline.records import find_lead, runs
 from pipeline.stage import Source
 
 ROWS = 256  # of a source's table
@@ -204,33 +203,19 @@ def _warn_once(message: str) -> None:
 
 
 def _of_build(build: str) -> Iterator[pa.Table]:
-    store, folder, manifest = _manifest(build)
+    try:
+        manifest, place = open_build(build, fmt.DOCUMENTS)
+    except FormatError as error:
+        raise InputError(
+            f"documents {build!r}: no finished build of documents there: {error}; one is made with `python -m jobs build CONFIG` "
+            "whose last stage is `documents`"
+        ) from error
     for shard in manifest.shards:
-        with open_read(store.uri(f"{folder}/{shard.file}")) as file:
-            reader = pa.ipc.open_file(file)
-            for i in range(reader.num_record_batches):
-                yield pa.Table.from_batches([reader.get_batch(i)])
-
-
-def _manifest(build: str) -> tuple[Store, str, mf.Manifest]:
-    """Return where a build of documents lies, its folder there, and its manifest."""
-    parts = build.rstrip("/").split("/")
-    one = parts[-2:-1] == ["builds"]
-    store = open_store("/".join(parts[:-2] if one else parts) or ("/" if build.startswith("/") else "."))
-    leads = () if one else (find_lead(store, name) for name in runs(store))
-    names = ["/".join(parts[-2:]) + f"/{mf.NAME}"] if one else [lead.manifest for lead in leads if lead is not None]
-    for name in names:
-        if not store.exists(name):
-            continue
+        held = place.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst))
         try:
-            manifest = mf.parse(json.loads(store.read(name)), store.uri(name))
-        except FormatError as error:
-            raise InputError(f"documents {build!r}: {error}") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"documents {build!r}: {store.uri(name)} is damaged: it cannot be read as JSON") from error
-        if manifest.kind == fmt.DOCUMENTS:
-            return store, name.rsplit("/", 1)[0], manifest
-    raise InputError(
-        f"documents {build!r}: no finished build of documents there ({len(names)} builds in {store.uri('runs/')!r}); make one "
-        "with `python -m jobs build CONFIG` whose last stage is `documents`"
-    )
+            with pa.memory_map(str(held.path)) as file:
+                reader = pa.ipc.open_file(file)
+                for i in range(reader.num_record_batches):
+                    yield pa.Table.from_batches([reader.get_batch(i)])
+        finally:
+            held.release()

@@ -12,9 +12,9 @@ import pytest
 from gristmill.errors import InputError
 from gristmill.storage.store import Store, expand, open_store
 from jobs.build import prune
-from jobs.report.report import locate
 from pipeline.drive import Options, Outcome, drive
 from pipeline.local import LocalEngine
+from pipeline.locate import locate_run
 from pipeline.plan import Named, Plan, make_plan
 from pipeline.prune import refuse_live, unneeded
 from pipeline.summary import summarize
@@ -133,7 +133,7 @@ def test_a_build_whose_folder_was_deleted_is_needed_no_more(crawl: Path, tmp_pat
     sizes = files(tmp_path)
     take(store)
     assert sum(files(tmp_path).values()) < sum(sizes.values()) and unneeded(store) == []
-    located = locate(str(tmp_path))
+    located = locate_run(str(tmp_path))
     assert located.record.build == new.build and summarize(store, located.record)["documents"] > 0
     assert build(large, tmp_path).reused
     assert build(small, tmp_path).build == old.build, "it can be made again"

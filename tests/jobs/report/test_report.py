@@ -16,9 +16,10 @@ from gristmill.errors import InputError
 from gristmill.storage.local import LocalStore
 from gristmill.storage.store import expand, open_store
 from jobs.report.page import TEMPLATES, faults, page
-from jobs.report.report import locate, report, write
+from jobs.report.report import report, write
 from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
+from pipeline.locate import locate_run
 from pipeline.plan import make_plan
 from stages.sink.documents import Documents
 from tests.jobs.reading import Reader, measure, sample, stage
@@ -338,19 +339,20 @@ def output(tmp_path):
     ],
 )
 def test_a_run_is_found_by_its_output_its_build_or_its_record(output, what, stamp):
-    found = locate(output.root + what)
+    found = locate_run(output.root + what)
     assert found.record.name.startswith(stamp) and found.output == output.root
 
 
 @pytest.mark.parametrize("what", ["/builds/cccc", "/runs/none.json", "/nowhere"])
 def test_what_is_no_build_is_said_with_what_to_give(output, what):
     with pytest.raises(InputError, match=r"no finished build there .*Give the output folder"):
-        locate(output.root + what)
+        locate_run(output.root + what)
 
 
 def test_output_in_the_working_folder(output, monkeypatch):
     monkeypatch.chdir(output.root)
-    assert locate("builds/bbbb").output == locate("runs/20250102T000000000000Z-bbbb.json").output == locate(".").output == "."
+    for path in ("builds/bbbb", "builds/bbbb/manifest.json", "runs/20250102T000000000000Z-bbbb.json", "."):
+        assert locate_run(path).output == "."
 
 
 def test_a_new_page_replaces_the_one_before(output):
@@ -364,7 +366,7 @@ def test_on_a_remote_store_another_page_of_the_build_gets_its_own_name(monkeypat
         use(monkeypatch, port)
         store = open_store(f"s3://{BUCKET}/out")
         store.put_new("runs/20250101T000000000000Z-aaaa.json", record_of("aaaa", "on S3"))
-        assert locate(f"s3://{BUCKET}/out/builds/aaaa").record.name == "on S3"
+        assert locate_run(f"s3://{BUCKET}/out/builds/aaaa").record.name == "on S3"
         first = write(store, "aaaa", "one")
         assert first == write(store, "aaaa", "one") == f"s3://{BUCKET}/out/builds/aaaa/report.html"
         second = write(store, "aaaa", "two")

@@ -308,7 +308,7 @@ def test_dropped_and_unreadable_rows_of_a_source_are_left_out():
 
 
 def test_documents_that_cannot_be_used(tmp_path, build):
-    with pytest.raises(InputError, match=r"no finished build of documents there \(0 builds.*last stage is `documents`"):
+    with pytest.raises(InputError, match=r"no finished build of documents there: .*last stage is `documents`"):
         taken(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="there are 2, without any text"):
         taken(made(["", ""]))
