@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
 from gristmill.storage import notes
+from pipeline.cargo import Cargo, pack
 from pipeline.child import Child, Heard, attempt, replaceable, reporting, run_isolated
 from pipeline.cluster_join import join
 from pipeline.cluster_news import Desk, Teller
@@ -57,8 +59,12 @@ class Setting:
     stalled: float | None = None
 
 
-def _run(task: Task, setting: Setting, isolated: bool) -> Result:
+def _run(cargo: Cargo | None, packed: bytes, setting: Setting, isolated: bool) -> Result:
+    """Run a unit: a pickled `Task`, whose stages can only be unpickled where their code is."""
     here(setting.folder)
+    if cargo is not None:
+        cargo.unload()
+    task: Task = cloudpickle.loads(packed)
     if setting.teller is None:
         return _work(task, setting, isolated, None)
     notes.listen(setting.teller.note)
@@ -81,9 +87,9 @@ def _work(task: Task, setting: Setting, isolated: bool, heard: Heard | None) -> 
 class _Worker:
     """An actor that runs units and keeps what their stages opened."""
 
-    def run(self, task: Task, setting: Setting, isolated: bool) -> Result:
+    def run(self, cargo: Cargo | None, packed: bytes, setting: Setting, isolated: bool) -> Result:
         """Run one unit."""
-        return _run(task, setting, isolated)
+        return _run(cargo, packed, setting, isolated)
 
 
 class RayEngine:
@@ -124,7 +130,7 @@ class RayEngine:
         workers = min(self._most, cpus) if self._most else cpus
         segments = min(workers, len(tasks))
         hosts = {
-            name: Hosts(tuple(pool.actors), pool.stage, max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
+            name: Hosts(tuple(pool.actors), pool.packed, max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
             for name, pool in pools.items()
         }
         self.heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))
@@ -171,6 +177,8 @@ class _Round:
         self.engine = engine
         limit = engine.heart.rhythm.limit if replaceable(tasks[0]) else None
         self.setting = Setting(os.getcwd(), pools, engine.desk.teller() if engine.desk is not None else None, limit)
+        cargo = pack(stage for _, stage in tasks[0].spec.all())
+        self.cargo = cargo and ray.put(cargo)  # once for all units
         self.workers = workers
         self.waiting: collections.deque[int] = collections.deque(range(len(tasks)))
         self.later: list[tuple[float, int]] = []
@@ -232,7 +240,7 @@ class _Round:
             self.waiting.append(heapq.heappop(self.later)[1])
         while self.waiting and len(self.flying) < IN_FLIGHT * self.workers:
             number = self.waiting.popleft()
-            arguments = (self.tasks[number], self.setting, self._isolated(number))
+            arguments = (self.cargo, cloudpickle.dumps(self.tasks[number]), self.setting, self._isolated(number))
             if self.actors:
                 actor = min(self.actors, key=self.load.__getitem__)
                 self.load[actor] += 1

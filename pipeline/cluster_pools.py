@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gristmill.errors import UserError
+from pipeline.cargo import Cargo, pack
 from pipeline.child import Child, run_isolated
 from pipeline.failure import Failure
 from pipeline.ray_reasons import reason
@@ -42,7 +44,9 @@ def here(folder: str) -> None:
 class _Host:
     """An actor of a pool: its child process has the stage open and maps tables; what kills there kills the child."""
 
-    def __init__(self, stalled: float | None) -> None:
+    def __init__(self, cargo: Cargo | None, stalled: float | None) -> None:
+        if cargo is not None:
+            cargo.unload()
         self._child = Child(stalled=stalled)
 
     def run(self, request: TableRequest, folder: str) -> TableReply | Failure | None:
@@ -53,10 +57,13 @@ class _Host:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The actors of one pool, as a segment gets them, what they have open, and how many tables it may have there."""
+    """The actors of one pool, as a segment gets them, the stage that they have open, and how many tables it may have there.
+
+    `packed`: the stage, pickled: where a segment runs its code may not be there before the segment's unit is.
+    """
 
     actors: tuple[Any, ...]
-    stage: AnyMap
+    packed: bytes
     ahead: int
 
 
@@ -67,7 +74,7 @@ class ToActors:
         first = task.unit.index % len(hosts.actors)
         self._actors = hosts.actors[first:] + hosts.actors[:first]
         self._load = [0] * len(self._actors)
-        self._request = TableRequest(name, hosts.stage, memory=task.memory)
+        self._request = TableRequest(name, cloudpickle.loads(hosts.packed), memory=task.memory)
         self._folder = folder
 
     def __call__(self, table: pa.Buffer) -> Callable[[], TableReply | Failure]:
@@ -106,6 +113,7 @@ class ActorPool:
     def __init__(self, name: str, stage: AnyMap, asked: Resources, size: PoolSize, stalled: float | None) -> None:
         self.name = name
         self.stage, self.asked = stage, asked
+        self.packed: bytes = cloudpickle.dumps(stage)
         self.size = size
         self.actors: list[Any] = []
         bundle = {kind: share for kind, share in (("CPU", size.cpus), ("GPU", size.gpus)) if share}
@@ -116,10 +124,11 @@ class ActorPool:
                 f"run.pools.{self.name}: {size} did not get their place within {PLACE_S:.0f} s, of the cluster's "
                 f"{ray.cluster_resources()} there is {ray.available_resources()}; wait for what holds the rest, or ask for less"
             )
+        cargo = pack([stage])
         for number in range(size.actors):
             place = PlacementGroupSchedulingStrategy(self._group, number) if self._group is not None else "DEFAULT"
             options = {"num_cpus": size.cpus, "num_gpus": size.gpus, "max_restarts": -1, "max_task_retries": 0}
-            self.actors.append(ray.remote(**options)(_Host).options(scheduling_strategy=place).remote(stalled))
+            self.actors.append(ray.remote(**options)(_Host).options(scheduling_strategy=place).remote(cargo, stalled))
 
     def open(self, memory: int | None, folder: str) -> None:
         """Open the stage in all actors. Raises UserError when that is the user's to mend; units meet all else."""

@@ -36,6 +36,11 @@ class Unit:
     path: Path
 
     @property
+    def loaded(self) -> bool:
+        """Tell whether it is a single file that `load_file` has loaded."""
+        return self.name in _LOADED
+
+    @property
     def installed(self) -> bool:
         """Tell whether pip has put it where it is, or it came with Python."""
         path = self.path.resolve()

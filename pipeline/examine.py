@@ -11,9 +11,11 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gristmill.errors import GristmillError, InputError
 from gristmill.storage.store import Store, open_store, probe
+from pipeline.cargo import travelling
 from pipeline.code import hash_of, unit_of
 from pipeline.fingerprint import version_of
 from pipeline.segment import Task
@@ -74,7 +76,9 @@ def set_exam(task: Task, token: str) -> Exam:
     packages = dict.fromkeys((*OWN, *(unit_of(module).name for module in modules)))
     libraries = {name: version_of(name) for stage in stages for name in stage.libraries()}
     inputs = [task.unit.file.uri] if task.unit.file is not None else []
-    files = [path for path in (*inputs, *(path for stage in stages for path in stage.files())) if "://" not in path]
+    there = [unit.path for unit in travelling(stages)]
+    named = [path for stage in stages for path in stage.files() if not any(Path(path).is_relative_to(unit) for unit in there)]
+    files = [path for path in (*inputs, *named) if "://" not in path]
     exam = Exam(task.root, token, {name: code_of(name) for name in packages}, modules, libraries, tuple(files))
     open_store(exam.root).put_new(exam.shown, token.encode())
     return exam

@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gristmill.errors import UserError
+from pipeline.cargo import Cargo, pack
 from pipeline.examine import Exam, Paper, faults, modules_of, put_away, set_exam, told
 from pipeline.ray_reasons import reason
 from pipeline.segment import Task
@@ -44,8 +45,9 @@ class Preflight:
         if not todo:
             return
         exam = set_exam(task, uuid.uuid4().hex[:12])
+        cargo = pack(stage for _, stage in task.spec.all())
         try:
-            papers = self._papers(exam, todo)
+            papers = self._papers(cargo, exam, todo)
             found = {
                 todo[node]: each
                 for node, paper in papers.items()
@@ -58,12 +60,12 @@ class Preflight:
         for node in todo:
             self._passed.setdefault(node, set()).update(exam.modules)
 
-    def _papers(self, exam: Exam, nodes: Collection[str]) -> dict[str, Paper | str]:
+    def _papers(self, cargo: Cargo | None, exam: Exam, nodes: Collection[str]) -> dict[str, Paper | str]:
         """Return the paper of each node, or why there is none; a node that has gone meanwhile is left out."""
         work = ray.remote(num_cpus=0, max_retries=CRASHES)(_sitting())
         flying: dict[Any, str] = {
             work.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                exam, node, os.getcwd()
+                cargo, exam, node, os.getcwd()
             ): node
             for node in nodes
         }
@@ -98,13 +100,16 @@ def _nodes() -> dict[str, str]:
     }
 
 
-def _sitting() -> Callable[[Exam, str, str], Paper]:
+def _sitting() -> Callable[[Cargo | None, Exam, str, str], Paper]:
     """Return what a node does; a function inside another travels whole, so that a node without our code can say so."""
 
-    def sitting(exam: Exam, node: str, folder: str) -> Paper:
+    def sitting(cargo: Cargo | None, exam: Exam, node: str, folder: str) -> Paper:
         if os.path.isdir(folder):
             os.chdir(folder)
         from pipeline.examine import sit
+
+        if cargo is not None:
+            cargo.unload()
 
         return sit(exam, node)
 
