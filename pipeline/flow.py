@@ -25,7 +25,7 @@ from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
 from pipeline.ledger import Measure, Tally, measure_of
 from pipeline.making import made_of
 from pipeline.quarantine import reason_of, reason_of_exception
-from pipeline.schema import DROP, ERROR, undecided, undeclared
+from pipeline.schema import DROP, ERROR, PARENT, undecided, undeclared
 from pipeline.stage import Filter, FlatMap, Stage, Transform
 
 SYSTEMATIC = 10  # a stage that raises on all of at least so many documents is broken, not the documents
@@ -38,6 +38,7 @@ LOST = pa.schema(
         pa.field("file", pa.string(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("length", pa.int64(), nullable=False),
+        pa.field(PARENT, pa.string()),  # of a document that was made of another
         pa.field("stage", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),  # of the drop, or the kind of error
         pa.field("detail", pa.string(), nullable=False),  # JSON of the row's other columns, or `kind: detail`
@@ -368,6 +369,8 @@ def _details(rows: pa.Table) -> list[str]:
 
 def _lost(rows: pa.Table, stage: str, reasons: Sequence[Any], details: Sequence[str]) -> pa.Table:
     own = {"stage": [stage] * rows.num_rows, "reason": reasons, "detail": details}
+    if PARENT not in rows.column_names:
+        own[PARENT] = [None] * rows.num_rows
     columns = [pa.array(own[f.name], pa.string()) if f.name in own else rows.column(f.name) for f in LOST]
     return pa.Table.from_arrays(columns, schema=LOST)
 

@@ -15,6 +15,7 @@ from jobs.config import build_config
 from jobs.terminal import command, say, show_json, warn
 from pipeline.finish import is_finished
 from pipeline.plan import Plan, make_plan
+from pipeline.stage import FlatMap
 
 DONE = 0
 
@@ -71,6 +72,7 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
                 "name": step.name,
                 "kind": step.spec.kind,
                 "stages": [name for name, _ in step.spec.all()],
+                "makes": [name for name, stage in step.spec.all() if isinstance(stage, FlatMap)],
                 "actors": step.spec.actor(),
                 "units": len(step.units),
                 "done": len(step.units) - len(missing),
@@ -92,6 +94,7 @@ def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, pat
         todo = step["units"] - step["done"]
         state = "done" if not todo else f"{todo} of {step['units']} to compute" if step["done"] else f"{todo} to compute"
         where = " (actors)" if step["actors"] else ""
-        lines.append(f"  {step['name']:<44} {' → '.join(step['stages'])}{where}: {state}")
+        stages = (f"{name} (makes documents)" if name in step["makes"] else name for name in step["stages"])
+        lines.append(f"  {step['name']:<44} {' → '.join(stages)}{where}: {state}")
     lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")
     return lines

@@ -6,6 +6,7 @@ Reads the record of a run, the unit manifests and data it names, and the raw rec
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,16 +23,21 @@ from pipeline import exchange
 from pipeline.checked import Reader, reading
 from pipeline.drive import read_all
 from pipeline.finding import Finding, Value
+from pipeline.making import made_of
 from pipeline.records import Data, RunRecord, read_unit
-from pipeline.schema import DROP, ERROR, undecided
-from pipeline.stage import Exchange, Filter, Fit, Map, Sink, Stage
+from pipeline.schema import DROP, ERROR, PARENT, undecided
+from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Stage
 
+CHILDREN = 100  # of the documents made of one listed
 ADDRESS = ["id", "url", "file", "offset", "length"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """A document of a build by its address; `lost` is the record of its drop or quarantine, if there is one."""
+    """A document of a build by its address; `lost` is the record of its drop or quarantine, if there is one.
+
+    `parent`: the id of the document that it was made of, if it was.
+    """
 
     id: str
     url: str | None
@@ -39,12 +45,14 @@ class Found:
     offset: int
     length: int
     lost: Mapping[str, Any] | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one stage did: its verdict (`kept`, or `dropped: reason`, `quarantined: error`), what it looked at, the text after it.
+    """What one stage did: its verdict, what it looked at, the text after it.
 
+    The verdict is `kept`, `dropped: reason`, `quarantined: error`, or `made N documents`, where the way of this one ends.
     `findings`: the numbers that decided first, then the columns that it added or changed.
     """
 
@@ -65,7 +73,7 @@ class Trace:
         self._steps = [(step.kind, step.units) for step in record.steps]
 
     def find(self, wanted: str) -> list[Found]:
-        """Return every document with this id or URL, in the order of the inputs.
+        """Return every document with this id or URL, in the order of the inputs; of those made of others the one they are of.
 
         Raises:
             InputError: there is none.
@@ -104,7 +112,10 @@ class Trace:
             raise InputError(f"input file {entry.uri!r} is no longer there; put it back to see the raw record") from error
 
     def decisions(self, found: Found) -> Iterator[Decision]:
-        """Take the document through the stages again, up to where it was lost or stored."""
+        """Take the document through the stages again, up to where it was lost or stored, or others were made of it.
+
+        One that was made of another begins as that.
+        """
         source, docs = self.build.source, self.raw(found)
         verdict = _verdict(docs)
         yield Decision(self.build.source_name, verdict, _findings(source, docs.select([]), docs), _text(docs))
@@ -119,12 +130,20 @@ class Trace:
                 yield Decision(name, f"quarantined: {found.lost['reason']}", [error], _text(docs))
                 return
             before = docs
+            if isinstance(stage, Save):
+                continue
             if isinstance(stage, Sink):
                 yield Decision(name, "kept", self.stored(found), _text(docs))
                 return
             if isinstance(stage, Exchange | Fit):
                 docs = self._meet(stage, barrier, found, docs)
                 barrier += 1
+            elif isinstance(stage, FlatMap):
+                children = made_of(docs, stage.open()(docs), name, stage)
+                docs = _followed(children, found)
+                if not docs.num_rows:
+                    yield _made(name, children, before)
+                    return
             else:
                 docs = _step(stage, docs)
             verdict = _verdict(docs)
@@ -140,13 +159,15 @@ class Trace:
             if isinstance(stage, Fit):
                 return stage.apply(reader.read_all())(docs)
             shard = [each.name for each in self.record.inputs].index(found.file)
-            row = self._row(number, shard, found.id)
+            row = self._row(number, shard, docs["id"][0].as_py())
             verdicts = pa.Table.from_batches([reader.get_batch(shard)])
             return exchange.apply_verdicts(docs, row, verdicts, stage.defaults())
 
     def _row(self, number: int, shard: int, document: str) -> int:
         """Return the document's number in the segment before barrier `number`."""
-        segment = [units for kind, units in self._steps if kind == "segment"][number]
+        # The segment that ends in the barrier: others end in a save.
+        before = [units for (_, units), (kind, _) in itertools.pairwise(self._steps) if kind == "reduce"]
+        segment = before[number]
         with reading(self.store, read_unit(self.store, segment[shard]).outputs["docs"], segment[shard]) as file:
             ids = file.read_all()["id"]
         return int(pc.index(ids, document).as_py())
@@ -175,27 +196,53 @@ def of_build(store: Store, manifest: str, file: Shard | Sidecar) -> contextlib.A
 def _search(file: Reader, role: str, wanted: str, found: dict[str, Found]) -> None:
     for rows in _matching(file, wanted):
         for row in rows.to_pylist():
-            if role in ("dropped", "quarantined"):
+            if row["id"] != wanted and row["parent"] is not None:
+                # By its URL, which it has of the document that it was made of, or by that document itself.
+                row = {**row, "id": row["parent"], "parent": None}
+                found.setdefault(row["id"], _found(row, None))
+            elif role in ("dropped", "quarantined"):
                 found[row["id"]] = _found(row, {**row, "role": role})
             else:
                 found.setdefault(row["id"], _found(row, None))
 
 
 def _matching(file: Reader, wanted: str) -> Iterator[pa.Table]:
+    """Yield the rows that have this id or URL, or are made of the document with this id; `parent` is null where there is none."""
     names = ["doc_id" if name == "id" and "doc_id" in file.schema.names else name for name in ADDRESS]
     if not set(names) <= set(file.schema.names):
         return  # a sidecar
     extra = [name for name in ("stage", "reason", "detail") if name in file.schema.names]
     for index in range(file.num_record_batches):
         table = pa.Table.from_batches([file.get_batch(index)])
-        same = pc.or_kleene(pc.equal(table[names[0]], wanted), pc.fill_null(pc.equal(table["url"], wanted), False))
-        hits = table.filter(same)
+        parents = table[PARENT] if PARENT in table.column_names else pa.nulls(table.num_rows, pa.string())
+        same = pc.equal(table[names[0]], wanted)
+        for other in (table["url"], parents):
+            same = pc.or_(same, pc.fill_null(pc.equal(other, wanted), False))
+        hits = table.select([*names, *extra]).append_column(PARENT, parents).filter(same)
         if hits.num_rows:
-            yield hits.select([*names, *extra]).rename_columns([*ADDRESS, *extra])
+            yield hits.rename_columns([*ADDRESS, *extra, PARENT])
 
 
 def _found(row: Mapping[str, Any], lost: Mapping[str, Any] | None) -> Found:
-    return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost)
+    return Found(row["id"], row["url"], row["file"], row["offset"], row["length"], lost, row[PARENT])
+
+
+def _followed(children: pa.Table, found: Found) -> pa.Table:
+    """Return which of the documents made of one is wanted, or is what the wanted one was made of; no row where none is."""
+    for name in (found.id, found.parent):
+        row = pc.index(children["id"], name).as_py() if name is not None else -1
+        if row >= 0:
+            return children.slice(row, 1)
+    return children.slice(0, 0)
+
+
+def _made(name: str, children: pa.Table, parent: pa.Table) -> Decision:
+    """Return the decision that ends the way of a document: the first of those that were made of it, id → verdict and size."""
+    told = []
+    for row in range(min(children.num_rows, CHILDREN)):
+        child = children.slice(row, 1)
+        told.append(Finding(child["id"][0].as_py(), f"{_verdict(child)}, {len(_text(child).encode()):,} bytes of text"))
+    return Decision(name, f"made {children.num_rows} document{'s' * (children.num_rows != 1)}", told, _text(parent))
 
 
 def _step(stage: Stage, docs: pa.Table) -> pa.Table:

@@ -26,10 +26,21 @@ def lost(stage: Mapping[str, Any]) -> tuple[int, int]:
     return sum(stage["dropped"].values()), sum(stage["quarantined"].values())
 
 
+def arriving(stage: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (in, made) documents of a stage: those that it took in, and those that it made of these beyond their number."""
+    return int(stage["in"]), int(stage.get("made", 0))
+
+
 def missing(stage: Mapping[str, Any]) -> int:
-    """Return how many documents of a stage are unaccounted for: in - kept - dropped - quarantined; 0 when all is well."""
-    dropped, quarantined = lost(stage)
-    return int(stage["in"]) - int(stage["kept"]) - dropped - quarantined
+    """Return how many documents of a stage are unaccounted for: in + made - kept - dropped - quarantined; 0 when all is well."""
+    return sum(arriving(stage)) - int(stage["kept"]) - sum(lost(stage))
+
+
+def equation(stage: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the two sides of a stage's account in words, the first without what it does not have."""
+    (taken, made), (dropped, quarantined) = arriving(stage), lost(stage)
+    left = f"{taken:,} in" + (f" + {made:,} made" if made else "")
+    return left, f"{int(stage['kept']):,} kept + {dropped:,} dropped + {quarantined:,} quarantined"
 
 
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -194,23 +205,28 @@ def funnel(
 
     `anchor(stage, reason)` names the place of the samples; reasons without samples are not links.
     """
-    whole = max((int(stage["in"]) for stage in stages), default=0)
+    crawl = int(stages[0]["in"]) if stages else 0
+    whole = max((sum(arriving(stage)) for stage in stages), default=0)
     heads = ("stage", "", "in", "kept", "dropped", "quarantined", "of crawl", "adds up")
     head = tag("div", [tag("span", h) for h in heads], class_="row head", aria_hidden="true")
-    rows = [_stage_row(stage, whole, samples.get(stage["stage"], {}), anchor) for stage in stages]
+    rows = [_stage_row(stage, (crawl, whole), samples.get(stage["stage"], {}), anchor) for stage in stages]
     return tag("div", head, tag("ol", rows), class_="funnel")
 
 
-def _stage_row(stage: Mapping[str, Any], whole: int, samples: Mapping[str, Any], anchor: Callable[[str, str], str]) -> Html:
-    taken, kept = int(stage["in"]), int(stage["kept"])
+def _stage_row(
+    stage: Mapping[str, Any], of: tuple[int, int], samples: Mapping[str, Any], anchor: Callable[[str, str], str]
+) -> Html:
+    """`of`: the documents of the crawl, and the most that any stage has, for which a bar has its whole width."""
+    (taken, made), kept, (crawl, whole) = arriving(stage), int(stage["kept"]), of
+    own = taken + made
     dropped, quarantined = lost(stage)
     gone = missing(stage)
     losses = [(reason, n, "dropped") for reason, n in by_count(stage["dropped"])]
     losses += [(kind, n, "quarantined") for kind, n in by_count(stage["quarantined"])]
-    segments, start = [_segment("kept", 0, kept, whole, taken)], kept
-    reasons = []
+    segments, start = [_segment("kept", 0, kept, whole, own)], kept
+    reasons = [_reason_row("made of others", made, (taken, crawl), "made", Html(""), None)] if made else []
     for name, n, kind in losses:
-        piece = _segment(kind, start, n, whole, taken)
+        piece = _segment(kind, start, n, whole, own)
         segments.append(piece)
         target = (
             anchor(stage["stage"], name)
@@ -219,14 +235,14 @@ def _stage_row(stage: Mapping[str, Any], whole: int, samples: Mapping[str, Any],
             if kind != "dropped"
             else None
         )
-        reasons.append(_reason_row(name, n, (taken, whole), kind, piece, target))
+        reasons.append(_reason_row(name, n, (taken, crawl), kind, piece, target))
         start += n
-    equation = f"{taken:,} in = {kept:,} kept + {dropped:,} dropped + {quarantined:,} quarantined"
+    account = " = ".join(equation(stage))
     verdict = (
-        tag("span", "✓", class_="ok", title=equation, role="img", aria_label=f"adds up: {equation}")
+        tag("span", "✓", class_="ok", title=account, role="img", aria_label=f"adds up: {account}")
         if not gone
         else tag(
-            "span", f"✗ {abs(gone):,} {'missing' if gone > 0 else 'too many'}", class_="bad", title=equation.replace("=", "≠")
+            "span", f"✗ {abs(gone):,} {'missing' if gone > 0 else 'too many'}", class_="bad", title=account.replace("=", "≠")
         )
     )
     line = tag(
@@ -237,7 +253,7 @@ def _stage_row(stage: Mapping[str, Any], whole: int, samples: Mapping[str, Any],
         _cell("kept", data(kept)),
         _cell("dropped", data(dropped), "lost" if dropped else "nil"),
         _cell("quarantined", data(quarantined), "sick" if quarantined else "nil"),
-        _cell("of crawl", percent(kept, whole)),
+        _cell("of crawl", percent(kept, crawl)),
         tag("span", verdict, class_="cell check"),
         class_="row stage",
     )

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.html.charts import lost, missing
+from jobs.html.charts import arriving, equation, missing
 from jobs.html.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
 from jobs.report import sections as sections
 from jobs.report.score_sections import tokens as tokens_section
-from jobs.report.sections import Summary, adds, arrived, copy_button, losses, ratio, workers
+from jobs.report.sections import Summary, adds, arrived, copy_button, losses, made_in, ratio, workers
 from jobs.report.token_scores import TokenScores
 from jobs.terminal import command
 
@@ -24,8 +24,8 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 def faults(summary: Summary) -> list[str]:
     """Return what in the ledger does not add up, in sentences; empty for a sound build.
 
-    Checked: each stage's in = kept + dropped + quarantined, each stage takes in what the one before kept, and the documents
-    of the build are what the last stage kept; in a run that added columns to a build, what its source gave.
+    Checked: each stage's in + made = kept + dropped + quarantined, each stage takes in what the one before kept, and the
+    documents of the build are what the last stage kept; in a run that added columns to a build, what its source gave.
     """
     found = []
     before: Mapping[str, Any] | None = None
@@ -35,10 +35,10 @@ def faults(summary: Summary) -> list[str]:
                 f"{stage['stage']} took in {stage['in']:,} documents, but {before['stage']} before it kept {before['kept']:,}."
             )
         if gone := missing(stage):
-            dropped, quarantined = lost(stage)
             fate = f"{plural(gone, 'document is', 'documents are')} missing" if gone > 0 else f"{-gone:,} too many"
-            total = f"{stage['kept']:,} kept + {dropped:,} dropped + {quarantined:,} quarantined"
-            found.append(f"{stage['stage']} took in {stage['in']:,}, but {total} = {stage['in'] - gone:,}: {fate}.")
+            total, made = equation(stage)[1], arriving(stage)[1]
+            came = f"took in {stage['in']:,}" + (f" and made {made:,}" if made else "")
+            found.append(f"{stage['stage']} {came}, but {total} = {sum(arriving(stage)) - gone:,}: {fate}.")
         before = stage
     if before is not None:
         place, told = ("source", summary["stages"][0]) if adds(summary["stages"]) else ("last stage", before)
@@ -114,7 +114,9 @@ def _tiles(summary: Summary) -> list[tuple[str, Html, str]]:
     run, stages, tokens, text = summary["run"], summary["stages"], summary["tokens"], summary["text_bytes"]
     taken, out = stages[0]["in"] if stages else 0, arrived(summary)
     way = join(data(taken, compact(taken, 100_000)), tag("i", " → ", class_="to"), data(out, compact(out, 100_000)))
-    tiles = [("Documents", way, f"{percent(out, taken)} kept" if taken else "nothing came in")]
+    made = made_in(summary)
+    note = f"and {made:,} made of them" if made else f"{percent(out, taken)} kept" if taken else "nothing came in"
+    tiles = [("Documents", way, note)]
     if tokens:
         exact = data(tokens, compact(tokens, 10_000_000), title=f"{tokens:,}")
         tiles.append(("Tokens", exact, f"{number(round(tokens / summary['documents'], 1))} per document"))
@@ -143,11 +145,15 @@ def _verdict(summary: Summary) -> Html:
             class_="verdict bad",
             role="alert",
         )
-    dropped, quarantined = losses(summary)
+    taken, made, (dropped, quarantined) = (
+        summary["stages"][0]["in"] if summary["stages"] else 0,
+        made_in(summary),
+        losses(summary),
+    )
     return tag(
         "p",
         tag("strong", "✓ Every document is accounted for: "),
-        f"{summary['stages'][0]['in'] if summary['stages'] else 0:,} in = {arrived(summary):,} kept + {dropped:,} dropped + ",
+        f"{taken:,} in {f'+ {made:,} made ' if made else ''}= {arrived(summary):,} kept + {dropped:,} dropped + ",
         f"{quarantined:,} quarantined, checked at every stage of every shard.",
         class_="verdict",
     )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobs.html.charts import by_count, categories, figures, funnel, histogram, lost, meter
+from jobs.html.charts import arriving, by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.html.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 from jobs.terminal import command, one_line
 from pipeline.barren import Barren, warnings
@@ -56,10 +56,11 @@ def flow(summary: Summary) -> Html:
     if not stages or not stages[0]["in"]:
         return _empty("No document came in. The inputs hold no records that the source reads.")
     worst = max(stages, key=lambda stage: sum(lost(stage)))
-    taken, out = stages[0]["in"], arrived(summary)
-    lead: list[Html | str] = [f"Of {plural(taken, 'document')}, {out:,} ({percent(out, taken)}) are left. "]
+    taken, made, out = stages[0]["in"], made_in(summary), arrived(summary)
+    whole = plural(taken, "document") + (f" and {made:,} made of them" if made else "")
+    lead: list[Html | str] = [f"Of {whole}, {out:,} ({percent(out, taken + made)}) are left. "]
     if gone := sum(lost(worst)):
-        lead += ["Most are lost at ", tag("b", worst["stage"]), f": {gone:,} of the {worst['in']:,} that reached it"]
+        lead += ["Most are lost at ", tag("b", worst["stage"]), f": {gone:,} of the {sum(arriving(worst)):,} that reached it"]
         reason = by_count(worst["dropped"])[:1]
         lead += [f", {reason[0][1]:,} of them for ", tag("b", reason[0][0]), "."] if reason else ["."]
     scale = tag(
@@ -351,6 +352,11 @@ def losses(summary: Summary) -> tuple[int, int]:
     """Return (dropped, quarantined) documents of the whole run."""
     pairs = [lost(stage) for stage in summary["stages"]]
     return sum(d for d, _ in pairs), sum(q for _, q in pairs)
+
+
+def made_in(summary: Summary) -> int:
+    """Return how many documents the stages of the run made of others, beyond the number of those."""
+    return sum(arriving(stage)[1] for stage in summary["stages"])
 
 
 def arrived(summary: Summary) -> int:

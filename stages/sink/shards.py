@@ -27,6 +27,7 @@ from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
 from pipeline.lineage import Lineage
+from pipeline.schema import PARENT
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
 from stages.sink.column_notes import agreed, bare, said_of
 from stages.sink.cut import cut
@@ -60,7 +61,7 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
     tokenizer = Tokenizer(metadata["tokenizer_sha256"], int(metadata["vocab_size"]), bos, eos, left_out=left_out)
     # What every shard has anyway, and what is named twice, is written once.
     always = fmt.token_schema(ids.type.value_type, tokenizer).names
-    extra = [schema.field(n) for n in dict.fromkeys(("language", *columns)) if n in schema.names and n not in always]
+    extra = [schema.field(n) for n in dict.fromkeys(("language", PARENT, *columns)) if n in schema.names and n not in always]
     plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in extra]
     schemes: dict[str, list[pa.Field]] = {}
     for field in schema:
@@ -217,7 +218,7 @@ class Shards(Sink):
         tokens_per_shard: a new file is begun when the running count of tokens would pass this; a longer document has a
             file of its own.
         columns: further columns to keep in the shards, beside those that every shard has
-            (`gristmill.format.schema.token_schema`); `language` is kept when it is there.
+            (`gristmill.format.schema.token_schema`); `language` and `parent` are kept when they are there.
         zst_copies: write `NAME.zst` beside each file too, the whole file compressed with zstd: for transport only, the reader
             maps the files themselves.
     """

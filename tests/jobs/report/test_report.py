@@ -248,6 +248,20 @@ def test_a_run_that_added_columns_counts_the_documents_that_it_lost_and_the_buil
     assert said == ["The build holds 527 documents, but its source tokens kept 528."]
 
 
+def test_documents_made_of_others_are_told_where_there_are_any(read, summary):
+    assert "made of" not in read.text
+    chunks = {**stage("chunk", 100, {"empty": 4}), "made": 50, "kept": 146}
+    made = {**summary, "stages": [stage("warc", 100), chunks, stage("documents", 146)], "samples": {}, "documents": 146}
+    assert faults(made) == []
+    read = Reader(page(made, "."))
+    assert "Of 100 documents and 50 made of them, 146 (97.3%) are left." in read.text
+    assert "100 in + 50 made = 146 kept + 4 dropped + 0 quarantined, checked" in read.text
+    assert read.figures["flow"] == [100, 100, 0, 0, 100, 146, 4, 0, 50, 4, 146, 146, 0, 0]
+    assert "146.0%" in read.text, "of the crawl"
+    chunks["made"] = 49
+    assert faults(made) == ["chunk took in 100 and made 49, but 146 kept + 4 dropped + 0 quarantined = 150: 1 too many."]
+
+
 COUNTS = st.integers(0, 10**9)
 
 
