@@ -167,13 +167,21 @@ class Proxy:
             request.wfile.write(content)
 
 
+_made: set[int] = set()  # ports of servers with the bucket
+_used = 0  # the port that s3fs's instances of this process lead to
+
+
 def use(monkeypatch: object, port: int) -> None:
-    """Point this process, and those it starts, to the server on `port`."""
+    """Point this process, and those it starts, to the server on `port`, which gets the bucket."""
+    global _used
     for key, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
         monkeypatch.setenv(key, value)  # type: ignore[attr-defined]
     import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()
-    fs = s3fs.S3FileSystem(use_listings_cache=False)
-    with contextlib.suppress(FileExistsError):
-        fs.mkdir(BUCKET)
+    if _used != port:  # a client takes a second to make
+        s3fs.S3FileSystem.clear_instance_cache()
+        _used = port
+    if port not in _made:
+        with contextlib.suppress(FileExistsError):
+            s3fs.S3FileSystem(use_listings_cache=False).mkdir(BUCKET)
+        _made.add(port)

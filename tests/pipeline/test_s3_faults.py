@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +12,33 @@ from pipeline.drive import Options, drive
 from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from tests.pipeline.toy_corpus import plan_of, run
-from tests.s3_servers import BUCKET, Faults, Proxy, use
+from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
 from tests.toy import Lines
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with moto() as first, seaweed(tmp_path_factory.mktemp("seaweed")) as second:
+        yield {"moto": first, "seaweed": second}
 
 
 @pytest.mark.parametrize("server", ["moto", "seaweed"])
 def test_same_build_on_a_failing_store(
     server: str,
-    port_of: Callable[[str], int],
+    servers: dict[str, int],
     corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     local = run(plan_of(corpus), tmp_path / "local")
     faults = Faults(errors=0.012, burst=3, cuts=0.02, slow=0.02)
-    with Proxy(port_of(server), Faults()) as proxy:
+    with Proxy(servers[server], Faults()) as proxy:
         use(monkeypatch, proxy.port)
         root = f"s3://{BUCKET}/{tmp_path.name}"
         source = open_store(f"{root}/in")
         for path in sorted(corpus.glob("*.txt")):
             source.put_new(path.name, path)
-    with Proxy(port_of(server), faults, seed=4) as proxy:
+    with Proxy(servers[server], faults, seed=4) as proxy:
         use(monkeypatch, proxy.port)
         pattern = f"{root}/in/*.txt"
         stages = [("lines", Lines(paths=pattern)), *plan_of(corpus).stages[1:]]
