@@ -161,7 +161,7 @@ class Proxy:
         request.end_headers()
         if fault == "slow":
             for start in range(0, len(content), max(1, len(content) // 5)):
-                time.sleep(0.1)
+                time.sleep(0.04)
                 request.wfile.write(content[start : start + max(1, len(content) // 5)])
         elif request.command != "HEAD":
             request.wfile.write(content)
