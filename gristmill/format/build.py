@@ -71,45 +71,47 @@ def _open_remote(uri: str, kind: str | None, cache: Cache, options: Mapping[str,
             manifest, inner = _of_run(RemoteLocation(output, cache, options), f"{RUNS}/{name}", kind)
             return manifest, RemoteLocation(f"{output}/{inner}", cache, options)
         return _at(RemoteLocation(folder, cache, options), name, kind)
-    place = RemoteLocation(uri, cache, options)
-    manifest, inner = _find(place, kind)
-    return manifest, RemoteLocation(f"{uri}/{inner}", cache, options) if inner else place
+    location = RemoteLocation(uri, cache, options)
+    manifest, inner = _find(location, kind)
+    return manifest, RemoteLocation(f"{uri}/{inner}", cache, options) if inner else location
 
 
-def _at(place: Location, name: str, kind: str | None) -> tuple[Manifest, Location]:
-    """Open the build whose manifest is the file `name` of `place`."""
+def _at(location: Location, name: str, kind: str | None) -> tuple[Manifest, Location]:
+    """Open the build whose manifest is the file `name` of `location`."""
     try:
-        manifest = _load(place, name)
+        manifest = _load(location, name)
     except FileNotFoundError as error:
-        raise FormatError(f"{_named(place, name)}: no such file; give a manifest.json, a build's folder, or an output") from error
-    return _of_kind(manifest, kind, _named(place, name)), place
+        raise FormatError(
+            f"{_named(location, name)}: no such file; give a manifest.json, a build's folder, or an output"
+        ) from error
+    return _of_kind(manifest, kind, _named(location, name)), location
 
 
-def _find(place: Location, kind: str | None) -> tuple[Manifest, str]:
+def _find(location: Location, kind: str | None) -> tuple[Manifest, str]:
     """Return the manifest that a folder leads to, and the folder of its build in that folder ('' if it is the folder itself)."""
     try:
-        return _of_kind(_load(place, mf.NAME), kind, _named(place, mf.NAME)), ""
+        return _of_kind(_load(location, mf.NAME), kind, _named(location, mf.NAME)), ""
     except FileNotFoundError:
-        runs = [name for name in reversed(place.names(f"{RUNS}/")) if name.endswith(".json")]
+        runs = [name for name in reversed(location.names(f"{RUNS}/")) if name.endswith(".json")]
     if not runs:
         raise FormatError(
-            f"{place.uri}: has neither {mf.NAME} nor {RUNS}/*.json; give the folder of a build, or of a finished output"
+            f"{location.uri}: has neither {mf.NAME} nor {RUNS}/*.json; give the folder of a build, or of a finished output"
         )
     for run in runs:
-        manifest, inner = _of_run(place, run, None)
+        manifest, inner = _of_run(location, run, None)
         if kind in (None, manifest.kind):
             return manifest, inner
-    raise FormatError(f"{place.uri}: none of its {len(runs)} runs made a build of kind {kind!r}")
+    raise FormatError(f"{location.uri}: none of its {len(runs)} runs made a build of kind {kind!r}")
 
 
-def _of_run(place: Location, run: str, kind: str | None) -> tuple[Manifest, str]:
+def _of_run(location: Location, run: str, kind: str | None) -> tuple[Manifest, str]:
     """Return the manifest that the record of a run in an output leads to, and the folder of its build there."""
-    where = _named(place, run)
-    target = fields.matching(_json(place, run), "manifest", MANIFEST, where)
+    where = _named(location, run)
+    target = fields.matching(_json(location, run), "manifest", MANIFEST, where)
     try:
-        manifest = _load(place, target)
+        manifest = _load(location, target)
     except FileNotFoundError as error:
-        raise FormatError(f"{where}: names the manifest {_named(place, target)}, which is not there; copy it too") from error
+        raise FormatError(f"{where}: names the manifest {_named(location, target)}, which is not there; copy it too") from error
     return _of_kind(manifest, kind, where), target.rpartition("/")[0]
 
 
@@ -122,17 +124,17 @@ def _of_kind(manifest: Manifest, kind: str | None, where: str) -> Manifest:
     return manifest
 
 
-def _load(place: Location, name: str) -> Manifest:
-    return mf.parse(_json(place, name), _named(place, name))
+def _load(location: Location, name: str) -> Manifest:
+    return mf.parse(_json(location, name), _named(location, name))
 
 
-def _json(place: Location, name: str) -> object:
-    content = place.read(name)
+def _json(location: Location, name: str) -> object:
+    content = location.read(name)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{_named(place, name)}: cannot be read as JSON ({error})") from error
+        raise FormatError(f"{_named(location, name)}: cannot be read as JSON ({error})") from error
 
 
-def _named(place: Location, name: str) -> str:
-    return f"{place.uri.rstrip('/')}/{name}"
+def _named(location: Location, name: str) -> str:
+    return f"{location.uri.rstrip('/')}/{name}"

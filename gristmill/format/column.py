@@ -30,14 +30,14 @@ class Extent:
     Attributes:
         begin: number in the shard of the first token.
         count: tokens.
-        place: where its value lies: address divided by the width of a value, or by a bit for booleans.
+        address: of its first value, counted in values: in bytes divided by the width of one; in bits for booleans.
         offsets: int32, (documents + 1,): the borders of the documents, from 0 to `count`.
         first_row: row in the shard of the first document.
     """
 
     begin: int
     count: int
-    place: int
+    address: int
     offsets: npt.NDArray[np.int32]
     first_row: int
 
@@ -74,15 +74,15 @@ class TokenColumn:
             offsets = array.offsets.to_numpy()
             if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] > len(array.values):
                 raise self._damaged(column, "documents that end before they begin, or after the values")
-            place = self._place(array.values.buffers()[1], array.values.offset + int(offsets[0]))
-            self.extents.append(Extent(self.tokens, int(offsets[-1] - offsets[0]), place, offsets - offsets[0], self.documents))
+            address = self._address(array.values.buffers()[1], array.values.offset + int(offsets[0]))
+            self.extents.append(Extent(self.tokens, int(offsets[-1] - offsets[0]), address, offsets - offsets[0], self.documents))
             self.tokens += self.extents[-1].count
             self.documents += len(array)
 
     def _damaged(self, column: str, what: str) -> FormatError:
         return FormatError(f"{self.path}: {column} cannot be read ({what}); the file is damaged, copy it again")
 
-    def _place(self, values: pa.Buffer | None, first: int) -> int:
+    def _address(self, values: pa.Buffer | None, first: int) -> int:
         if values is None:  # no value at all
             return 0
         address = int(values.address)

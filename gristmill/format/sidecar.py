@@ -79,18 +79,18 @@ def file_name(name: str, shard: int, sha256: str) -> str:
 # ---- reading ----
 
 
-def find_sidecars(place: Location) -> dict[str, Added]:
+def find_sidecars(location: Location) -> dict[str, Added]:
     """Return what was added to a build, by name of the model or policy.
 
     Raises:
         FormatError: one of the files is none, or of another version.
     """
     found = {}
-    for file in place.names(f"{fmt.SCORES}-"):
+    for file in location.names(f"{fmt.SCORES}-"):
         match = _NAME.fullmatch(file)
         if match:
-            where = f"{place.uri.rstrip('/')}/{file}"
-            found[match[1]] = parse(place.read(file), match[1], where)
+            where = f"{location.uri.rstrip('/')}/{file}"
+            found[match[1]] = parse(location.read(file), match[1], where)
     return found
 
 

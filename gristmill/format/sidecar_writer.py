@@ -69,20 +69,20 @@ class SidecarWriter:
         self._schema = _schema(name, columns, metadata or {})
         self._about = _about(columns, about or {})
         self._columns = dict(columns)
-        self.manifest, place = open_build(build, fmt.TOKENS)
-        if not isinstance(place, LocalLocation):
+        self.manifest, location = open_build(build, fmt.TOKENS)
+        if not isinstance(location, LocalLocation):
             raise FormatError(f"{build}: columns are added on a local disk; copy the build there, and what is made back to it")
-        self._folder = place.folder
+        self._folder = location.folder
         self._written: dict[int, Sidecar] = {}
-        self._refuse(place)
+        self._refuse(location)
         self._scratch = _scratch(self._folder, name)
 
-    def _refuse(self, place: LocalLocation) -> None:
+    def _refuse(self, location: LocalLocation) -> None:
         """Raise FormatError when the work would be for nothing."""
         for shard in self.manifest.shards:
             if self.name in shard.sidecars:
-                raise FormatError(f"{place.uri}: has columns of {self.name!r} already, in {shard.sidecars[self.name].file}")
-        found = find_sidecars(place).get(self.name)
+                raise FormatError(f"{location.uri}: has columns of {self.name!r} already, in {shard.sidecars[self.name].file}")
+        found = find_sidecars(location).get(self.name)
         if found is not None and (found.order, found.columns) != (self.manifest.order, self._columns):
             raise FormatError(
                 f"{found.where}: is there already, with columns {found.columns} for tokens of order {found.order}; "

@@ -1,4 +1,4 @@
-"""What a model says of its own tokens, told of ours: losses, entropies and the like moved from one cut of a text to another.
+"""Losses, entropies and the like of a model's tokens ("theirs") moved to the build's ("ours"): another cut of the same text.
 
 Reads the byte lengths of both tokenizers' tokens (`gristmill.tokenizer.token_bytes`) and a value for each of the model's tokens;
 gives one for each of the build's. Bytes are the common ground: character offsets overlap where a token ends inside a character.
@@ -129,10 +129,10 @@ def _checked(tokens: Tokens, name: str) -> tuple[npt.NDArray[np.int32], npt.NDAr
     for key, array in (("lengths", lengths), ("bounds", bounds)):
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError(f"{name}.{key} must be integers in one dimension, found {array.dtype} of shape {array.shape}")
-    places = np.asarray(bounds, np.int64)
-    if not len(places) or places[0] < 0 or places[-1] > len(lengths) or (np.diff(places) < 0).any():
+    borders = np.asarray(bounds, np.int64)
+    if not len(borders) or borders[0] < 0 or borders[-1] > len(lengths) or (np.diff(borders) < 0).any():
         raise ValueError(f"{name}.bounds must ascend from 0 on to at most its {len(lengths)} tokens")
-    return _frozen(np.asarray(lengths, np.int32)), _frozen(places)
+    return _frozen(np.asarray(lengths, np.int32)), _frozen(borders)
 
 
 def _frozen(array: npt.NDArray[Numbers]) -> npt.NDArray[Numbers]:

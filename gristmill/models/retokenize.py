@@ -1,7 +1,7 @@
-"""Documents in the tokens of another tokenizer, and what a model said of those told of ours again.
+"""Documents in the tokens of another tokenizer, and the values of those moved back to the build's tokens.
 
-Reads ids of ours, the bytes they stand for, and the `tokenizer.json` of a model; gives ids of the model's, and values of ours
-through `align`. No file is read or written.
+Reads ids of the build ("ours"), the bytes that they stand for, and the `tokenizer.json` of a model; gives ids of the model
+("theirs"), and moves values of theirs to ours (`align`). No file is read or written.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Retokenizer:
         ours: the bytes of our tokens.
         tokenizer: text of the model's tokenizer.json.
         where: the model's name for messages.
-        ends: our token that ends documents and the model's, so that the loss of the one is told of the other; None where one of
+        ends: our token that ends documents and the model's, so that the loss of the one is that of the other; None where one of
             the two has none.
 
     Raises:
@@ -88,16 +88,16 @@ class Retokenizer:
             for document in full[ids[bounds[full + 1] - 1] == self._ends[0]]:
                 theirs[document] = np.append(theirs[document], np.uint32(self._ends[1]))
         flat = np.concatenate([np.zeros(0, np.uint32), *theirs])
-        places = _bounds([len(each) for each in theirs])
-        same = spells(flat, places, self._theirs, text, offsets)
-        their_tokens = align.Tokens(lengths_of(flat, self._theirs), places)
-        return Retokenized(flat, places, errors, align.Tokens(lengths, bounds), their_tokens, same, cut)
+        their_bounds = _bounds([len(each) for each in theirs])
+        same = spells(flat, their_bounds, self._theirs, text, offsets)
+        their_tokens = align.Tokens(lengths_of(flat, self._theirs), their_bounds)
+        return Retokenized(flat, their_bounds, errors, align.Tokens(lengths, bounds), their_tokens, same, cut)
 
-    def back(self, told: Retokenized, values: npt.NDArray[np.floating]) -> align.Aligned:
+    def back(self, documents: Retokenized, values: npt.NDArray[np.floating]) -> align.Aligned:
         """Return values of our tokens from values of the model's, floats [their tokens]; tokens that were cut have none."""
-        moved = align.align(told.ours, told.theirs, values, prefix=self._theirs.prefix, same_text=told.same_text)
-        moved.values[told.cut] = np.nan
-        moved.exact[told.cut] = False
+        moved = align.align(documents.ours, documents.theirs, values, prefix=self._theirs.prefix, same_text=documents.same_text)
+        moved.values[documents.cut] = np.nan
+        moved.exact[documents.cut] = False
         return moved
 
 

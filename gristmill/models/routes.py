@@ -1,7 +1,7 @@
 """How the documents of a build come to a model that scores tokens, and what it says of them comes back to the build's tokens.
 
 A model of the build's own tokenizer is given the ids as they are. One of another is given the text that they spell in its own
-tokens, and what it says of these is told of the build's through bytes (`align`). Reads the metadata of ids and, where it needs to
+tokens, and the values of these are moved to the build's through bytes (`align`). Reads the metadata of ids and, where it needs to
 know the bytes of tokens, the file of the build's tokenizer. Writes nothing.
 """
 

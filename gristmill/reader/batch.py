@@ -11,7 +11,7 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 @dataclass(slots=True)  # not frozen: setting thirteen fields of a frozen one takes five microseconds
 class Batch:
-    """One rank's rows of a global batch: numpy arrays, or torch tensors of the same shapes where the loader was told so.
+    """One rank's rows of a global batch: numpy arrays, or torch tensors of the same shapes where the loader was asked for them.
 
     What stands beside the tokens is *aligned with the labels*: `labels[b, t]` is the token after `input_ids[b, t]` in the
     stream, and `loss_mask[b, t]` and `columns[name][b, t]` belong to that label.
@@ -22,7 +22,7 @@ class Batch:
         sequences: int64, (rows,): the number of the sequence in its source, for `TokenDataset.locate`.
         input_ids: integer, (rows, length); after a sequence's last token the id that ends documents (0 without one).
         labels: integer, (rows, length), of the type of `input_ids`; -100 where `loss_mask` is zero if that type is signed;
-            None where the loader was told to leave them out.
+            None where the loader was asked to leave them out.
         loss_mask: (rows, length): bool, or float32 weights where the selection gives weights; zero where there is no label.
         columns: further per-token columns by name, (rows, length), in the stored type; NaN (or False) where a label has none.
         cu_seqlens: int32, (pieces + 1,): the borders of the documents' pieces in the flattened batch, from 0 to rows · length.

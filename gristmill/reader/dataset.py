@@ -1,6 +1,6 @@
 """TokenDataset: builds opened for training, mixed by weight; every sample is a function of its number.
 
-Reads: manifests and the shards they name, at their places. Writes: nothing.
+Reads: manifests and the shards they name, where they lie. Writes: nothing.
 
 A *sample number* counts the endless order of training from 0. The way from it to tokens has four steps, each a pure
 function: which source, and its how-manieth sample that is (`mixture.py`); which of the source's sequences (`shuffle.py`);
@@ -122,7 +122,7 @@ class TokenDataset:
             dtype: integer type of `input_ids`; the stored one (uint16 or uint32) by default. int64 suits torch.
             verify: compare the sha256 of every local file with the manifest, which reads all of the build (about 1.5 GB/s a
                 core). False by default: then sizes are compared, and what the shards say of their documents and tokens.
-                Remote files are compared with their sha256 whenever they are fetched, whatever is said here.
+                Remote files are compared with their sha256 whenever they are fetched, whatever `verify` is.
             cache: where remote shards are kept on this machine.
             storage_options: what fsspec needs beyond the environment to open remote paths, such as `endpoint_url` and keys.
 
@@ -142,12 +142,12 @@ class TokenDataset:
         sources = sources_of(path)
         builds = {}
         for name, source in sources.items():
-            manifest, place = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
+            manifest, location = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
             check(manifest, masked(str(source.path)))
-            manifest = with_sidecars(manifest, find_sidecars(place))
-            place.check(files(manifest), verify=verify)
-            builds[name] = (manifest, place)
-        remote = sum(place.budget is not None for _, place in builds.values())
+            manifest = with_sidecars(manifest, find_sidecars(location))
+            location.check(files(manifest), verify=verify)
+            builds[name] = (manifest, location)
+        remote = sum(location.budget is not None for _, location in builds.values())
         streams = {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
         for name, stream in streams.items():
             stream.check_counts(each=verify)
@@ -170,8 +170,8 @@ class TokenDataset:
         tokens = sum(stream.tokens for stream in self._streams.values())
         end = "endless" if self.total is None else f"{self.total:,} samples"
         made = f"shuffle={layout.shuffle!r}, packing={layout.packing!r}, seed={layout.seed}, dtype={layout.dtype}"
-        held = f"{tokens:,} tokens, {sequences:,} sequences of {layout.sequence_length}, {end}"
-        return f"TokenDataset({', '.join(self.sources)}: {held}; {made})"
+        size = f"{tokens:,} tokens, {sequences:,} sequences of {layout.sequence_length}, {end}"
+        return f"TokenDataset({', '.join(self.sources)}: {size}; {made})"
 
     def __len__(self) -> int:
         """Return `total`; of an order without end the sequences of all sources, as far as `max_epochs` lets them be seen.
@@ -214,7 +214,7 @@ class TokenDataset:
                 try:
                     found[source] = stream.dtype(name)
                 except ValueError as error:
-                    raise ValueError(f"{masked(stream.place.uri)}: {error}") from None
+                    raise ValueError(f"{masked(stream.location.uri)}: {error}") from None
             if len({kind == np.bool_ for kind in found.values()}) > 1:
                 listed = ", ".join(f"{kind} in {source}" for source, kind in found.items())
                 raise ValueError(f"per-token column {name!r} is {listed}; sources that are mixed need scores in all, or masks")
@@ -279,7 +279,7 @@ class TokenDataset:
     @property
     def remote(self) -> bool:
         """Whether a source is fetched from elsewhere."""
-        return any(source.stream.place.budget is not None for source in self._opened)
+        return any(source.stream.location.budget is not None for source in self._opened)
 
     # ---- identity ----
 
@@ -315,7 +315,7 @@ class TokenDataset:
 
     def _past(self, sample: int, used: Sequence[int]) -> list[Any]:
         """Return the weights that the samples before `sample` were drawn with, and the limits reached before the last of them."""
-        # The number of a source is part of its shuffle's key: those of the used ones are told unless they are the first.
+        # The number of a source is part of its shuffle's key: those of the used ones are in the state unless they are the first.
         numbers: list[Any] = [] if list(used) == list(range(len(used))) else [list(used)]
         if len(used) == 1 or self._mixture is None:
             return numbers

@@ -181,11 +181,11 @@ class OpenColumns:
         begins = np.array([first + e.begin for e in extents], dtype=np.int64)
         self._begins = np.insert(self._begins, at, begins)
         self._ends = np.insert(self._ends, at, begins + [e.count for e in extents])
-        self._origins = np.insert(self._origins, at, np.array([e.place for e in extents], dtype=np.int64) - begins)
+        self._origins = np.insert(self._origins, at, np.array([e.address for e in extents], dtype=np.int64) - begins)
         self._shards = np.insert(self._shards, at, np.full(len(extents), shard))
         self._documents[at:at] = [e.offsets for e in extents]
-        self._low = min([self._low, *(e.place for e in extents)])
-        self._high = max([self._high, *(e.place + e.count for e in extents)])
+        self._low = min([self._low, *(e.address for e in extents)])
+        self._high = max([self._high, *(e.address + e.count for e in extents)])
         self._views = {}
 
     def _close(self, shard: int) -> None:
@@ -253,7 +253,7 @@ class OpenColumns:
             start = begin + done - int(self._shard_begins[shard])
             extent = self.column(shard).extent(start)
             count = min(length - done, extent.begin + extent.count - start)
-            out[done : done + count] = self._slice(extent.place + start - extent.begin, count)
+            out[done : done + count] = self._slice(extent.address + start - extent.begin, count)
             done += count
         return out
 

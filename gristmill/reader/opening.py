@@ -30,7 +30,7 @@ def check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str)
         )
     shards = len(stream.manifest.shards)
     wanted = min(shuffle.open, shards) if isinstance(shuffle, Blocks) else shards if shuffle == "global" else 1
-    if stream.place.budget is not None and stream.capacity < wanted:
+    if stream.location.budget is not None and stream.capacity < wanted:
         needed = sum(f.bytes for f in files(stream.manifest))
         raise ValueError(
             f"{where}: this order reads {wanted} of {shards} remote shards at a time, and the cache has room for "

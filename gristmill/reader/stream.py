@@ -1,6 +1,6 @@
 """One build's tokens as one stream: windows of it gathered from memory maps, and the way back from a token to its document.
 
-Reads: the shards and sidecars that a manifest names, at their place. Writes: nothing. The stream is the documents of all
+Reads: the shards and sidecars that a manifest names, where they lie. Writes: nothing. The stream is the documents of all
 shards in manifest order; its tokens are numbered from 0.
 """
 
@@ -57,8 +57,8 @@ class TokenStream:
 
     Args:
         manifest: a build of tokens; `check` says whether it is one.
-        place: where its files lie.
-        part: the share of what the place may hold at once that is this stream's: others may hold files of the same cache.
+        location: where its files lie.
+        part: the share of what the location may hold at once that is this stream's: others may hold files of the same cache.
         streams: how many are read together and share the memory maps that a process may have.
 
     Attributes:
@@ -68,10 +68,10 @@ class TokenStream:
         begins: int64, (shards + 1,): number of each shard's first token, then `tokens`.
     """
 
-    def __init__(self, manifest: Manifest, place: Location, part: float = 1.0, streams: int = 1) -> None:
+    def __init__(self, manifest: Manifest, location: Location, part: float = 1.0, streams: int = 1) -> None:
         assert manifest.tokenizer is not None, "check comes first"
         self.manifest = manifest
-        self.place = place
+        self.location = location
         self._part, self._together = part, streams
         self.tokens, self.documents = manifest.tokens, manifest.documents
         self.padding = manifest.tokenizer.eos_id or 0
@@ -87,7 +87,7 @@ class TokenStream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the memory maps: another process opens its own."""
-        return (TokenStream, (self.manifest, self.place, self._part, self._together))
+        return (TokenStream, (self.manifest, self.location, self._part, self._together))
 
     def check_counts(self, *, each: bool = False) -> None:
         """Compare the documents and tokens that local shards say they have with the manifest: their sums, or those of each.
@@ -97,10 +97,10 @@ class TokenStream:
         Raises:
             FormatError: the first shard that has others.
         """
-        if self.place.budget is not None:
+        if self.location.budget is not None:
             return
         shards = self.manifest.shards
-        paths = [self.place.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst)).path for shard in shards]
+        paths = [self.location.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst)).path for shard in shards]
         with ThreadPoolExecutor(CHECKING_THREADS) as pool:  # on a network's disk it is all waiting
             counts = list(pool.map(counted, paths, [fmt.INPUT_IDS] * len(paths)))
         found = [count for count in counts if count is not None]
@@ -199,7 +199,7 @@ class TokenStream:
         """Begin to fetch the shards of some tokens, in the order of the tokens; for a local build there is nothing to fetch."""
         shards = np.searchsorted(self.begins, tokens, side="right") - 1
         order = list(dict.fromkeys(shards.tolist()))
-        self.place.request([self._file(name, shard) for shard in order for name in names])
+        self.location.request([self._file(name, shard) for shard in order for name in names])
 
     # ---- opening ----
 
@@ -237,10 +237,10 @@ class TokenStream:
     def capacity(self) -> int:
         """Return how many shards may be open, with all their columns: of remote ones as many as may be held on the disk."""
         most = min(OPEN_SHARDS, OPEN_MAPS // (self._together * (1 + len(self._schemes))))
-        if self.place.budget is None:
+        if self.location.budget is None:
             return max(2, most)
         sizes = [shard.bytes + sum(side.bytes for side in shard.sidecars.values()) for shard in self.manifest.shards]
-        return max(2, min(most, int(self.place.budget * self._part) // max(sizes)))
+        return max(2, min(most, int(self.location.budget * self._part) // max(sizes)))
 
     def _file(self, name: str, shard: int) -> File:
         shards = self.manifest.shards[shard]
@@ -249,7 +249,7 @@ class TokenStream:
 
     def _open_shard(self, name: str, shard: int) -> TokenColumn:
         entry = self.manifest.shards[shard]
-        held = self.place.hold(self._file(name, shard))
+        held = self.location.hold(self._file(name, shard))
         self._held[name, shard] = held
         kind, inner = (fmt.TOKENS, name) if name == fmt.INPUT_IDS else (fmt.SCORES, self.column_name(name)[1])
         column = open_column(held.path, kind, inner)

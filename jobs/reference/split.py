@@ -42,7 +42,7 @@ class Build(NamedTuple):
     """A build of tokens that can be read: its manifest, and where its files lie."""
 
     manifest: Manifest
-    place: Location
+    location: Location
 
 
 def open_tokens(path: str) -> Build:
@@ -52,12 +52,12 @@ def open_tokens(path: str) -> Build:
         InputError: there is none, or it has no tokens.
     """
     try:
-        manifest, place = open_build(path, fmt.TOKENS)
+        manifest, location = open_build(path, fmt.TOKENS)
         check(manifest, path)
-        place.check([_file(shard) for shard in manifest.shards], verify=False)
+        location.check([_file(shard) for shard in manifest.shards], verify=False)
     except (FormatError, OSError) as error:
         raise InputError(f"build: {error}") from error
-    return Build(manifest, place)
+    return Build(manifest, location)
 
 
 def divide(
@@ -86,7 +86,7 @@ def divide(
         parts = {name: _Part(temporary / name) for name in (TRAINING, HELD_OUT)}
         done = 0
         for shard in build.manifest.shards:
-            for batch in _batches(build.place, shard):
+            for batch in _batches(build.location, shard):
                 chosen = _fulfil(batch, conditions)
                 held = _held_out(batch.column(fmt.DOC_ID), share, seed)
                 parts[TRAINING].write(batch.filter(pc.and_not(chosen, held)))
@@ -165,7 +165,7 @@ def _nothing(build: Build, conditions: Sequence[Condition], share: float) -> str
     message = f"documents: none of {build.manifest.documents} is {wanted} and not held out ({share:.0%} are)"
     for name in dict.fromkeys(condition.column for condition in conditions):
         column = pa.chunked_array(
-            [batch.column(name) for shard in build.manifest.shards for batch in _batches(build.place, shard)]
+            [batch.column(name) for shard in build.manifest.shards for batch in _batches(build.location, shard)]
         )
         counts = sorted(pc.value_counts(column).to_pylist(), key=lambda each: (-each["counts"], str(each["values"])))
         listed = ", ".join(f"{each['values']} ({each['counts']})" for each in counts[:SHOWN])

@@ -80,7 +80,7 @@ def train(path: str) -> int:
     build = open_tokens(recipe.build)
     tokenizer = build.manifest.tokenizer
     assert tokenizer is not None, "open_tokens has checked it"
-    file = None if tokenizer.file is None else build.place.read(tokenizer.file)
+    file = None if tokenizer.file is None else build.location.read(tokenizer.file)
     work = Work(recipe, build, file, Path(recipe.output))
     with _claim(work.output, _identity(work)):
         record = _finish(work)

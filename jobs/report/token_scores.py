@@ -127,8 +127,8 @@ class _Batch:
 
 def whole_manifest(store: Store, name: str) -> Manifest:
     """Return a manifest with the columns that were added to its build. Raises FormatError when it cannot be read."""
-    manifest, place = open_build(store.uri(name), None)
-    return with_sidecars(manifest, find_sidecars(place))
+    manifest, location = open_build(store.uri(name), None)
+    return with_sidecars(manifest, find_sidecars(location))
 
 
 def _kept_column(name: str, columns: Mapping[str, str]) -> str | None:

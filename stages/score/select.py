@@ -152,12 +152,12 @@ class Select(Fit):
         """Return what the manifest says of each column; all of it beside the choice, or beside the score where that is all."""
         given = self.policies[name]
         scheme = {"scheme": {"name": given.scheme, **given.given()}} if isinstance(given, Scheme) else {}
-        said = {**settled.about[name], **json.loads(json.dumps(scheme, default=asdict))}
+        notes = {**settled.about[name], **json.loads(json.dumps(scheme, default=asdict))}
         unit = {"unit": "nats" if policy.per == "token" else "nats a byte", "direction": policy.direction}
         if policy.online:
             reader = {"score": f"loss of the model in training - {score_column(name)}", "keep": policy.keep, "scope": "batch"}
-            return {score_column(name): said | unit | {"reader": reader}}
-        return {weight_column(name) if policy.weighs else selected_column(name): said, score_column(name): unit}
+            return {score_column(name): notes | unit | {"reader": reader}}
+        return {weight_column(name) if policy.weighs else selected_column(name): notes, score_column(name): unit}
 
     def _tokenizer(self) -> BuildTokenizer | None:
         return None if self.tokenizer is None else build_tokenizer.read(self.tokenizer)

@@ -48,7 +48,7 @@ SHIFT = np.uint64(32)
 
 @dataclass(frozen=True)
 class Settled:
-    """The model: for each policy the cuts of its gates by group (None for gates that need none), and what is said of it."""
+    """The model: for each policy the cuts of its gates by group (None: gates that need none), and the notes on it."""
 
     cuts: Mapping[str, Sequence[Mapping[int, Cut] | None]]
     about: Mapping[str, Any]
@@ -221,19 +221,19 @@ def _about(policy: Policy, tally: pa.Table, cuts: Sequence[Mapping[int, Cut] | N
     """
     sums = {row["bin"]: [row[name] for name in COUNTS] for row in tally.to_pylist()}
     tokens, size, passed_tokens, passed_bytes = sums.get(CANDIDATES, [0, 0, 0, 0])
-    said: dict[str, Any] = {
+    notes: dict[str, Any] = {
         "policy": asdict(policy),
         "candidates": {"tokens": tokens, "bytes": size if bytes_known else None},
         "missing": sums.get(MISSING, [0])[0],
     }
     if policy.online:
-        return said
+        return notes
     pooled = [each for each in cuts if each is not None]
     kept: list[float] | None = [passed_tokens, passed_bytes]
     if pooled:
         kept = _sums([cut.passed for cut in pooled[0].values()]) if len(pooled) == 1 else None
     gates = [_gate(gate, each, bytes_known) for gate, each in zip(policy.gates(), cuts, strict=True)]
-    return {**said, "gates": gates, "kept": None if kept is None else _shares(kept, [tokens, size], bytes_known)}
+    return {**notes, "gates": gates, "kept": None if kept is None else _shares(kept, [tokens, size], bytes_known)}
 
 
 def _gate(gate: Gate, cuts: Mapping[int, Cut] | None, bytes_known: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the manifest says of the columns of a model or policy: it is said once, of all shards of a build.
+"""What the manifest notes of the columns of a model or policy: once, for all shards of a build.
 
 Reads the `about` of columns' fields, and what the parts of a build carry of it; returns the one object, or says in what they
 differ. The files do not carry it: their bytes depend on the values, not on where a model lay.
@@ -23,16 +23,16 @@ def bare(field: pa.Field) -> pa.Field:
     return field.with_metadata({key: value for key, value in (field.metadata or {}).items() if key != ABOUT} or None)
 
 
-def said_of(fields: Iterable[pa.Field]) -> dict[str, Any]:
-    """Return what the makers of columns say of them: column → object, without those of which nothing is said."""
-    said = {field.name: json.loads(field.metadata[ABOUT]) for field in fields if ABOUT in (field.metadata or {})}
-    for name, content in said.items():
+def notes_of(fields: Iterable[pa.Field]) -> dict[str, Any]:
+    """Return what the makers of columns note of them: column → object, without columns that have no notes."""
+    notes = {field.name: json.loads(field.metadata[ABOUT]) for field in fields if ABOUT in (field.metadata or {})}
+    for name, content in notes.items():
         assert isinstance(content, dict), f"about of column {name!r} is {type(content).__name__}, expected an object"
-    return said
+    return notes
 
 
 def agreed(name: str, parts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return what is said of the columns of `name`: column → object.
+    """Return the notes of the columns of `name`: column → object.
 
     Raises:
         InputError: shards were made in different ways that the config does not decide, as by two versions of torch.

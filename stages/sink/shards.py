@@ -29,7 +29,7 @@ from gristmill.format.schema import Tokenizer
 from pipeline.lineage import Lineage
 from pipeline.schema import PARENT
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
-from stages.sink.column_notes import agreed, bare, said_of
+from stages.sink.column_notes import agreed, bare, notes_of
 from stages.sink.cut import cut
 
 SCHEME = "rho1"  # of score columns whose field does not say
@@ -70,7 +70,7 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
             assert fmt.SCORES_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
             schemes.setdefault(scheme, []).append(field)
     scores = {scheme: fmt.score_schema(scheme, [bare(field) for field in fields]) for scheme, fields in schemes.items()}
-    about = {scheme: said_of(fields) for scheme, fields in schemes.items()}
+    about = {scheme: notes_of(fields) for scheme, fields in schemes.items()}
     return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about)
 
 

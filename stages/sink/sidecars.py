@@ -32,7 +32,7 @@ from gristmill.storage.store import open_read
 from pipeline.lineage import Lineage
 from pipeline.schema import STORED
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
-from stages.sink.column_notes import agreed, bare, said_of
+from stages.sink.column_notes import agreed, bare, notes_of
 
 SCHEME = b"scheme"
 Values = dict[str, npt.NDArray[Any]]
@@ -51,8 +51,8 @@ class _Shard:
     bounds: npt.NDArray[np.int64]
 
     @classmethod
-    def read(cls, place: Location, file: str) -> _Shard:
-        with open_read(f"{place.uri}/{file}") as stream:
+    def read(cls, location: Location, file: str) -> _Shard:
+        with open_read(f"{location.uri}/{file}") as stream:
             reader = pa.ipc.open_file(stream)
             batches = tuple(reader.get_batch(n).select([fmt.DOC_ID, fmt.INPUT_IDS]) for n in range(reader.num_record_batches))
         lengths = [batch.column(fmt.INPUT_IDS).value_lengths().to_numpy() for batch in batches]
@@ -102,7 +102,7 @@ def _schemas(schema: pa.Schema) -> dict[str, pa.Schema]:
     return {name: fmt.score_schema(name, [bare(f) for f in found[name]]) for name in sorted(found)}
 
 
-def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: Location) -> list[Part]:
+def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, location: Location) -> list[Part]:
     """Write the columns of one shard; nothing when none of its documents came this far."""
     first = next((table for table in tables if table.num_rows), None)
     if first is None:
@@ -113,8 +113,8 @@ def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: 
             "sidecars: no stage added a per-token column, so there is nothing to write; put `score_lm` or `select` before it"
         )
     for name in schemas:
-        _refuse_own(manifest.shards[:1], place, name)  # here too, as the end may be days away
-    shard = _Shard.read(place, first.column("file")[0].as_py())
+        _refuse_own(manifest.shards[:1], location, name)  # here too, as the end may be days away
+    shard = _Shard.read(location, first.column("file")[0].as_py())
     values = shard.empty(schemas)
     for stream in ((first,), tables):
         for table in stream:
@@ -125,7 +125,7 @@ def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, place: 
         kind = f"{fmt.SCORES}-{name}"
         path = folder / f"{kind}.arrow"
         shard.write(path, schema, values)
-        about = said_of(first.schema.field(column) for column in schema.names[1:])
+        about = notes_of(first.schema.field(column) for column in schema.names[1:])
         stats = {"name": name, "build": manifest.build, **_description(schema), "about": about}
         parts.append(Part(kind, 0, path, len(shard.bounds) - 1, stats))
     return parts
@@ -183,8 +183,8 @@ class Sidecars(Sink):
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
         """Return f(tables of one shard, empty folder) → parts; memory: the ids and the columns of one shard."""
-        manifest, place = open_build(self.build, fmt.TOKENS)
-        return lambda tables, folder: _write(iter(tables), folder, manifest, place)
+        manifest, location = open_build(self.build, fmt.TOKENS)
+        return lambda tables, folder: _write(iter(tables), folder, manifest, location)
 
     def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:
         """Name the files and describe them.
@@ -192,7 +192,7 @@ class Sidecars(Sink):
         Raises:
             InputError: no document got this far; or the build has other columns of this name.
         """
-        manifest, place = open_build(self.build, fmt.TOKENS)
+        manifest, location = open_build(self.build, fmt.TOKENS)
         by_name: dict[str, dict[str, Stored]] = {}
         for part in parts:
             if part.stats["build"] != manifest.build:
@@ -205,14 +205,14 @@ class Sidecars(Sink):
             named[part.input] = part
         if not by_name:
             raise InputError(
-                f"sidecars: none of the {manifest.documents} documents of {place.uri} has got this far; see the report"
+                f"sidecars: none of the {manifest.documents} documents of {location.uri} has got this far; see the report"
             )
         links: dict[str, str] = {}
         files: dict[str, bytes] = {}
         for name, stored in sorted(by_name.items()):
             sides = []
             for number, shard in enumerate(manifest.shards):
-                side, content = _file(place, shard.file, number, name, stored)
+                side, content = _file(location, shard.file, number, name, stored)
                 sides.append(side)
                 if content is None:
                     links[side.file] = stored[shard.file].data
@@ -221,19 +221,19 @@ class Sidecars(Sink):
             sizes = tuple((shard.documents, shard.tokens) for shard in manifest.shards)
             columns = sides[0].columns
             about = agreed(name, (part.stats["about"] for part in stored.values()))
-            added = Added(name, manifest.order, columns, tuple(sides), sizes, f"{place.uri}/{json_name(name)}", about)
-            _refuse(manifest, place, added)
+            added = Added(name, manifest.order, columns, tuple(sides), sizes, f"{location.uri}/{json_name(name)}", about)
+            _refuse(manifest, location, added)
             files[json_name(name)] = added.to_json()
         return Assembly(manifest.build, links, files, mf.NAME)
 
 
-def _file(place: Location, file: str, number: int, name: str, stored: Mapping[str, Stored]) -> tuple[Sidecar, bytes | None]:
+def _file(location: Location, file: str, number: int, name: str, stored: Mapping[str, Stored]) -> tuple[Sidecar, bytes | None]:
     """Return the entry of a shard's file of columns; and its content where no unit wrote it, as all its documents were lost."""
     part = stored.get(file)
     stats = next(iter(stored.values())).stats
     content = None
     if part is None:
-        shard, schema = _Shard.read(place, file), _schema(name, stats["columns"], stats["metadata"])
+        shard, schema = _Shard.read(location, file), _schema(name, stats["columns"], stats["metadata"])
         out = io.BytesIO()
         shard.write(out, schema, shard.empty({name: schema}))
         content = out.getvalue()
@@ -243,10 +243,10 @@ def _file(place: Location, file: str, number: int, name: str, stored: Mapping[st
     return Sidecar(file_name(name, number, sha256), sha256, size, stats["columns"]), content
 
 
-def _refuse(manifest: Manifest, place: Location, added: Added) -> None:
+def _refuse(manifest: Manifest, location: Location, added: Added) -> None:
     """Raise InputError when the build has other columns of this name."""
-    _refuse_own(manifest.shards, place, added.name)
-    found = find_sidecars(place).get(added.name)
+    _refuse_own(manifest.shards, location, added.name)
+    found = find_sidecars(location).get(added.name)
     if found is not None and found.to_json() != added.to_json():
         raise InputError(
             f"sidecars: {found.where} is there already and names other columns; give the model or policy another name, or remove "
@@ -254,11 +254,11 @@ def _refuse(manifest: Manifest, place: Location, added: Added) -> None:
         )
 
 
-def _refuse_own(shards: Sequence[mf.Shard], place: Location, name: str) -> None:
+def _refuse_own(shards: Sequence[mf.Shard], location: Location, name: str) -> None:
     """Raise InputError when one of these shards was made with columns of this name."""
     for shard in shards:
         if name in shard.sidecars:
             raise InputError(
-                f"sidecars: {place.uri} has columns of {name!r} already, in {shard.sidecars[name].file}; give another name to "
+                f"sidecars: {location.uri} has columns of {name!r} already, in {shard.sidecars[name].file}; give another name to "
                 "the model or policy"
             )

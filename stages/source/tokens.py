@@ -47,8 +47,8 @@ class TokensSource(Source):
 
     def patterns(self) -> tuple[str, ...]:
         """Return the shards of the build. Raises FormatError when there is none."""
-        manifest, place = _open(self.paths)
-        return tuple(literal(f"{place.uri}/{shard.file}") for shard in manifest.shards)
+        manifest, location = _open(self.paths)
+        return tuple(literal(f"{location.uri}/{shard.file}") for shard in manifest.shards)
 
     def of_build(self) -> str:
         """Return the id of the build."""
@@ -60,7 +60,7 @@ class TokensSource(Source):
 
     def schema(self) -> pa.Schema:
         """Return the schema of the tables. Raises InputError when a column that is asked for is not there."""
-        manifest, place = _open(self.paths)
+        manifest, location = _open(self.paths)
         if not manifest.shards:
             return DOCUMENT
         shard = manifest.shards[0]
@@ -68,16 +68,16 @@ class TokensSource(Source):
         for name in self.columns:
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
-                raise InputError(f"{place.uri} has no per-token column {name!r}; it has {known}")
-        uri = f"{place.uri}/{shard.file}"
+                raise InputError(f"{location.uri} has no per-token column {name!r}; it has {known}")
+        uri = f"{location.uri}/{shard.file}"
         return next(self._tables(InputFile(shard.file, uri, shard.bytes, ""), manifest)).schema
 
     def files(self) -> tuple[str, ...]:
         """Return what says which build this is, and which files its columns are in."""
-        manifest, place = _open(self.paths)
+        manifest, location = _open(self.paths)
         names = [name for name, columns in _sides(manifest, 0).items() if set(columns) & set(self.columns)]
-        there = set(place.names(f"{fmt.SCORES}-"))
-        return tuple(f"{place.uri}/{name}" for name in ("manifest.json", *sorted({json_name(n) for n in names} & there)))
+        there = set(location.names(f"{fmt.SCORES}-"))
+        return tuple(f"{location.uri}/{name}" for name in ("manifest.json", *sorted({json_name(n) for n in names} & there)))
 
     def open(self) -> Callable[[InputFile, int], Iterator[pa.Table]]:
         """Return f(shard, batch_rows) → tables."""
@@ -141,8 +141,8 @@ def _folder(file: InputFile) -> str:
 def _open(path: str) -> tuple[Manifest, Location]:
     """Return the build with all that was added to it."""
     try:
-        manifest, place = open_build(path, fmt.TOKENS)
-        return with_sidecars(manifest, find_sidecars(place)), place
+        manifest, location = open_build(path, fmt.TOKENS)
+        return with_sidecars(manifest, find_sidecars(location)), location
     except PermissionError as error:
         raise InputError(str(error)) from error
     except ConnectionError as error:

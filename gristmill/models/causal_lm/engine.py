@@ -183,8 +183,8 @@ class _Found:
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error of torch says that memory did not suffice, on whatever device."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in said or "can't allocate memory" in said
+    message = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in message or "can't allocate memory" in message
 
 
 def _equal_bits(one: Tensor, other: Tensor) -> bool:

@@ -223,9 +223,9 @@ def _translated(path: str, what: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (*FAULTS, SafetensorError) as error:
-        said = " ".join(str(error).split())[:400]
+        message = " ".join(str(error).split())[:400]
         raise InputError(
-            f"model {path!r}: {what} ({type(error).__name__}: {said}); give a model that transformers loads"
+            f"model {path!r}: {what} ({type(error).__name__}: {message}); give a model that transformers loads"
         ) from error
 
 

@@ -36,9 +36,9 @@ def read(files: Files, path: str) -> str | None:
         made = AutoTokenizer.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False, **gguf)
         text = str(made.backend_tokenizer.to_str())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         raise InputError(
-            f"model {path!r}: transformers makes no {STANDARD} from its tokenizer ({type(error).__name__}: {said}); "
+            f"model {path!r}: transformers makes no {STANDARD} from its tokenizer ({type(error).__name__}: {message}); "
             f"put a {STANDARD} beside it"
         ) from error
     _check_words(text, path)

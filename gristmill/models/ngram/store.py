@@ -56,8 +56,8 @@ def encode(model: Model) -> pa.Buffer:
 def load(path: Path) -> Model:
     """Return the model of a file; raises InputError where the file is none or was changed since it was written."""
     try:
-        with pa.memory_map(str(path)) as held:
-            return decode(held.read_buffer(), str(path))
+        with pa.memory_map(str(path)) as mapped:
+            return decode(mapped.read_buffer(), str(path))
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: not an n-gram model ({error}); estimate one and save it there") from error
 

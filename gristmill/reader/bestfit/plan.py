@@ -1,7 +1,7 @@
 """Best-fit packings kept on a local disk: packed once, then mapped into memory by every process that reads the build.
 
 Reads and writes: a folder of plan files, by default `$GRISTMILL_CACHE/plans`, else `gristmill/plans` in the user's cache folder.
-All of it can be deleted at any time; what is missing or damaged is packed again. Where nothing can be written, plans are held in
+All of it can be deleted at any time; what is missing or damaged is packed again. Where nothing can be written, plans stay in
 memory (`packing.py`). A file holds the rows of a *run* of shards and
 is named by their hashes, the row length, the window and the version of the algorithm. So of a build that has grown by some
 shards only the last run is packed again. Runs and not shards, for every open map costs a file descriptor.
@@ -65,19 +65,19 @@ class Plan:
 
 
 def default_folder() -> Path | None:
-    """Return where plans are kept when nothing else is said; None where there is no such folder."""
+    """Return where plans are kept by default; None where there is no such folder."""
     cache = cache_folder()
     return None if cache is None else cache / "plans"
 
 
 def runs(documents: Sequence[int], tokens: Sequence[int]) -> list[range]:
     """Divide shards with these numbers of documents and tokens into the runs that share a file: as many as fit."""
-    found, begin, held, size = [], 0, 0, 0
+    found, begin, taken, size = [], 0, 0, 0
     for shard, (count, total) in enumerate(zip(documents, tokens, strict=True)):
-        if shard > begin and (held + count > RUN_DOCUMENTS or size + total > RUN_TOKENS):
+        if shard > begin and (taken + count > RUN_DOCUMENTS or size + total > RUN_TOKENS):
             found.append(range(begin, shard))
-            begin, held, size = shard, 0, 0
-        held, size = held + count, size + total
+            begin, taken, size = shard, 0, 0
+        taken, size = taken + count, size + total
     return [*found, range(begin, len(documents))] if documents else []
 
 

@@ -31,7 +31,7 @@ def values_of(column: TokenColumn) -> list[float]:
     """Read the memory that the extents name."""
     found = []
     for extent in column.extents:
-        for place in range(extent.place, extent.place + extent.count):
+        for place in range(extent.address, extent.address + extent.count):
             if column.dtype == np.bool_:
                 found.append(bool(memory(place // 8, np.dtype(np.uint8)) >> place % 8 & 1))
             else:
@@ -132,7 +132,7 @@ def test_no_damage_leads_out_of_the_file(folder, tmp_path_factory, kind, flips):
         return
     low, high = found._mapped.address, found._mapped.address + found._mapped.size
     for extent in found.extents:
-        begin, end = extent.place, extent.place + extent.count
+        begin, end = extent.address, extent.address + extent.count
         width = 1 / 8 if found.dtype == np.bool_ else found.dtype.itemsize
         assert not extent.count or (low <= begin * width and end * width <= high)
         assert (np.diff(extent.offsets) >= 0).all() and extent.offsets[-1] == extent.count
