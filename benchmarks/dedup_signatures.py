@@ -111,7 +111,7 @@ def transcription(texts: Sequence[str]) -> Callable[[], object]:
 
 def compiling() -> tuple[float, float]:
     """Return the CPU seconds of loading the compiled loops with an empty cache, and with a full one."""
-    code = "import numba, time; t = time.process_time(); import stages.dedup.kernels; print(time.process_time() - t)"
+    code = "import numba, time; t = time.process_time(); import gristmill.minhash.kernels; print(time.process_time() - t)"
     with tempfile.TemporaryDirectory() as folder:
         run = [sys.executable, "-c", code]
         environment = {**os.environ, "NUMBA_CACHE_DIR": folder}

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import as_bytes, flat_bytes, flat_texts
+from gristmill.minhash import clusters
 from pipeline.finding import Finding, Limit
 from pipeline.stage import Exchange, Transform
-from stages.dedup import clusters
 
 EMPTY = 0xFFFFFFFF  # a lane that has seen no shingle
 NUMBER = r"\p{Nd}+([.,]\p{Nd}+)*"
@@ -74,7 +74,7 @@ def signer(
 
     The minhashes of a document without a word are all `EMPTY`.
     """
-    from stages.dedup import folding, kernels, words
+    from gristmill.minhash import folding, kernels, words
 
     folded = words.folded()
     table, pool = folding.normalized() if normalize else folding.plain()
@@ -192,7 +192,7 @@ class DedupMinhash(Exchange):
 
     def reduce(self) -> Transform:
         """Return f(rows sorted by key) → verified pairs, see `clusters.EDGES`."""
-        from stages.dedup import kernels
+        from gristmill.minhash import kernels
 
         width = self.bands * self.rows
         least = least_agreements(self.threshold, width)

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import replace
+from gristmill.html.cost import depth, is_deeper, too_much, work
+from gristmill.html.mending import GUTTERS, MARK, NAVIGATION, mark_alone, mend, mend_all, plain_markup, plain_spaces
+from gristmill.html.reopening import MOST, reopens_too_many
+from gristmill.html.rescue import is_lost, reveal
 from pipeline.finding import Finding, at_most
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
-from stages.extract.cost import depth, is_deeper, too_much, work
-from stages.extract.mending import GUTTERS, MARK, NAVIGATION, mark_alone, mend, mend_all, plain_markup, plain_spaces
-from stages.extract.reopening import MOST, reopens_too_many
-from stages.extract.rescue import is_lost, reveal
 
 HTML, PLAIN = "text/html", "text/plain"
 

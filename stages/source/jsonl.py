@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, ClassVar, NoReturn
 
 import pyarrow as pa
 
-from stages.source.arrays import START, elements
+from gristmill.archives.arrays import START, elements
+from gristmill.archives.lines import lines
+from gristmill.archives.unpacked import ahead, unpacked
 from stages.source.carry import Carried, carried, from_json, type_of
-from stages.source.lines import lines
 from stages.source.rows import Row, parse_date
 from stages.source.streamed import Streamed
-from stages.source.unpacked import ahead, unpacked
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where files were put together, one stands before lines further on
 HEAD = 1024  # bytes that show what a file is

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Literal
 
-from stages.source.charset import MAX_REPLACED, check_share, decode
-from stages.source.encodings import WIDE, named
-from stages.source.lines import Span, lines
-from stages.source.members import Corrupt
+from gristmill.archives.lines import Span, lines
+from gristmill.archives.members import Corrupt
+from gristmill.archives.unpacked import unpacked
+from gristmill.charset.decoding import MAX_REPLACED, check_share, decode
+from gristmill.charset.encodings import WIDE, named
 from stages.source.rows import Row
 from stages.source.streamed import Streamed
-from stages.source.unpacked import unpacked
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 

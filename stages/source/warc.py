@@ -22,14 +22,14 @@ from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from gristmill.archives import codings, heads, media, response
+from gristmill.archives.records import Record, records
+from gristmill.charset.decoding import MAX_REPLACED, check_share, decode
 from gristmill.errors import InputError
+from gristmill.html.xhtml import as_html
 from gristmill.storage.store import InputFile
 from pipeline.stage import Source
-from stages.source import codings, heads, media, response
-from stages.source.charset import MAX_REPLACED, check_share, decode
-from stages.source.records import Record, records
 from stages.source.rows import Row, parse_date, table, tables
-from stages.source.xhtml import as_html
 
 CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
 TRUNCATED = frozenset({"length", "time", "disconnect", "unspecified", "segment"})  # ISO 28500 5.13; segments 5.18

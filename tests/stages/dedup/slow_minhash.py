@@ -7,8 +7,8 @@ import hashlib
 import re
 import unicodedata
 
-from stages.dedup.folding import NOTHING
-from stages.dedup.words import SEPARATORS, SINGLES
+from gristmill.minhash.folding import NOTHING
+from gristmill.minhash.words import SEPARATORS, SINGLES
 
 M64 = (1 << 64) - 1
 

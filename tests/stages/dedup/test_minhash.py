@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dedup import kernels
+from gristmill.minhash import kernels
 from stages.dedup.minhash import DedupMinhash, band_keys, estimate, lane_functions, least_agreements, narrow, signer
 from tests.stages.dedup import slow_minhash as slow
 from tests.stages.dedup.in_memory import run, table

@@ -9,9 +9,9 @@ import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
 
-from stages.extract.cost import levels
+from gristmill.html.cost import levels
+from gristmill.html.mending import GUTTERS, NAVIGATION, plain_spaces
 from stages.extract.html import ExtractHtml
-from stages.extract.mending import GUTTERS, NAVIGATION, plain_spaces
 
 CRAWL = Path(__file__).parents[3] / "examples" / "crawl" / "docs-00000.warc.gz"
 

@@ -21,7 +21,7 @@ from pipeline.local import LocalEngine
 from stages.source.carry import Carried, name_of, type_of
 from stages.source.jsonl import JsonlSource
 from stages.source.parquet import ParquetSource
-from tests.stages.source.archives import memory, scan
+from tests.gristmill.archives.archives import memory, scan
 
 NOON = datetime.datetime(2024, 5, 6, 12, tzinfo=datetime.UTC)
 

@@ -15,7 +15,7 @@ from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.jsonl import JsonlSource
 from stages.source.rows import SCHEMA
-from tests.stages.source.archives import memory, scan
+from tests.gristmill.archives.archives import memory, scan
 
 SOURCE = JsonlSource(paths="")
 PACKS = {

@@ -13,7 +13,7 @@ from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.parquet import ParquetSource
 from stages.source.rows import SCHEMA
-from tests.stages.source.archives import Memory, memory, scan
+from tests.gristmill.archives.archives import Memory, memory, scan
 
 SOURCE = ParquetSource(paths="")
 

@@ -13,7 +13,7 @@ from gristmill.errors import InputError
 from pipeline.schema import DOCUMENT, check
 from stages.source.rows import SCHEMA
 from stages.source.text import TextSource
-from tests.stages.source.archives import memory, scan
+from tests.gristmill.archives.archives import memory, scan
 
 PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 PER = ("line", "blank_line", "file")

@@ -12,7 +12,7 @@ from gristmill.storage.store import InputFile, expand
 from pipeline.schema import DOCUMENT, check, document_id
 from stages.source.rows import schema_with
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import CRAWL, FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan
+from tests.gristmill.archives.archives import CRAWL, FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan
 
 SOURCE = WarcSource(paths="*.warc.gz")
 

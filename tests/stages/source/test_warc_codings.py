@@ -10,9 +10,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.codings import LAYERS, undo
+from gristmill.archives.codings import LAYERS, undo
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import gz, memory, record, scan
+from tests.gristmill.archives.archives import gz, memory, record, scan
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 TEXT = "<p>grüße, viele</p>\n" * 30

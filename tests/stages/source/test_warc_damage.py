@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
+from tests.gristmill.archives.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
 
 SOURCE = WarcSource(paths="")
 RECORDS = crawl(6)

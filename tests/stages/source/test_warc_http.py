@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.charset import decode
+from gristmill.charset.decoding import decode
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import gz, memory, record, scan
+from tests.gristmill.archives.archives import gz, memory, record, scan
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 BODY = "<p>grüße</p>".encode() * 20

@@ -2,10 +2,10 @@
 
 import pytest
 
-from stages.source import response
-from stages.source.media import essence, is_binary, media_of
+from gristmill.archives import response
+from gristmill.archives.media import essence, is_binary, media_of
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import gz, memory, record, scan
+from tests.gristmill.archives.archives import gz, memory, record, scan
 
 PAGE = b"<!DOCTYPE html><title>x</title><p>A page.</p>"
 PROSE = b"Just some words, and a line end.\n"

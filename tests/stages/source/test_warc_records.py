@@ -8,9 +8,9 @@ import resource
 import pytest
 import zstandard
 
-from stages.source.members import DICTIONARY
+from gristmill.archives.members import DICTIONARY
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
+from tests.gristmill.archives.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
 
 SOURCE = WarcSource(paths="")
 TEXTS = [page(number).removeprefix(OK).decode() for number in range(5)]

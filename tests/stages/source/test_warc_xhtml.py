@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from lxml import etree
 from lxml import html as lxml_html
 
+from gristmill.html.xhtml import VOID, as_html
 from stages.source.warc import WarcSource
-from stages.source.xhtml import VOID, as_html
-from tests.stages.source.archives import gz, memory, record, scan
+from tests.gristmill.archives.archives import gz, memory, record, scan
 
 NS = "http://www.w3.org/1999/xhtml"
 

@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from stages.dedup import words
+from gristmill.minhash import words
 
 CLASSES = words.classes()
 

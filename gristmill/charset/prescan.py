@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 
-from stages.source.encodings import UTF8, WIDE, named
+from gristmill.charset.encodings import UTF8, WIDE, named
 
 PRESCAN = 1024  # bytes, as browsers do
 LATE = 1 << 16  # bytes in which a later <meta> is looked for: the head of a page ends long before

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.extract.lists import size
+from gristmill.html.lists import size
 
 ROOTS = ".article-body,.articleBody,.contentBody,.article-text,.main-content,.postcontent,.post-content,.single-post,[role=main]"
 NOT_MAIN = "nav,header,footer,form"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.encodings import EAST_ASIAN
-from stages.source.prescan import PRESCAN, late, may_declare, prescan
+from gristmill.charset.encodings import EAST_ASIAN
+from gristmill.charset.prescan import PRESCAN, late, may_declare, prescan
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from stages.source.heads import BLANK, names, read_fields
+from gristmill.archives.heads import BLANK, names, read_fields
 
 HEAD = 256 << 10  # bytes of headers; browsers stop there too
 FIELDS = names("content-type", "transfer-encoding", "content-encoding")

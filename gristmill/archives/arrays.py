@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from stages.source.lines import Span, lines
-from stages.source.members import Corrupt
+from gristmill.archives.lines import Span, lines
+from gristmill.archives.members import Corrupt
 
 # An array of objects. One of texts or numbers on one line may as well be a line of JSON Lines, and is left to be refused as such.
 START = re.compile(rb"\[\s*[{\]]")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.encodings import named, read
-from tests.stages.source.slow_decoders import SLOW
+from gristmill.charset.encodings import named, read
+from tests.gristmill.archives.slow_decoders import SLOW
 
 SINGLE = (
     *("ibm866", "koi8-r", "koi8-u", "macintosh", "x-mac-cyrillic", "windows-874", "iso-8859-8-i", "x-user-defined"),

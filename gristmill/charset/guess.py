@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from stages.source.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, read
+from gristmill.charset.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, read
 
 if TYPE_CHECKING:
     from turbohtml.detect import Detection, EncodingMatch

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from stages.source.encodings import read
-from stages.source.guess import by_nuls
+from gristmill.charset.encodings import read
+from gristmill.charset.guess import by_nuls
 
 HTML, PLAIN = "text/html", "text/plain"
 XHTML = frozenset({"application/xhtml+xml", "application/vnd.wap.xhtml+xml"})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-from stages.source import zstd_frames
+from gristmill.archives import zstd_frames
 
 GZIP = b"\x1f\x8b\x08"
 READ = 64 << 10

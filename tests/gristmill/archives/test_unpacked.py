@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from gristmill.archives.members import Corrupt
+from gristmill.archives.unpacked import ahead, unpacked
 from stages.source.jsonl import JsonlSource
-from stages.source.members import Corrupt
 from stages.source.text import TextSource
-from stages.source.unpacked import ahead, unpacked
-from tests.stages.source.archives import memory, scan
+from tests.gristmill.archives.archives import memory, scan
 
 TEXT = b"".join(f"line {n} {n**9:x}\n".encode() for n in range(20_000))
 

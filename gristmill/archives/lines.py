@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stages.source.members import Corrupt
+from gristmill.archives.members import Corrupt
 
 
 class Span(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.charset import decode
+from gristmill.charset.decoding import decode
 
 SAMPLES = {
     "ja": "昔々あるところに、おじいさんとおばあさんが住んでいました。川へ洗濯に行くと、大きな桃が流れてきました。",

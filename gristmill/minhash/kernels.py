@@ -14,9 +14,9 @@ import numpy.typing as npt
 from numba import types
 
 from gristmill.compiling import njit
-from stages.dedup.folding import IGNORED, MARK, SEQUENCE
-from stages.dedup.folding import KIND as KIND_BITS
-from stages.dedup.words import LETTER, SINGLE
+from gristmill.minhash.folding import IGNORED, MARK, SEQUENCE
+from gristmill.minhash.folding import KIND as KIND_BITS
+from gristmill.minhash.words import LETTER, SINGLE
 
 # Word hash: FNV-1a 64 over the code points, then the finalizer of MurmurHash3 (Appleby); shingles: a polynomial of word hashes.
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)

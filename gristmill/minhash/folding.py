@@ -22,7 +22,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from stages.dedup.words import LETTER, SEPARATOR, SINGLE, Ranges, classes
+from gristmill.minhash.words import LETTER, SEPARATOR, SINGLE, Ranges, classes
 
 MARK, IGNORED, SEQUENCE = 3, 4, 5
 KIND = 24  # bits below the kind

@@ -12,7 +12,7 @@ import html
 import re
 from typing import Any
 
-from stages.extract.lists import keep_lists, size, unlink, visible
+from gristmill.html.lists import keep_lists, size, unlink, visible
 
 # resiliparse takes a text node of one character of three UTF-8 bytes for an icon. Beside a noncharacter it does not.
 MARK = "\ufdd0"

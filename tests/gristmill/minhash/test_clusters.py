@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dedup import clusters
+from gristmill.minhash import clusters
 
 ADDRESS = st.tuples(st.integers(0, 3), st.integers(0, 5))
 SIMILARITY = st.sampled_from([0.75, 0.8, 0.95, 1.0])

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stages.source import heads
+from gristmill.archives import heads
 from stages.source.warc import WarcSource
-from tests.stages.source.archives import FRAMED, PACKINGS, gz, memory, page, record, scan
+from tests.gristmill.archives.archives import FRAMED, PACKINGS, gz, memory, page, record, scan
 
 SOURCE = WarcSource(paths="")
 ABOUT = b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n"

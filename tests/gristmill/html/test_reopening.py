@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
+from gristmill.html.reopening import reopens_too_many
 from stages.extract.html import ExtractHtml
-from stages.extract.reopening import reopens_too_many
 
 
 def extracted(markup):

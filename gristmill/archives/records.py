@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from stages.source import heads
-from stages.source.heads import ARC_LINE, HEAD_LIMIT, Head
-from stages.source.members import Corrupt, Kind, Member, kind_of, member_at, member_pieces, members, pieces
-from stages.source.unpacked import unpacked
+from gristmill.archives import heads
+from gristmill.archives.heads import ARC_LINE, HEAD_LIMIT, Head
+from gristmill.archives.members import Corrupt, Kind, Member, kind_of, member_at, member_pieces, members, pieces
+from gristmill.archives.unpacked import unpacked
 
 END = b"\r\n\r\n"
 OFF = (0, 1, 2)  # by how many bytes a Content-Length may fall short; one that is too long by so many ends among line ends

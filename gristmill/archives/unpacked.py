@@ -11,7 +11,7 @@ import lzma
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Protocol
 
-from stages.source.members import GZIP, Corrupt, kind_of, pieces
+from gristmill.archives.members import GZIP, Corrupt, kind_of, pieces
 
 READ = 64 << 10
 PIECE = 1 << 20

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stages.dedup import folding
+from gristmill.minhash import folding
+from gristmill.minhash.words import LETTER
 from stages.dedup.minhash import DedupMinhash, signer
-from stages.dedup.words import LETTER
 from tests.stages.dedup import slow_minhash as slow
 from tests.stages.dedup.in_memory import run, table
 

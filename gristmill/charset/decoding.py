@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from stages.source.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, WIDE, named, read
-from stages.source.guess import by_escapes, by_nuls, by_statistics
-from stages.source.prescan import late, may_declare, prescan
+from gristmill.charset.encodings import EAST_ASIAN, REFUSED, REPLACEMENT, UTF8, WIDE, named, read
+from gristmill.charset.guess import by_escapes, by_nuls, by_statistics
+from gristmill.charset.prescan import late, may_declare, prescan
 
 MAX_REPLACED = 0.05  # share of a text's characters
 MARKS = {

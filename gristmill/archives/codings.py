@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stages.source import zstd_frames
-from stages.source.media import begins_page, is_binary
+from gristmill.archives import zstd_frames
+from gristmill.archives.media import begins_page, is_binary
 
 CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]{0,4096})?\r?\n")
 LINE_END = re.compile(rb"\r?\n")

@@ -41,7 +41,7 @@ def _addresses(shards: pa.ChunkedArray, rows: pa.ChunkedArray) -> npt.NDArray[np
 
 def components(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], nodes: int) -> npt.NDArray[np.int64]:
     """Return for each of the nodes 0..nodes-1 the smallest member of its connected component (int64)."""
-    from stages.dedup import kernels
+    from gristmill.minhash import kernels
 
     roots = np.arange(nodes, dtype=np.int64)
     kernels.components(left, right, roots)

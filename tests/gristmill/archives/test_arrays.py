@@ -8,9 +8,9 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.source.arrays import elements
+from gristmill.archives.arrays import elements
 from stages.source.jsonl import JsonlSource
-from tests.stages.source.archives import memory, scan
+from tests.gristmill.archives.archives import memory, scan
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
