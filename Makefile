@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check reference bench clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -31,11 +31,15 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 test: $(VENV)/dev.stamp  ## run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/dev.stamp  ## lint, formatting, types, and which package may import which
+check: $(VENV)/dev.stamp  ## lint, formatting, types, which package may import which, and docs/reference/
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(PY) -m jobs.manual.pages --check
+
+reference: $(VENV)/dev.stamp  ## write docs/reference/ from the code
+	$(PY) -m jobs.manual.pages
 
 bench: $(VENV)/dev.stamp build/peers.stamp build/peers-reader.stamp  ## every benchmark, beside its peer, within a minute each
 	@for file in $(sort $(filter-out benchmarks/_% benchmarks/runs.py, $(wildcard benchmarks/*.py))); do \

@@ -24,7 +24,7 @@ from jobs.terminal import tell
 COMMANDS = {
     "build": ("jobs.build.build", "run a build"),
     "plan": ("jobs.build.plan", "show what a build would compute"),
-    "stages": ("jobs.config.stages", "list the stages, or one stage with its parameters"),
+    "stages": ("jobs.manual.stages", "list the stages, or one stage with its parameters"),
     "train-tokenizer": ("jobs.tokenizer.train", "train a tokenizer on the documents of a build"),
     "measure-tokenizer": ("jobs.tokenizer.measure", "compare tokenizers on the documents of a build"),
     "train-reference": ("jobs.reference.train", "train a model to score tokens with on documents of a build"),

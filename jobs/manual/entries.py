@@ -1,0 +1,71 @@
+"""Everything that a config can name, by groups: stages, tokenizer schemes, policies, and the keys of the files.
+
+Reads the dicts of the project (`STAGES`, the two `SCHEMES`); `stages` shows an entry, `pages` writes them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gristmill.selection.schemes import SCHEMES as POLICIES
+from gristmill.tokenizer import SCHEMES
+from gristmill.tokenizer.scheme import Scheme
+from jobs.config.build_config import Run
+from jobs.manual.describe import Described, described, text_of
+from jobs.reference.recipe import Recipe
+from jobs.tokenizer.train import Settings
+from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
+from stages import STAGES
+
+KINDS = {
+    Source: "source",
+    Map: "map",
+    FlatMap: "flat map",
+    Filter: "filter",
+    Exchange: "exchange",
+    Fit: "fit",
+    Save: "save",
+    Sink: "sink",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries of one kind: where a config has them, what each is, and the class that tells of the parameters all of them have."""
+
+    title: str
+    place: str
+    entries: Mapping[str, Callable[..., Any]]
+    shared: type | None = None
+
+    def described(self, name: str) -> Described:
+        """Return the description of an entry."""
+        thing = self.entries[name]
+        found = described(full_name(name, thing), thing)
+        return found if self.shared is None else replace(found, text=f"{found.text}\n\n{text_of(self.shared)}")
+
+
+GROUPS = {
+    "stages": Group("Stages", "`source` and `stages` of a build's config, in the order that documents meet them", STAGES),
+    "schemes": Group("Tokenizer schemes", "`scheme` of a recipe of `train-tokenizer`", SCHEMES, Scheme),
+    "policies": Group("Policies", "`policies` of the stage `select`: `{scheme: NAME, ...}`", POLICIES),
+    "files": Group(
+        "Keys of the files",
+        "`run` of a build's config, and the two recipes",
+        {"run": Run, "train-tokenizer": Settings, "train-reference": Recipe},
+    ),
+}
+
+
+def full_name(name: str, thing: object) -> str:
+    """Return the name of an entry, of a stage with its kind and version."""
+    if isinstance(thing, type) and issubclass(thing, Stage):
+        return f"{name} ({kind(thing)}, version {thing.version})"
+    return name
+
+
+def kind(stage: Any) -> str:  # noqa: ANN401 - a class derived from Stage
+    """Return what kind of stage it is."""
+    return next(word for each, word in KINDS.items() if issubclass(stage, each))
