@@ -27,6 +27,8 @@ SPILL = 256 << 20  # bytes of rows of one shard held before a run is written
 RANGE = 512 << 20  # bytes of rows given to one call of reduce
 MAPPED_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
 
+Told = Callable[[int, int, str], None]  # how far a unit of a barrier is: (so many, of so many, of what)
+
 ADDRESS = {"shard": pa.int32(), "row": pa.int64()}
 
 
@@ -105,7 +107,11 @@ def _write_batches(writer: Writer, rows: pa.Table, edges: Sequence[int] | np.nda
 
 
 def read_range(
-    runs: Sequence[tuple[int, Callable[[], AbstractContextManager[Batches]]]], partition: int, partitions: int, limit: int = RANGE
+    runs: Sequence[tuple[int, Callable[[], AbstractContextManager[Batches]]]],
+    partition: int,
+    partitions: int,
+    limit: int = RANGE,
+    told: Told = lambda done, whole, what: None,
 ) -> Iterator[pa.Table]:
     """Yield the rows of one partition of the key space in key order, sorted by (key, shard, row).
 
@@ -113,6 +119,7 @@ def read_range(
         runs: (shard, how to open its run file), in the order of shards; one is open at a time.
         partition: which of `partitions` equal parts (a power of two up to SLICES).
         limit: bytes of rows in one table; a table is larger only when a single key is.
+        told: is given the run files that are read, then the rows that are yielded and taken back.
 
     Yields:
         Tables with `shard: int32` added; the rows of one key are never in two tables. At least one table, so that the
@@ -120,14 +127,15 @@ def read_range(
     """
     width = SLICES // partitions
     parts: list[tuple[int, pa.Table, np.ndarray[Any, Any]]] = []
-    for shard, opener in runs:
+    for number, (shard, opener) in enumerate(runs):
+        told(number, len(runs), "run files")
         with opener() as reader:
             batches = [reader.get_batch(i) for i in range(partition * width, (partition + 1) * width)]
             # Where the file is mapped, the batches keep the mapping when the file is closed.
             table = pa.Table.from_batches(batches, reader.schema)
         parts.append((shard, table, table.column("key").to_numpy()))
-    total = sum(table.nbytes for _, table, _ in parts)
-    bounds = _bounds([keys for _, _, keys in parts], max(1, -(-total // limit)))
+    size, whole, done = sum(table.nbytes for _, table, _ in parts), sum(table.num_rows for _, table, _ in parts), 0
+    bounds = _bounds([keys for _, _, keys in parts], max(1, -(-size // limit)))
     positions = [np.concatenate([[0], np.searchsorted(keys, bounds), [len(keys)]]) for _, _, keys in parts]
     for number in range(len(bounds) + 1):
         pieces = [
@@ -138,7 +146,9 @@ def read_range(
         ]
         rows = pa.concat_tables(pieces).combine_chunks()
         order = np.argsort(rows.column("key").to_numpy(), kind="stable")
+        told(done, whole, "rows")
         yield rows.take(pa.array(order))
+        done += rows.num_rows
 
 
 def _bounds(keys: Sequence[np.ndarray[Any, Any]], ranges: int) -> np.ndarray[Any, Any]:

@@ -38,7 +38,10 @@ SILENT = Rhythm(None, None)
 
 @dataclass(frozen=True)
 class Pulse:
-    """How far a unit is: documents that entered it, the stage that it is at, and when that last changed, by the clock."""
+    """How far a unit is: documents that entered it, the stage that it is at, and when that last changed, by the clock.
+
+    Of a unit of a barrier `documents` counts what `stage` says: `120` at `dedup_exact (of 400 run files)`.
+    """
 
     documents: int
     stage: str
@@ -64,7 +67,10 @@ class Heartbeat:
         self._stop: threading.Event | None = None
 
     def begin(self, step: str, todo: int, replaceable: bool = True) -> None:
-        """Begin a step of so many units, whose workers may be replaced; from now on lines are said, until `end`."""
+        """Begin a step of so many units; from now on lines are said, until `end`.
+
+        Those of a barrier are not `replaceable`: they count what they say with the stage, not documents.
+        """
         self.end()
         self._replaceable = replaceable
         with self._lock:
@@ -132,7 +138,7 @@ class Heartbeat:
         what = "; its worker is replaced soon" if self.rhythm.replace else "; run.replace_stalled: true replaces such a worker"
         self.say(
             f"{self._step}: {unit} has not moved for {now - pulse.moved:.0f} s, at {pulse.stage or 'its begin'} after "
-            f"{pulse.documents:,} documents{what if self._replaceable else ''}"
+            f"{pulse.documents:,}{f' documents{what}' if self._replaceable else ''}"
         )
 
     def _line(self) -> str:
@@ -140,5 +146,5 @@ class Heartbeat:
         documents = self._documents + sum(pulse.documents for _, pulse in under_way)
         units = [f"{unit} {pulse.documents:,} at {pulse.stage or 'its begin'}" for unit, pulse in under_way[:SHOWN]]
         units += [f"and {len(under_way) - SHOWN} more"] if len(under_way) > SHOWN else []
-        done = f"{self._step}: {self._done} of {self._todo} done, {documents:,} documents so far"
-        return f"{done}; under way: {', '.join(units) or 'none'}"
+        entered = f", {documents:,} documents so far" if self._replaceable else ""
+        return f"{self._step}: {self._done} of {self._todo} done{entered}; under way: {', '.join(units) or 'none'}"

@@ -44,7 +44,8 @@ class Task:
     careful: frozenset[int] = frozenset()  # numbers of the tables to take one document at a time
 
 
-Report = Callable[[int, str, str | None, int], None]  # (table number, stage, document id, documents that entered so far)
+# (table number, stage, document id, documents that entered so far); of a barrier's unit what `_telling` says
+Report = Callable[[int, str, str | None, int], None]
 
 
 @dataclass
@@ -85,7 +86,7 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
         if task.spec.kind == "segment":
             made = _segment(task, store, folder, report, pools or {})
         else:
-            made = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder)
+            made = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder, _telling(task, report))
     seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + made.elsewhere_s}
     record = UnitRecord(
         unit=task.unit.label,
@@ -299,7 +300,17 @@ def _write(store: Store, path: Path, tables: Iterator[pa.Table], compression: st
     return checked.commit(store, path, writer.rows, tuple(writer.ends))
 
 
-def _reduce(task: Task, store: Store, folder: Path) -> _Made:
+def _telling(task: Task, report: Report | None) -> exchange.Told:
+    """Return what a reduce or a settle tells how far it is, which reports it: what is counted stands with the stage."""
+
+    def told(done: int, whole: int, what: str) -> None:
+        if report is not None:
+            report(-1, f"{task.spec.stages[0][0]} (of {whole:,} {what})", None, done)
+
+    return told
+
+
+def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Made:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
@@ -310,17 +321,19 @@ def _reduce(task: Task, store: Store, folder: Path) -> _Made:
     ]
     mapped = len(emitted) <= exchange.MAPPED_RUNS
     runs = [(shard, functools.partial(checked.reading, store, rows, maker, mapped=mapped)) for shard, maker, rows in emitted]
-    reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions))
+    reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions, told=told))
     return _Made({"reduced": _write(store, folder / "reduced.arrow", reduced)}, stage=stage)
 
 
-def _settle(task: Task, store: Store, folder: Path) -> _Made:
+def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Made:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []
-    for name in task.unit.inputs:
+    for number, name in enumerate(task.unit.inputs):
+        told(number, len(task.unit.inputs), "reduced files")
         with checked.reading(store, read_unit(store, name).outputs["reduced"], name) as file:
             tables.append(file.read_all())
+    told(0, sum(table.num_rows for table in tables), "rows to settle")
     settled = barrier.settle()(tables)
     path = folder / "settled.arrow"
     if isinstance(barrier, Exchange):

@@ -49,6 +49,16 @@ class Desk:
         return list(self.lines)
 
 
+def test_units_of_a_barrier_say_what_they_count() -> None:
+    desk = Desk()
+    desk.heart.begin("dedup_exact-reduce", 8, replaceable=False)
+    desk.heart.end()
+    desk.heart.moved("3/8", 120, "dedup_exact (of 400 run files)")
+    assert desk.at(160) == ["dedup_exact-reduce: 0 of 8 done; under way: 3/8 120 at dedup_exact (of 400 run files)"]
+    lines = desk.at(700)
+    assert lines[0] == "dedup_exact-reduce: 3/8 has not moved for 600 s, at dedup_exact (of 400 run files) after 120"
+
+
 def test_a_line_is_said_each_minute_with_the_documents_of_what_is_done_and_under_way() -> None:
     desk = Desk()
     desk.heart.moved("a.warc", 1500, "language")
