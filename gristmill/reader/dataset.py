@@ -3,8 +3,8 @@
 Reads: manifests and the shards they name, where they lie. Writes: nothing.
 
 A *sample number* counts the endless order of training from 0. The way from it to tokens has four steps, each a pure
-function: which source, and its how-manieth sample that is (`mixture.py`); which of the source's sequences (`shuffle.py`);
-which tokens of the stream (`packing.py`); and their values (`tokens/stream.py`). So the number of ranks or workers, the
+function: which source, and which of its samples (`mixture.py`); which of the source's sequences (`shuffle.py`); which
+tokens of the stream (`packing.py`); and their values (`stream.py`). So the number of ranks or workers, the
 batch size and where a run was interrupted leave no trace.
 """
 
@@ -22,21 +22,19 @@ import numpy.typing as npt
 
 from gristmill.arguments import whole
 from gristmill.format import schema as fmt
-from gristmill.format.build import open_build
-from gristmill.format.manifest import Manifest, files
-from gristmill.format.sidecar import find_sidecars, with_sidecars
+from gristmill.format.manifest import Manifest
 from gristmill.reader import packing as packings
 from gristmill.reader import shuffle as shuffling
 from gristmill.reader.batch import IGNORED
 from gristmill.reader.bestfit.fit import ALGORITHM
 from gristmill.reader.gather import Int64
 from gristmill.reader.mixture import Mixture
-from gristmill.reader.opening import check_stream, ids_type, sources_of
+from gristmill.reader.opening import check_stream, ids_type, open_streams, sources_of
 from gristmill.reader.packing import BestFit
 from gristmill.reader.rows import MixedRows, Rows
 from gristmill.reader.shuffle import Shuffle
 from gristmill.reader.source import OpenSource, Source
-from gristmill.reader.stream import TokenAddress, TokenStream, check
+from gristmill.reader.stream import TokenAddress, TokenStream
 from gristmill.secrets import masked
 from gristmill.storage.cache import Cache
 
@@ -140,15 +138,7 @@ class TokenDataset:
         if not isinstance(cache, Cache | None):
             raise ValueError(f"cache is {cache!r}; it must be a Cache(folder=..., limit_bytes=...), or None")
         sources = sources_of(path)
-        builds = {}
-        for name, source in sources.items():
-            manifest, location = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
-            check(manifest, masked(str(source.path)))
-            manifest = with_sidecars(manifest, find_sidecars(location))
-            location.check(files(manifest), verify=verify)
-            builds[name] = (manifest, location)
-        remote = sum(location.budget is not None for _, location in builds.values())
-        streams = {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
+        streams = open_streams(sources, verify=verify, cache=cache, storage_options=storage_options)
         for name, stream in streams.items():
             stream.check_counts(each=verify)
             check_stream(stream, sequence_length, shuffle, masked(str(sources[name].path)))

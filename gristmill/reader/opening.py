@@ -1,6 +1,6 @@
-"""What is checked when builds are opened for training: the sources that are asked for, their room, their ids.
+"""Opening builds for training: the sources that are asked for, their streams, and what is checked of them.
 
-Reads: nothing but manifests. Writes: nothing.
+Reads: manifests; with `verify` all files. Writes: nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import FormatError
+from gristmill.format import schema as fmt
+from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest, files
+from gristmill.format.sidecar import find_sidecars, with_sidecars
 from gristmill.reader.shuffle import Blocks, Shuffle
 from gristmill.reader.source import Source
-from gristmill.reader.stream import TokenStream
+from gristmill.reader.stream import TokenStream, check
+from gristmill.secrets import masked
+from gristmill.storage.cache import Cache
 
 ALONE = "source"  # name of the only source where none was given
 
@@ -51,6 +56,25 @@ def sources_of(path: object) -> dict[str, Source]:
         if not isinstance(source, Source):
             raise ValueError(f"source {name} is {source!r}; it must be a Source, such as Source(path=...)")
     return dict(path)
+
+
+def open_streams(
+    sources: Mapping[str, Source], *, verify: bool, cache: Cache | None, storage_options: Mapping[str, Any] | None
+) -> dict[str, TokenStream]:
+    """Return the streams of these sources, with the columns that were added to their builds; arguments of `TokenDataset.open`.
+
+    Raises:
+        FormatError: a build that cannot be read, is damaged or incomplete.
+    """
+    builds = {}
+    for name, source in sources.items():
+        manifest, location = open_build(source.path, fmt.TOKENS, cache=cache, storage_options=storage_options)
+        check(manifest, masked(str(source.path)))
+        manifest = with_sidecars(manifest, find_sidecars(location))
+        location.check(files(manifest), verify=verify)
+        builds[name] = (manifest, location)
+    remote = sum(location.budget is not None for _, location in builds.values())
+    return {name: TokenStream(*found, 1 / max(remote, 1), len(builds)) for name, found in builds.items()}
 
 
 def ids_type(manifests: Mapping[str, Manifest], dtype: npt.DTypeLike | None) -> np.dtype[Any]:

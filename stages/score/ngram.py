@@ -9,7 +9,6 @@ loss.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from pipeline.resources import Resources
 from pipeline.stage import Fit, Transform
 
 if TYPE_CHECKING:  # numba behind them takes seconds to import
-    from gristmill.models.ngram.kneser_ney import Counts, Model
+    from gristmill.models.ngram.kneser_ney import Model
     from stages.score.ngram_rows import Layout
 
 LEAST_ORDER, MOST_ORDER = 2, 5
@@ -42,7 +41,6 @@ MODELS = pa.schema(
         pa.field("saved", pa.large_binary()),
     ]
 )
-FOLD_KEY = b"gristmill.score.fold"
 
 Ids = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
@@ -130,10 +128,11 @@ class ScoreNgram(Fit):
 
     def open(self) -> Transform:
         """Return f(docs) → n-gram counts of the table, see `stages.score.ngram_rows`."""
+        from gristmill.models.ngram.cross_fit import folds_of
 
         def emit(docs: pa.Table) -> pa.Table:
             ids, bounds = _documents(docs)
-            folds = folds_of(docs["id"], self.folds)
+            folds = folds_of(docs["id"].to_pylist(), self.folds)
             slices = [_members(docs, name, self.models[name].curated) for name in self._names()]
             members = [chosen & (folds == fold) for chosen in slices for fold in range(self.folds)]
             return self._layout(_vocab_size(docs.schema)).rows(ids, bounds, members)
@@ -155,7 +154,7 @@ class ScoreNgram(Fit):
     def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
         """Return f(reduced tables) → a row a model and fold, none where there were no documents; raises InputError where a model
         has nothing to be counted on."""
-        from gristmill.models.ngram import kneser_ney, store
+        from gristmill.models.ngram import cross_fit, kneser_ney, store
         from stages.score import ngram_rows
 
         def settle(tables: Sequence[pa.Table]) -> pa.Table:
@@ -164,7 +163,7 @@ class ScoreNgram(Fit):
             for number, name in enumerate(self._names()):
                 folds = counts[number * self.folds : (number + 1) * self.folds]
                 for fold in range(self.folds if documents else 0):
-                    seen = kneser_ney.merge(_others(folds, fold))
+                    seen = cross_fit.counts_for(folds, fold)
                     if not len(seen.counts):
                         raise self._empty(name, sum(each.documents for each in folds), documents)
                     model = kneser_ney.estimate(seen, prune=self.models[name].prune, fallback=kneser_ney.FALLBACK)
@@ -177,6 +176,7 @@ class ScoreNgram(Fit):
     def apply(self, model: pa.Table) -> Transform:
         """See `Fit.apply`."""
         from gristmill.models.ngram import store
+        from gristmill.models.ngram.cross_fit import folds_of, losses_of
 
         rows = model.drop_columns(["saved"]).to_pylist()
         saved = [store.decode(each.as_buffer()) for each in model["saved"]]
@@ -187,16 +187,10 @@ class ScoreNgram(Fit):
 
         def score(docs: pa.Table) -> pa.Table:
             ids, bounds = _documents(docs)
-            folds, lengths = folds_of(docs["id"], self.folds), np.diff(bounds)
+            folds = folds_of(docs["id"].to_pylist(), self.folds)
             columns: dict[pa.Field, pa.Array] = {}
             for name in names:
-                losses = np.full(len(ids), np.nan, np.float16)
-                for fold in np.unique(folds):
-                    chosen = folds == fold
-                    here = np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64)
-                    mine = np.repeat(chosen, lengths)
-                    losses[mine] = scorers[name][fold](ids[mine], here)
-                losses[bounds[:-1][lengths > 0]] = np.nan  # the format's: nothing comes before a document's first token
+                losses = losses_of(scorers[name], ids, bounds, folds)
                 field = pa.field(loss_column(name), LOSSES, metadata={"scheme": name, "about": facts[name]})
                 columns[field] = as_lists(losses, bounds, LOSSES)
             return append(docs, columns)
@@ -243,17 +237,6 @@ class ScoreNgram(Fit):
             },
             sort_keys=True,
         )
-
-
-def folds_of(ids: pa.ChunkedArray, folds: int) -> Ints:
-    """Return the fold of each document, int64: a hash of its id."""
-    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=FOLD_KEY).digest() for name in ids.to_pylist())
-    return (np.frombuffer(digests, "<u8") % np.uint64(folds)).astype(np.int64)
-
-
-def _others(folds: Sequence[Counts], fold: int) -> list[Counts]:
-    """Return the counts that documents of this fold are scored with: of all other folds, or of all where there is one only."""
-    return [each for i, each in enumerate(folds) if i != fold] or list(folds)
 
 
 def _documents(docs: pa.Table) -> tuple[Ids, Ints]:

@@ -150,8 +150,8 @@ def merge(shards: Sequence[Counts]) -> Counts:
 
 
 def _merge(left: Counts, right: Counts) -> Counts:
-    room = len(left.counts) + len(right.counts)
-    keys, counts = np.empty((room, left.keys.shape[1]), np.uint64), np.empty(room, np.int64)
+    most = len(left.counts) + len(right.counts)
+    keys, counts = np.empty((most, left.keys.shape[1]), np.uint64), np.empty(most, np.int64)
     kept = kernels.merge(left.keys, left.counts, right.keys, right.counts, keys, counts)
     return Counts(left.order, left.vocab_size, keys[:kept].copy(), counts[:kept].copy())
 
@@ -222,13 +222,13 @@ def estimate(counts: Counts, *, prune: Sequence[int] = (), fallback: Discounts |
 
 
 def _interpolate(
-    adjusted: kernels.Ints, kept: npt.NDArray[np.bool_], contexts: kernels.Ints, room: int, discounts: Discounts, lower: Doubles
+    adjusted: kernels.Ints, kept: npt.NDArray[np.bool_], contexts: kernels.Ints, count: int, discounts: Discounts, lower: Doubles
 ) -> tuple[Doubles, Doubles]:
-    """Return the probabilities of n-grams [n], and γ of each of `room` contexts, 1 where nothing was seen after it."""
-    total = np.bincount(contexts, adjusted, minlength=room)
+    """Return the probabilities of n-grams [n], and γ of each of `count` contexts, 1 where nothing was seen after it."""
+    total = np.bincount(contexts, adjusted, minlength=count)
     taken = np.where(kept, np.array(discounts)[np.minimum(adjusted, 3) - 1], adjusted)
-    rests: Doubles = np.ones(room)
-    np.divide(np.bincount(contexts, taken, minlength=room), total, out=rests, where=total > 0)
+    rests: Doubles = np.ones(count)
+    np.divide(np.bincount(contexts, taken, minlength=count), total, out=rests, where=total > 0)
     return (adjusted - taken) / total[contexts] + rests[contexts] * lower, rests
 
 
@@ -267,10 +267,10 @@ def _gather(counts: Counts) -> list[_Grams]:
 
 def _empty(sizes: Sequence[int]) -> tuple[kernels.Ints, kernels.Words]:
     """Return where the table of each length begins and empty tables, a third of the slots of each to stay free."""
-    rooms = [0 if length < 2 else size + size // 2 + 2 for length, size in enumerate(sizes)]
-    if max(rooms) >= 2**32:
+    slots = [0 if length < 2 else size + size // 2 + 2 for length, size in enumerate(sizes)]
+    if max(slots) >= 2**32:
         raise InputError(f"{max(sizes)} n-grams of one length are more than a table holds (2**32 · 2/3); prune more")
-    starts: kernels.Ints = np.concatenate([[0], np.cumsum(rooms)]).astype(np.int64)
+    starts: kernels.Ints = np.concatenate([[0], np.cumsum(slots)]).astype(np.int64)
     return starts, np.full((int(starts[-1]), 2), kernels.EMPTY)
 
 
