@@ -23,6 +23,7 @@ from gristmill.storage.store import open_store
 from jobs.__main__ import main, parser_of
 from jobs.build.plan import plan_of
 from jobs.config import build_config
+from jobs.config.run import Run
 from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe
 from pipeline.drive import Options, drive
@@ -327,9 +328,7 @@ def test_what_the_reader_needs_is_what_is_said() -> None:
 
 def test_the_run_section_is_described_whole() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `?([\w{}]+)`? \|", (ROOT / "docs/config.md").read_text(), re.MULTILINE)
-    defaults = {
-        name: getattr(build_config.Run(), name) for name in (field.name for field in dataclasses.fields(build_config.Run))
-    }
+    defaults = {name: getattr(Run(), name) for name in (field.name for field in dataclasses.fields(Run))}
     assert rows == [(name, shown(value)) for name, value in defaults.items()]
 
 

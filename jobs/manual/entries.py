@@ -12,7 +12,7 @@ from typing import Any
 from gristmill.selection.schemes import SCHEMES as POLICIES
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.scheme import Scheme
-from jobs.config.build_config import Run
+from jobs.config.run import Run
 from jobs.manual.describe import Described, described, text_of
 from jobs.reference.recipe import Recipe
 from jobs.tokenizer.train import Settings

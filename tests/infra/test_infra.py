@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from jobs.__main__ import main
-from jobs.config.build_config import Run
 from jobs.config.parameters import parameters
+from jobs.config.run import Run
 from stages import STAGES
 
 ROOT = Path(__file__).parents[2]

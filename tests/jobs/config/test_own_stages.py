@@ -119,7 +119,7 @@ def test_its_page_is_printed_as_ours(repository: Path, capsys: pytest.CaptureFix
     assert main(["stages", f"{repository.name}.filters:Digits"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{repository.name}.filters:Digits (filter, version 1)\n") and "their largest share" in said
-    assert "which: " in said and "'ascii'" in said
+    assert "which: " in said and '"ascii"' in said
     assert main(["stages", "alone.py:Digit"]) == 2
     assert "did you mean 'Digits'? it has Digits" in capsys.readouterr().err
 
