@@ -20,6 +20,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from gristmill.storage.store import expand
 from gristmill.tokenizer import Bpe
@@ -31,26 +33,36 @@ from stages.source.warc import WarcSource
 
 ROOT = Path(__file__).parents[1]
 
-# The files that take longest, the longest first.
+# The files that need the finished build of the small crawl: one worker takes them all, so that it is made once.
+ON_THE_SMALL_BUILD = ("jobs/test_commands.py", "jobs/explain/test_explain.py", "test_readme.py")
+
+# The files that take longest, the longest first. The first two are begun at once: one compiles the loops, the other needs none.
 SLOWEST = (
-    "jobs/test_survival.py",
-    "jobs/test_commands.py",
-    "pipeline/test_damaged_crawl.py",
+    *ON_THE_SMALL_BUILD,
     "pipeline/test_ray.py",
-    "contract/test_stages.py",
+    "jobs/test_survival.py",
     "pipeline/test_pool.py",
-    "pipeline/test_s3_faults.py",
+    "pipeline/test_preflight.py",
+    "contract/test_stages.py",
+    "gristmill/storage/test_store.py",
+    "gristmill/storage/test_s3_faults.py",
     "benchmarks/test_form.py",
-    "jobs/test_train_tokenizer.py",
-    "gristmill/models/causal_lm/test_engine.py",
+    "jobs/test_barren.py",
+    "gristmill/storage/test_cache.py",
+    "gristmill/reader/test_loader.py",
+    "pipeline/test_damaged_crawl.py",
+    "pipeline/test_heartbeat.py",
+    "jobs/tokenizer/test_train.py",
+    "gristmill/tokenizer/test_cutting.py",
+    "gristmill/tokenizer/test_mixture.py",
     "stages/dedup/test_minhash.py",
-    "test_readme.py",
-    "gristmill/test_tools.py",
     "pipeline/test_same_bytes.py",
-    "jobs/test_explain.py",
+    "pipeline/test_damage.py",
     "jobs/test_mistakes.py",
-    "gristmill/models/causal_lm/test_head_triton.py",
-    "stages/filter/test_heuristics.py",
+    "gristmill/test_tools.py",
+    "gristmill/tokenizer/test_encoder.py",
+    "gristmill/tokenizer/test_published.py",
+    "gristmill/reader/test_torch.py",
     "benchmarks/test_reader.py",
 )
 
@@ -84,6 +96,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     place = {ROOT / "tests" / name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+class Together(LoadFileScheduling):
+    """Gives each worker whole files, those on the small build as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return ON_THE_SMALL_BUILD[0] if file.removeprefix("tests/") in ON_THE_SMALL_BUILD else file
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together | None:
+    """Tell xdist who takes what, where it is asked for whole files."""
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @dataclass(frozen=True)

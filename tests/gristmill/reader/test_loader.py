@@ -56,7 +56,7 @@ sizes_of_shards = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8),
 @given(
     sizes_of_shards, st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(sorted(SHUFFLES)), st.booleans()
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_token_exactly_once_an_epoch(tmp_path_factory, packing, sizes, length, per_shard, per_batch, shuffle, within):
     """Any documents, any files, any record batches: an epoch is the corpus, token by token, and equals the transcription."""
     shards = corpus(sizes)
@@ -88,13 +88,13 @@ def test_world_sizes_share_one_order(folder, mixed, source, shuffle, packing):
     select = TopShare(keep=0.6, scope="batch")
     path = folder if source == "one" else mixed
     options = {"sequence_length": LENGTH, "seed": 1, "shuffle": SHUFFLES[shuffle], "packing": PACKINGS[packing]}
-    dataset, *datasets = (TokenDataset.open(path, **options) for _ in range(1 + 24))  # each rank has its own
-    for world_size in (2, 3, 4, 8, 24):
+    dataset, *datasets = (TokenDataset.open(path, **options) for _ in range(1 + 8))  # each rank has its own
+    for world_size in (3, 8):
         whole = TokenLoader(dataset, 24, select=select, prefetch=0)
         ranks = [
             TokenLoader(datasets[r], 24, select=select, rank=r, world_size=world_size, prefetch=0) for r in range(world_size)
         ]
-        for _ in range(5):
+        for _ in range(4):
             expected, parts = next(whole), [next(rank) for rank in ranks]
             for name in ("samples", "sources", "sequences", "input_ids", "labels", "loss_mask"):
                 assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(expected, name)), name
@@ -102,7 +102,7 @@ def test_world_sizes_share_one_order(folder, mixed, source, shuffle, packing):
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @given(st.integers(0, 12), st.sampled_from([(3, 8), (1, 6), (6, 12), (2, 18)]), st.integers(0, 2))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_resume_at_any_step_with_another_world(mixed, packing, steps, world, prefetch):
     """One process with batches of 48 stops; others go on with another number of ranks and another batch size."""
     options = {"sequence_length": LENGTH, "seed": 9, "packing": PACKINGS[packing]}
