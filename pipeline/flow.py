@@ -1,6 +1,6 @@
 """Tables through the fused stages of one segment: drops counted, raising documents bisected out, stages timed.
 
-Reads the opened functions of stages; writes into a `Ledger` account per stage. This is the one place that catches whatever a
+Reads the opened functions of stages; writes into a `Tally` per stage. This is the one place that catches whatever a
 stage may raise: a table that raises is halved until the document that raises stands alone, and that one is quarantined.
 
 What a stage makes of a table (`work_through`) and its account (`Flow`) are apart, so that the work of a stage with a pool can
@@ -260,7 +260,7 @@ class Flow:
     def enter(self, run: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Account for a table that carries the decisions of the entry's stage in `drop` and `error`; return the kept rows."""
         run.tally.entered += table.num_rows
-        return self._settle(run, number, table)
+        return self._take_out(run, number, table)
 
     def finish(self) -> None:
         """Raise UnitFailed when a stage raised on everything it was given."""
@@ -321,9 +321,9 @@ class Flow:
         if done.table.num_rows:
             run.check(done.table)
         # Without rows it may lack the stage's columns.
-        return self._settle(run, number, done.table) if done.table.num_rows else done.table
+        return self._take_out(run, number, done.table) if done.table.num_rows else done.table
 
-    def _settle(self, run: StageRun, number: int, table: pa.Table) -> pa.Table:
+    def _take_out(self, run: StageRun, number: int, table: pa.Table) -> pa.Table:
         """Take out the rows that are decided on, count them, and return the others without the decision columns."""
         tally = run.tally
         if ERROR in table.column_names:

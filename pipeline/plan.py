@@ -79,10 +79,10 @@ class Spec:
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work: its place in the step, its fingerprint, and where its inputs come from.
+    """One piece of work: its position in the step, its fingerprint, and where its inputs come from.
 
-    `index` is the place that the unit has in this plan. The same unit has another one in a plan over other inputs, so it is in no
-    record: what is committed is in the order of the plan that reads it.
+    `index` is the position that the unit has in this plan. The same unit has another one in a plan over other inputs, so it is in
+    no record: what is committed is in the order of the plan that reads it.
 
     `inputs` are the names of unit manifests: of the shard's previous segment and, where a barrier is between, of its settle (a
     segment), of all segments (a reduce), of all reduces (a settle).
@@ -220,7 +220,7 @@ def _segment(number: int, spec: Spec, inputs: Sequence[InputFile], previous: Seq
     elif settle is None:
         units = [_unit(unit.index, unit.label, folder, [unit.fingerprint], unit.file, (unit.manifest,)) for unit in previous]
     else:
-        # The shard's place in the order is in the verdicts' addresses, so it is part of what a unit depends on.
+        # The shard's position is in the verdicts' addresses, so it is part of what a unit depends on.
         units = [
             _unit(i, unit.label, folder, [unit.fingerprint, settle.fingerprint, i], unit.file, (unit.manifest, settle.manifest))
             for i, unit in enumerate(previous)

@@ -49,7 +49,7 @@ Report = Callable[[int, str, str | None, int], None]
 
 
 @dataclass
-class _Made:
+class _UnitResult:
     """What the work on a unit came to; `elsewhere_s` is CPU time of pools."""
 
     outputs: dict[str, Data] = field(default_factory=dict)
@@ -84,19 +84,19 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
         report(-1, "", None, 0)
     with store.scratch() as folder:
         if task.spec.kind == "segment":
-            made = _segment(task, store, folder, report, pools or {})
+            result = _segment(task, store, folder, report, pools or {})
         else:
-            made = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder, _telling(task, report))
-    seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + made.elsewhere_s}
+            result = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder, _telling(task, report))
+    seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + result.elsewhere_s}
     record = UnitRecord(
         unit=task.unit.label,
         fingerprint=task.unit.fingerprint,
-        outputs=made.outputs,
-        parts=made.parts,
-        ledger=made.ledger,
-        measures=made.measures,
+        outputs=result.outputs,
+        parts=result.parts,
+        ledger=result.ledger,
+        measures=result.measures,
         seconds=seconds,
-        stage=made.stage,
+        stage=result.stage,
     )
     store.put_new(task.unit.manifest, pack(record))
     # Whoever was first decides; the data is the same, the timings are theirs.
@@ -117,7 +117,7 @@ class _Emit:
         return table
 
 
-def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _Made:
+def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _UnitResult:
     number, entered = -1, 0
 
     def at(stage: str, document: str | None) -> None:
@@ -150,23 +150,23 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         yield from flow.stream(entering(itertools.chain([first], tables)))
         at((task.spec.after or task.spec.sink or task.spec.save or ("", None))[0], None)
 
-    made = _Made()
+    result = _UnitResult()
     accounts = [*([entry] if entry is not None else []), *stage_runs]
     if task.spec.sink is None:
-        made.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
+        result.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
         for index, (path, rows, ends) in enumerate(writer.close() if writer is not None else ()):
-            made.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
+            result.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
         sink = StageRun(*task.spec.sink)
-        made.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
+        result.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
         accounts.append(sink)
     flow.finish()
-    made.outputs |= _lost_outputs(store, folder, flow)
-    made.elsewhere_s = flow.elsewhere_s
+    result.outputs |= _lost_outputs(store, folder, flow)
+    result.elsewhere_s = flow.elsewhere_s
     assert all(run.tally.balanced() for run in accounts), [run.tally.plain() for run in accounts]
-    made.ledger = tuple({**run.tally.plain(), "phase": run.phase} for run in accounts)
-    made.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
-    return made
+    result.ledger = tuple({**run.tally.plain(), "phase": run.phase} for run in accounts)
+    result.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
+    return result
 
 
 def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], StageRun | None]:
@@ -256,8 +256,8 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Sta
 
 def _parts(run: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part]:
     assert isinstance(run.stage, Sink)
-    place = folder / "parts"
-    place.mkdir()
+    parts_folder = folder / "parts"
+    parts_folder.mkdir()
 
     before = Tally(run.name)
 
@@ -268,7 +268,7 @@ def _parts(run: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part
             yield table
 
     cpu, wall = time.process_time(), time.perf_counter()
-    parts: list[Part] = opened(run.stage, run.stage.open)(counted(), place)
+    parts: list[Part] = opened(run.stage, run.stage.open)(counted(), parts_folder)
     # The sink pulls the documents through all stages: what is left without them is its own.
     run.tally.cpu_s = time.process_time() - cpu - before.cpu_s
     run.tally.wall_s = time.perf_counter() - wall - before.wall_s
@@ -310,7 +310,7 @@ def _telling(task: Task, report: Report | None) -> exchange.Told:
     return told
 
 
-def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Made:
+def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _UnitResult:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = barrier.reduce()
@@ -322,10 +322,10 @@ def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Mad
     mapped = len(emitted) <= exchange.MAPPED_RUNS
     runs = [(shard, functools.partial(checked.reading, store, rows, maker, mapped=mapped)) for shard, maker, rows in emitted]
     reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions, told=told))
-    return _Made({"reduced": _write(store, folder / "reduced.arrow", reduced)}, stage=stage)
+    return _UnitResult({"reduced": _write(store, folder / "reduced.arrow", reduced)}, stage=stage)
 
 
-def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Made:
+def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _UnitResult:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []
@@ -340,4 +340,4 @@ def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Mad
         found = checked.commit(store, path, *exchange.write_verdicts(barrier, settled, task.shards, path))
     else:
         found = _write(store, path, iter([settled]))
-    return _Made({"settled": found}, stage=stage)
+    return _UnitResult({"settled": found}, stage=stage)

@@ -129,7 +129,7 @@ class Source(Stage):
         """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
         return self.paths
 
-    def settled(self) -> Self:
+    def resolved(self) -> Self:
         """Return the source with all that it takes from its files written out as parameters: called once, for a config.
 
         So what a unit does is in its parameters, whatever files there are when it is done. Raises UserError.

@@ -169,7 +169,7 @@ def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:
     made = _Named(name, build(sources[name], arguments, f"source {name!r}"), place(name_node))
     assert isinstance(made.stage, Source)
     try:
-        return replace(made, stage=made.stage.settled())
+        return replace(made, stage=made.stage.resolved())
     except UserError as error:
         raise _placed(error, made) from error
 

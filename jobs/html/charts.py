@@ -1,6 +1,6 @@
 """The pictures of the report: the funnel, histograms, bars of shares. HTML and SVG without a script or a font.
 
-Reads parts of the ledger's summary (`pipeline/ledger.py`), returns markup. Widths are in percent of the place that the page
+Reads parts of the ledger's summary (`pipeline/summary.py`), returns markup. Widths are in percent of the place that the page
 gives, so the same picture serves a wide screen and a phone; `templates/report.css` holds the colours.
 """
 

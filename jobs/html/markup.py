@@ -1,4 +1,4 @@
-"""HTML that is escaped by construction, and figures as people write them; `charts.py` and `report_page.py` are written with it.
+"""HTML that is escaped by construction, and figures as people write them; `charts.py` and the pages are written with it.
 
 Reads nothing, writes nothing. Whatever a page shows of a crawl is hostile: every `str` given to `tag` is escaped, and only
 `Html`, which `tag` itself returns, passes unchanged.

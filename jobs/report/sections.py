@@ -1,6 +1,6 @@
 """The sections of the report, in the order that data meets them: flow, samples, content, quarantine, time, shards, lineage.
 
-Reads the ledger's summary of a run (`pipeline/ledger.py`), returns markup; `report_page.py` makes a page of them.
+Reads the summary of a run (`pipeline/summary.py`), returns markup; `page.py` makes a page of them.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class ParquetSource(Source):
     def __post_init__(self) -> None:
         carried(self.carry)
 
-    def settled(self) -> Self:
-        """See `Source.settled`: every column that is carried has its type. Raises InputError where the first file lacks one."""
+    def resolved(self) -> Self:
+        """See `Source.resolved`: every column that is carried has its type. Raises InputError where the first file lacks one."""
         given = carried(self.carry)
         if all(each.type is not None for each in given.values()):
             return self
@@ -68,7 +68,7 @@ class ParquetSource(Source):
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the columns of `carry`. Raises InputError where the first file lacks one."""
-        return {name: type_of(each.type or "") for name, each in carried(self.settled().carry).items()}
+        return {name: type_of(each.type or "") for name, each in carried(self.resolved().carry).items()}
 
     def libraries(self) -> tuple[str, ...]:
         """Return what reads the tables."""
