@@ -6,11 +6,9 @@ credentials come from the usual AWS_* environment.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -22,9 +20,9 @@ from botocore.handlers import add_expect_header
 
 from gristmill.errors import StoreError, StoreRefused
 from gristmill.storage import notes, retry
+from gristmill.storage.bucket import BucketStore
 from gristmill.storage.matching import FILE, FOLDER, Entry
 from gristmill.storage.retry import code, patiently, timed_out
-from gristmill.storage.scratch import held_folder, own_folder, sweep_folders
 
 T = TypeVar("T")
 
@@ -32,11 +30,11 @@ CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is told
 CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
 
 
-class S3Store:
+class S3Store(BucketStore):
     """A prefix in an S3 bucket; the endpoint and credentials come from the usual AWS_* environment."""
 
     def __init__(self, root: str) -> None:
-        self.root = root.rstrip("/")
+        super().__init__(root)
         self._fs = file_system()
 
     def put_new(self, name: str, data: bytes | Path) -> bool:
@@ -62,10 +60,6 @@ class S3Store:
         """See `Store.read`."""
         return _retried(lambda: bytes(self._fs.cat_file(self.uri(name))), self.uri(name))
 
-    def exists(self, name: str) -> bool:
-        """See `Store.exists`."""
-        return self.size(name) is not None
-
     def size(self, name: str) -> int | None:
         """See `Store.size`."""
 
@@ -82,10 +76,6 @@ class S3Store:
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
         _retried(lambda: self._fs.rm_file(self.uri(name)), self.uri(name))
-
-    def list(self, folder: str) -> list[str]:
-        """See `Store.list`."""
-        return list(self.sizes(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Store.sizes`."""
@@ -114,36 +104,9 @@ class S3Store:
 
         return _retried(find, self.uri(folder))
 
-    @contextlib.contextmanager
-    def alive(self) -> Iterator[None]:
-        """See `Store.alive`: an object in `live/`."""
-        name = f"live/{uuid.uuid4().hex}"
-        self.put_new(name, b"a build is running")
-        try:
-            yield
-        finally:
-            self.remove(name)
-
-    def live(self) -> Sequence[str]:
-        """See `Store.live`."""
-        return [f"live/{name}" for name in self.list("live")]
-
     def open(self, name: str, mapped: bool = True) -> pa.NativeFile:
         """See `Store.open`."""
         return pa.PythonFile(_Reader(self._fs, self.uri(name), 4 << 20), mode="r")
-
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """See `Store.scratch`: in the temporary folder of this machine. What was killed here goes first."""
-        with own_folder() as parent:
-            sweep_folders(parent)
-            with held_folder(parent) as place:
-                yield place
-
-    def sweep(self) -> None:
-        """See `Store.sweep`: nothing is left on S3 but unfinished multipart uploads, which a lifecycle rule ends."""
-        with own_folder() as parent:
-            sweep_folders(parent)
 
     def link_new(self, source: str, name: str) -> None:
         """See `Store.link_new`: a copy inside the store; the same source makes the same bytes, so racing is harmless.
@@ -152,10 +115,6 @@ class S3Store:
         """
         if not self.exists(name):
             _retried(lambda: self._fs.cp_file(self.uri(source), self.uri(name)), self.uri(name))
-
-    def uri(self, name: str) -> str:
-        """See `Store.uri`."""
-        return f"{self.root}/{name}"
 
 
 def file_system() -> Any:  # noqa: ANN401 - s3fs has no types

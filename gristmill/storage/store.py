@@ -1,8 +1,8 @@
-"""Where bytes live: a local folder or an S3 prefix behind the same verbs.
+"""Where bytes live: a local folder, or a prefix on S3 or Azure Blob Storage, behind the same verbs.
 
 Reads: any file under the root, input files of any kind (`expand`). Writes: only through `put_new`, which is atomic and
-never overwrites: `link()` from a temporary file on local disks, `If-None-Match: *` on S3. `probe` refuses a place where
-that does not hold (some S3 servers ignore the condition silently).
+never overwrites: `link()` from a temporary file on local disks, `If-None-Match: *` elsewhere. `probe` refuses a location
+where that does not hold (some S3 servers ignore the condition silently).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class InputFile:
 
 
 class Store(Protocol):
-    """What the machine needs of a place; names are relative paths with `/`."""
+    """What the machine needs of a location; names are relative paths with `/`."""
 
     root: str
 
@@ -76,7 +76,7 @@ class Store(Protocol):
         ...
 
     def live(self) -> Sequence[str]:
-        """Return the marks of builds that are running; on S3 those of killed ones too."""
+        """Return the marks of builds that are running; in a bucket those of killed ones too."""
         ...
 
     def remove(self, name: str) -> None:
@@ -109,7 +109,7 @@ class Store(Protocol):
 
 
 def open_store(root: str) -> Store:
-    """Open the folder or `s3://bucket/prefix` at `root`."""
+    """Open the folder, `s3://BUCKET/PREFIX` or `az://CONTAINER/PREFIX` at `root`."""
     root = _home(root)
     # s3fs takes half a second to import; local builds do without.
     if root.startswith("s3://"):
@@ -117,11 +117,15 @@ def open_store(root: str) -> Store:
         from gristmill.storage.s3 import S3Store
 
         return S3Store(root)
+    if root.startswith("az://"):
+        from gristmill.storage.azure import AzureBlobStore
+
+        return AzureBlobStore(root)
     if "://" in root:
-        raise StoreRefused(f"output {root!r}: only local folders and s3:// can commit without overwriting")
-    for place in (Path(root), *Path(root).parents):
-        if place.is_file():
-            raise StoreRefused(f"output {root!r}: {str(place)!r} is a file; give a folder")
+        raise StoreRefused(f"output {root!r}: only local folders, s3:// and az:// can commit without overwriting")
+    for folder in (Path(root), *Path(root).parents):
+        if folder.is_file():
+            raise StoreRefused(f"output {root!r}: {str(folder)!r} is a file; give a folder")
     from gristmill.storage.local import LocalStore
 
     return LocalStore(root)
@@ -148,11 +152,15 @@ def probe(store: Store) -> None:
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Open a local path or `s3://` URI for reading; seekable."""
+    """Open a local path, `s3://` or `az://` URI for reading; seekable."""
     if uri.startswith("s3://"):
         from gristmill.storage import s3
 
         return s3.open_read(uri)
+    if uri.startswith("az://"):
+        from gristmill.storage import azure
+
+        return azure.open_read(uri)
     return open(_home(uri), "rb")
 
 
@@ -204,8 +212,12 @@ def _folders(pattern: str) -> matching.Folders:
         from gristmill.storage.s3 import S3Folders
 
         return S3Folders()
+    if pattern.startswith("az://"):
+        from gristmill.storage.azure import AzureFolders
+
+        return AzureFolders()
     if "://" in pattern:
-        raise InputError(f"{pattern!r}: inputs are local paths or s3:// URIs; copy the files to one of these first")
+        raise InputError(f"{pattern!r}: inputs are local paths, s3:// or az:// URIs; copy the files to one of these first")
     return Disk()
 
 

@@ -19,7 +19,7 @@ def test_all_folders_are_in_the_wheel() -> None:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    heavy = "{'torch', 's3fs', 'numba', 'ray', 'pandas', 'tokenizers', 'pipeline', 'stages'}"
+    heavy = "{'torch', 's3fs', 'obstore', 'numba', 'ray', 'pandas', 'tokenizers', 'pipeline', 'stages'}"
     program = f"import sys, gristmill; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -9,6 +9,7 @@ import pytest
 
 from gristmill.storage import retry
 from gristmill.storage.remote import download, fetch
+from tests.azure_server import azurite
 from tests.gristmill.storage.cached import CHUNK
 from tests.gristmill.storage.web import Web, serve
 from tests.s3_servers import moto, seaweed
@@ -27,8 +28,14 @@ def seaweed_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
+def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with azurite(tmp_path_factory.mktemp("azurite")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
 def port_of(request: pytest.FixtureRequest) -> Callable[[str], int]:
-    """Return the port of an S3 server by its name, `moto` or `seaweed`."""
+    """Return the port of a server by its name: `moto`, `seaweed` or `azurite`."""
     return lambda name: request.getfixturevalue(f"{name}_port")
 
 

@@ -1,4 +1,4 @@
-"""One contract over every store: local disk, moto's server, SeaweedFS."""
+"""One contract over every store: local disk, moto's server, SeaweedFS, Azurite where it is installed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import pytest
 from gristmill.errors import InputError, StoreRefused
 from gristmill.storage.matching import literal
 from gristmill.storage.store import Store, expand, open_store, probe
+from tests.azure_server import CONTAINER, use_azure
 from tests.s3_servers import BUCKET, Faults, Proxy, use
 
 
-@pytest.fixture(params=["local", "moto", "seaweed"])
+@pytest.fixture(params=["local", "moto", "seaweed", "azurite"])
 def store(
     request: pytest.FixtureRequest, port_of: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Store:
     if request.param == "local":
         return open_store(str(tmp_path / "store"))
+    if request.param == "azurite":
+        use_azure(monkeypatch, port_of(request.param))
+        return open_store(f"az://{CONTAINER}/{tmp_path.name}")
     use(monkeypatch, port_of(request.param))
     return open_store(f"s3://{BUCKET}/{tmp_path.name}")
 
