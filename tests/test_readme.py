@@ -183,7 +183,7 @@ def python(page: str, heading: str) -> str:
 def test_every_python_block_is_run_below() -> None:
     run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
     run |= {("docs/reading.md", each) for each in ("Opening", "Batches", "In torch")}
-    run |= {("docs/reference_models.md", "Using it")}
+    run |= {("docs/reference_models.md", "Using it"), ("docs/tokenizers.md", "In training and serving code")}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
 
@@ -199,6 +199,13 @@ def test_reading_in_detail(checkout: Path) -> None:
         exec(compile(python("docs/reading.md", heading), "docs/reading.md", "exec"), names)
     assert len(names["sample"]["input_ids"]) == 1024 and names["loss"].isfinite()
     assert next(names["other"]).samples[0] == 64
+
+
+def test_a_tokenizer_in_training_code(checkout: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(python("docs/tokenizers.md", "In training and serving code"), "docs/tokenizers.md", "exec"), names)
+    assert names["text"] == "that is the question" and names["prompt"][-1] == names["tokenizer"].special_tokens["<|endoftext|>"]
+    assert 0 < max(names["prompt"]) < names["rows"] and len(names["second"]) < len(names["text"])
 
 
 def test_a_reference_model_is_used_as_is_shown(checkout: Path, tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ class Tokenizer:
         """Open a tokenizer; the parameters are those of the stage `encode`.
 
         Args:
-            path: a `tokenizer.json`, a `gristmill-tokenizer.json`, a folder that holds one of them, such as a trained tokenizer
-                or the tokens of a build, or a ranks file of tiktoken.
+            path: a `tokenizer.json`, a `gristmill-tokenizer.json`, a folder that holds one of them, such as that of a trained
+                tokenizer or `builds/ID` of a build, or a ranks file of tiktoken.
             pattern: of a ranks file: how its publisher cuts text, a name (gpt2, llama3, o200k, ...) or a regular expression.
             special_tokens: of a ranks file: pairs of name and id.
             inference: how a piece becomes tokens: `merges`, `longest_prefix` or `least_tokens`; None: as the file says.
