@@ -183,7 +183,8 @@ def python(page: str, heading: str) -> str:
 def test_every_python_block_is_run_below() -> None:
     run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
     run |= {("docs/reading.md", each) for each in ("Opening", "Batches", "In torch")}
-    run |= {("docs/reference_models.md", "Using it"), ("docs/tokenizers.md", "In training and serving code")}
+    run |= {("docs/reference_models.md", "Using it")}
+    run |= {(f"docs/{page}.md", "In training and serving code") for page in ("tokenizers", "scoring")}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
 
@@ -219,6 +220,12 @@ def test_a_reference_model_is_used_as_is_shown(checkout: Path, tmp_path: Path) -
     exec(compile(python("docs/reference_models.md", "Using it"), "docs/reference_models.md", "exec"), names)
     assert names["loss"].isfinite() and names["first"] == {"policy": "eos", "id": 0}
     assert names["record"]["data"]["conditions"] == ["language == 'en'", "500 <= text_bytes <= 200000"]
+
+
+def test_models_in_code() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(python("docs/scoring.md", "In training and serving code"), "docs/scoring.md", "exec"), names)
+    assert names["languages"] == ["en", "fr"] and names["found"].scores.shape == (2, 2)
 
 
 def test_reading_without_us(small_build: Built, monkeypatch: pytest.MonkeyPatch) -> None:
