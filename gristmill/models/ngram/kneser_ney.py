@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -185,40 +184,58 @@ def estimate(counts: Counts, *, prune: Sequence[int] = (), fallback: Discounts |
     discounts = tuple(discounts_of(each.adjusted, i + 1, fallback) for i, each in enumerate(grams))
     size, bits = counts.vocab_size, width_of(counts.vocab_size)
     words = [_last(counts.keys[each.rows, 0], bits) for each in grams]
-    total = grams[0].adjusted.sum()
-    taken = np.array(discounts[0])[np.minimum(grams[0].adjusted, 3) - 1]
-    lower = np.full(size + 3, taken.sum() / total / (size + 2))
-    lower[words[0]] += (grams[0].adjusted - taken) / total
+    lower = _unigrams(grams[0], words[0], discounts[0], size)
     starts, tables = _empty([0, 0, *(len(each.rows) for each in grams[1:])])
     unigrams = np.zeros((size + 3, 2), np.float32)
     unigrams[:, 0] = -np.log(lower)
     unigrams[size, 0] = 0  # nothing predicts a start; as in an ARPA file of lmplz
-    places: kernels.Ints = np.arange(size + 3)  # of the n-grams of the level below in their final order; −1: pruned
-    backoffs: list[Doubles] = []
-    levels: list[dict[str, Any]] = []
+    ranks: kernels.Ints = np.arange(size + 3)  # of the n-grams of the level below in their final order; −1: pruned
+    backoffs: list[Singles] = []
+    levels: list[tuple[kernels.Ints, kernels.Ids, Singles]] = []
     for i in range(1, counts.order):
         each, contexts = grams[i], np.empty(len(grams[i].rows), np.int64)
         kernels.enter(counts.keys, each.rows, i + 1, bits, tables, starts, contexts)
         suffixes = words[i] if i == 1 else np.searchsorted(grams[i - 1].rows, each.rows, side="right") - 1
         kept = each.raw > limits[i]
-        higher, rests = _interpolate(each.adjusted, kept, contexts, len(places), discounts[i], lower[suffixes])
-        where = np.flatnonzero(kept)
-        where = where[np.lexsort((words[i][where], places[contexts[where]]))]
-        begins = np.zeros(int(places.max(initial=-1)) + 2, np.int64)
-        np.cumsum(np.bincount(places[contexts[where]], minlength=len(begins) - 1), out=begins[1:])
-        backoffs.append(np.empty(len(begins) - 1))
-        backoffs[-1][places[places >= 0]] = -np.log(rests[places >= 0])
-        levels.append({"begins": begins, "words": words[i][where].astype(np.uint32), "losses": -np.log(higher[where])})
-        places = np.full(len(each.rows), -1, np.int64)
-        places[where] = np.arange(len(where))
+        higher, rests = _interpolate(each.adjusted, kept, contexts, len(ranks), discounts[i], lower[suffixes])
+        order, begins = _in_order(kept, words[i], ranks[contexts], int(ranks.max(initial=-1)) + 1)
+        backoffs.append(np.empty(len(begins) - 1, np.float32))
+        backoffs[-1][ranks[ranks >= 0]] = -np.log(rests[ranks >= 0])
+        levels.append((begins, words[i][order].astype(np.uint32), (-np.log(higher[order])).astype(np.float32)))
+        ranks = np.full(len(each.rows), -1, np.int64)
+        ranks[order] = np.arange(len(order))
         lower = higher
     unigrams[:, 1] = backoffs[0]
-    rests_of = [*backoffs[1:], np.zeros(0)]
-    made = tuple(
-        Level(each["begins"], each["words"], each["losses"].astype(np.float32), rest.astype(np.float32))
-        for each, rest in zip(levels, rests_of, strict=True)
-    )
+    rests_of = [*backoffs[1:], np.zeros(0, np.float32)]
+    made = tuple(Level(*level, rest) for level, rest in zip(levels, rests_of, strict=True))
     return Model(counts.order, size, discounts, unigrams, made)
+
+
+def _unigrams(grams: _Grams, words: kernels.Ints, discounts: Discounts, size: int) -> Doubles:
+    """Return the probability of each id, start, end and the unknown token, float64 [size + 3]."""
+    total = grams.adjusted.sum()
+    taken = np.array(discounts)[np.minimum(grams.adjusted, 3) - 1]
+    found = np.full(size + 3, taken.sum() / total / (size + 2))
+    found[words] += (grams.adjusted - taken) / total
+    return found
+
+
+def _in_order(
+    kept: npt.NDArray[np.bool_], words: kernels.Ints, contexts: kernels.Ints, count: int
+) -> tuple[kernels.Ints, kernels.Ints]:
+    """Return the n-grams that are kept, in order of context and token, and the first of each context.
+
+    Args:
+        kept: [n].
+        words: [n], the last token of each.
+        contexts: [n], its context's rank.
+        count: how many contexts there are.
+    """
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((words[order], contexts[order]))]
+    begins = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(contexts[order], minlength=count), out=begins[1:])
+    return order, begins
 
 
 def _interpolate(
