@@ -126,6 +126,7 @@ MISTAKES = [
         "10:5",
         ["the last stage must be one that writes", "those that write are shards, documents, sidecars"],
     ),
+    ("- extract_html", "- save", "6:5", ["stage 'save' is the first, there is no work to keep yet"]),
     ("- extract_html", "- documents", "6:5", ["'documents' writes the shards and must be the last"]),
     ("  - encode: {tokenizer: tokenizer}\n", "", "9:5", ["stage 'score_ngram' needs column 'input_ids'"]),
     ("  - language: {keep: [en, fr], min_score: 0.5}\n", "", "9:5", ["needs column 'language_score'", "stage 'language'"]),
