@@ -39,9 +39,8 @@ ON_THE_SMALL_BUILD = ("jobs/test_commands.py", "jobs/explain/test_explain.py", "
 # The files that take longest, the longest first. The first two are begun at once: one compiles the loops, the other needs none.
 SLOWEST = (
     *ON_THE_SMALL_BUILD,
-    "pipeline/test_ray.py",
+    "pipeline/test_cluster.py",
     "jobs/test_survival.py",
-    "pipeline/test_pool.py",
     "pipeline/test_preflight.py",
     "contract/test_stages.py",
     "gristmill/storage/test_store.py",
