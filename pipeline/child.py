@@ -117,7 +117,7 @@ def reporting(heard: Heard | None) -> Report | None:
 
 
 def replaceable(work: Task | TableRequest) -> bool:
-    """Tell whether work that does not move may be given to another process: a reduce, a settle and an opening tell of none."""
+    """Tell whether work that does not move may be given to another process: reduces, settles, openings are long at one call."""
     return work.table is not None if isinstance(work, TableRequest) else work.spec.kind == "segment"
 
 

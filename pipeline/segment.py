@@ -117,14 +117,23 @@ class _Emit:
         return table
 
 
+@dataclass
+class _Way:
+    """How far a segment is: the number of the table that entered it last, and the documents of all that did."""
+
+    report: Report | None
+    number: int = -1
+    entered: int = 0
+
+    def at(self, stage: str, document: str | None) -> None:
+        """Report the next piece of work."""
+        if self.report is not None:
+            self.report(self.number, stage, document, self.entered)
+
+
 def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _UnitResult:
-    number, entered = -1, 0
-
-    def at(stage: str, document: str | None) -> None:
-        if report is not None:
-            report(number, stage, document, entered)
-
-    tables, entry = _entry(task, store, at)
+    way = _Way(report)
+    tables, entry = _entry(task, store, way.at)
     stage_runs = _stage_runs(task, store, pools)
     writer = None
     if task.spec.after is not None:
@@ -132,33 +141,17 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         assert isinstance(barrier, Barrier)
         writer = exchange.RunWriter(folder, barrier.combine())
         stage_runs.append(StageRun(name, barrier, _Emit(opened(barrier, barrier.open), writer), "before"))
-    watch: Watch | None = at if report is not None else None
-    flow = Flow(stage_runs, task.poison, watch)
-
-    def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-        nonlocal number, entered
-        for number, table in enumerate(tables):
-            entered += table.num_rows
-            flow.careful = number in task.careful
-            kept = flow.enter(entry, number, table) if entry is not None else table
-            if kept.num_rows:
-                yield number, kept
-
-    def flowing() -> Iterator[pa.Table]:
-        first = next(tables)
-        yield flow.schema(undecided(first.slice(0, 0)))
-        yield from flow.stream(entering(itertools.chain([first], tables)))
-        at((task.spec.after or task.spec.sink or task.spec.save or ("", None))[0], None)
-
+    flow = Flow(stage_runs, task.poison, way.at if report is not None else None)
+    flowing = _flowing(task, tables, entry, flow, way)
     result = _UnitResult()
     accounts = [*([entry] if entry is not None else []), *stage_runs]
     if task.spec.sink is None:
-        result.outputs["docs"] = _write(store, folder / "docs.arrow", flowing(), "zstd")
+        result.outputs["docs"] = _write(store, folder / "docs.arrow", flowing, "zstd")
         for index, (path, rows, ends) in enumerate(writer.close() if writer is not None else ()):
             result.outputs[f"rows-{index}"] = checked.commit(store, path, rows, ends)
     else:
         sink = StageRun(*task.spec.sink)
-        result.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing(), folder))
+        result.parts = tuple(_commit_part(store, part) for part in _parts(sink, flowing, folder))
         accounts.append(sink)
     flow.finish()
     result.outputs |= _lost_outputs(store, folder, flow)
@@ -167,6 +160,23 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     result.ledger = tuple({**run.tally.plain(), "phase": run.phase} for run in accounts)
     result.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
     return result
+
+
+def _flowing(task: Task, tables: Iterator[pa.Table], entry: StageRun | None, flow: Flow, way: _Way) -> Iterator[pa.Table]:
+    """Yield an empty table with the schema behind the last stage, then what is left of the documents."""
+
+    def entering(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+        for way.number, table in enumerate(tables):
+            way.entered += table.num_rows
+            flow.careful = way.number in task.careful
+            kept = flow.enter(entry, way.number, table) if entry is not None else table
+            if kept.num_rows:
+                yield way.number, kept
+
+    first = next(tables)
+    yield flow.schema(undecided(first.slice(0, 0)))
+    yield from flow.stream(entering(itertools.chain([first], tables)))
+    way.at((task.spec.after or task.spec.sink or task.spec.save or ("", None))[0], None)
 
 
 def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], StageRun | None]:

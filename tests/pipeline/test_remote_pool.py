@@ -13,7 +13,7 @@ from pipeline.failure import Failure
 from pipeline.flow import Flow, StageResult, StageRun, work_through
 from pipeline.remote_pool import PoolFailed, RemotePool, TableRequest, answer, pack, serving_again, unpack
 from pipeline.resources import Resources
-from tests.toy import Pooled, Short, documents
+from tests.toy import Pooled, Short, Words, documents
 
 QUIET = Pooled(segfault_on="", grow_on="")
 
@@ -101,3 +101,12 @@ def test_pools_serve_a_later_step_that_needs_all_of_them_or_none() -> None:
     assert serving_again({"pooled-2": (QUIET, Resources(gpus=1))}, [one, other]) is None
     assert serving_again({**needed, "more": (Pooled(salt=1), Resources())}, [one, other]) is None
     assert serving_again({}, [one]) == {}
+
+
+def test_documents_made_of_others_come_back_with_their_number() -> None:
+    stage, docs = Words(raise_on="!"), documents("f", ["a b c", "!", "", "d"])
+    reply = answer(TableRequest("words", stage, pack(docs)), stage.open(), None)
+    assert reply is not None
+    here, back = work_through("words", stage, stage.open(), docs, {}, None, careful=False), reply.result()
+    assert back.table.equals(here.table) and back.table["text"].to_pylist() == ["a", "b", "c", "", "d"]
+    assert back.made == here.made == 2 and [lost.num_rows for lost in back.lost] == [1]

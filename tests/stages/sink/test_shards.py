@@ -85,18 +85,21 @@ def test_no_documents_no_parts(tmp_path):
 
 
 def test_columns_kept(tmp_path):
-    """`language` when it is there, others by name, nothing else; a build without languages has no such column."""
+    """`language` and `parent` when they are there, others by name, nothing else; a build without them has no such columns."""
     extra = table().append_column("bucket", pa.array([7] * len(IDS), pa.int8()))
+    made = extra.append_column("parent", pa.array(["0" * 32] * len(IDS)))
     assert Shards(columns=("bucket",)).needs() == ("input_ids", "bucket")
     names = []
-    for number, (source, columns) in enumerate([(extra, ("bucket",)), (extra, ()), (extra.drop_columns(["language"]), ())]):
+    for number, (source, columns) in enumerate(
+        [(extra, ("bucket",)), (extra, ()), (extra.drop_columns(["language"]), ()), (made, ())]
+    ):
         (tmp_path / str(number)).mkdir()
         write([source], tmp_path / str(number), columns=columns)
         with pa.ipc.open_file(str(tmp_path / str(number) / "tokens-00000.arrow")) as reader:
             names.append(reader.schema.names[8:])
             if columns:
                 assert reader.read_all()["bucket"].to_pylist() == [7] * len(IDS)
-    assert names == [["language", "bucket"], ["language"], []]
+    assert names == [["language", "bucket"], ["language"], [], ["language", "parent"]]
 
 
 def _broken(change: str) -> pa.Table:
