@@ -145,15 +145,20 @@ def member(data: bytes, start: int) -> bytes:
     return data[start : len(data) - len(decoder.unused_data)]
 
 
+def write_crawl(folder: Path) -> None:
+    """Write the two files of the small crawl into a new folder."""
+    folder.mkdir(parents=True)
+    for name, pages in PAGES.items():
+        data = (ROOT / "examples/crawl" / name).read_bytes()
+        starts = [0, *sorted(start for taken in pages.values() for start in taken)]
+        (folder / name).write_bytes(b"".join(member(data, start) for start in starts))
+
+
 @pytest.fixture(scope="session")
 def small_crawl(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """25 pages in two files, below `examples/crawl` of a folder that has the recipes too."""
     folder = tmp_path_factory.mktemp("checkout")
-    (folder / "examples/crawl").mkdir(parents=True)
-    for name, pages in PAGES.items():
-        data = (ROOT / "examples/crawl" / name).read_bytes()
-        starts = [0, *sorted(start for taken in pages.values() for start in taken)]
-        (folder / "examples/crawl" / name).write_bytes(b"".join(member(data, start) for start in starts))
+    write_crawl(folder / "examples/crawl")
     (folder / "jobs").symlink_to(ROOT / "jobs")
     return Checkout(folder)
 

@@ -228,18 +228,23 @@ class World:
         pages = pages.filter(pc.less(pc.utf8_length(pages["text"]), MOST_MARKUP))
         short = pc.utf8_slice_codeunits(texts["text"], 0, MOST_TEXT)
         texts = texts.set_column(texts.column_names.index("text"), texts.schema.field("text"), short)
+        texts = with_odd(texts)
+        named = Language(min_score=0.0).open()(texts).drop_columns(["drop"])
+        encoded = Encode(tokenizer=str(tokenizer)).open()(named).drop_columns(["drop"])
+        return World.around(with_odd(pages), texts, named, encoded, tokenizer)
+
+    @staticmethod
+    def around(pages: pa.Table, texts: pa.Table, named: pa.Table, encoded: pa.Table, tokenizer: Path) -> World:
+        """Put the files that parameters name beside the tokenizer's folder."""
         other = tokenizer.with_name("another")
         other.mkdir(exist_ok=True)
         (other / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
         lid = other / "lid.ftz"
         lid.write_bytes(Path(Language().files()[0]).read_bytes())
-        texts = with_odd(texts)
-        named = Language(min_score=0.0).open()(texts).drop_columns(["drop"])
-        encoded = Encode(tokenizer=str(tokenizer)).open()(named).drop_columns(["drop"])
         files = {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
         files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
         files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
-        return World(whole(with_odd(pages)), whole(texts), whole(named), whole(encoded), files)
+        return World(whole(pages), whole(texts), whole(named), whole(encoded), files)
 
     def make(self, name: str, parameters: Mapping[str, Any]) -> Stage:
         given = {"paths": "nowhere"} if name in ("warc", "jsonl", "parquet", "text") else {}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -26,8 +24,9 @@ from pipeline.fingerprint import ABSENT, describe, digest
 from pipeline.ledger import measure_of
 from pipeline.lineage import Lineage
 from pipeline.schema import DOCUMENT, check
-from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored, Transform
+from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored
 from stages import STAGES
+from tests.contract.running import joined, met, opened
 from tests.contract.stage_cases import CASES, ON_A_BUILD, RUNS, SPLITS, World, state, whole
 
 REASON = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -148,13 +147,6 @@ def test_another_process_with_another_hash_seed_gives_the_same_fingerprints(worl
 # Maps, filters, and what a fit makes of its model: a table goes in, one of the same rows comes out.
 
 
-def opened(stage: Stage, world: World) -> Callable[[pa.Table], Any]:
-    if isinstance(stage, Fit):
-        return stage.apply(met(stage, [[world.input(stage)]]))
-    assert isinstance(stage, Map | Filter)
-    return stage.open()
-
-
 @pytest.mark.parametrize(("name", "index"), of_kind(Map, Fit))
 def test_a_map_returns_the_same_rows_with_the_columns_it_declares(name: str, index: int, world: World) -> None:
     stage, docs = world.stage(name, index), world.input(world.stage(name, index))
@@ -230,35 +222,6 @@ def test_a_table_without_rows_gives_the_schema_of_one_with_rows(name: str, index
 
 
 # Barriers
-
-
-def emitted(stage: Barrier, shards: Sequence[Sequence[pa.Table]]) -> list[pa.Table]:
-    """Return the rows of each shard as the machine numbers, combines and sorts them."""
-    found = []
-    for shard, tables in enumerate(shards):
-        emit, combine, held, first = stage.open(), stage.combine(), [], 0
-        for table in tables:
-            rows = emit(table)
-            if "row" in rows.column_names:
-                rows = rows.set_column(rows.column_names.index("row"), "row", pc.add(rows["row"], first))
-            held.append(rows)
-            first += table.num_rows
-        rows = combine(pa.concat_tables(held).combine_chunks()) if combine is not None else pa.concat_tables(held)
-        rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
-        found.append(rows.take(pa.array(np.argsort(rows["key"].to_numpy(), kind="stable"))))
-    return found
-
-
-def met(stage: Barrier, shards: Sequence[Sequence[pa.Table]], calls: int = 1) -> pa.Table:
-    """Return what the barrier settles on."""
-    rows = pa.concat_tables(emitted(stage, shards))
-    rows = rows.take(pa.array(np.argsort(rows["key"].to_numpy(), kind="stable"))).combine_chunks()
-    starts = np.unique(rows["key"].to_numpy(), return_index=True)[1]
-    starts = np.append(starts[:: max(1, len(starts) // calls)], rows.num_rows)
-    reduce: Transform = stage.reduce()
-    reduced = [reduce(rows.slice(low, high - low)) for low, high in itertools.pairwise(starts)]
-    assert isinstance(stage, Exchange | Fit)
-    return stage.settle()([*reduced, reduce(rows.slice(0, 0))])  # a range of keys without rows too
 
 
 @pytest.mark.parametrize(("name", "index"), of_kind(Barrier))
@@ -372,12 +335,6 @@ def scored(world: World) -> pa.Table:
     """Return documents as they come to the sink of token shards."""
     stage = world.stage("score_ngram", 0)
     return whole(opened(stage, world)(world.encoded))
-
-
-def joined(results: Sequence[Any]) -> pa.Table | pa.Array:
-    if isinstance(results[0], pa.Table):
-        return pa.concat_tables(results)
-    return pa.chunked_array([chunk for each in results for chunk in getattr(each, "chunks", [each])]).combine_chunks()
 
 
 def ipc(table: pa.Table) -> bytes:
