@@ -329,7 +329,7 @@ class Flow:
         if ERROR in table.column_names:
             errors = table.column(ERROR)
             if errors.null_count < len(errors):
-                bad = table.filter(pc.is_valid(errors)).drop_columns([n for n in (DROP, ERROR) if n in table.column_names])
+                bad = undecided(table.filter(pc.is_valid(errors)))
                 kinds, messages = zip(*map(reason_of, errors.drop_null().to_pylist()), strict=True)
                 self._quarantine(tally, number, _lost(bad, tally.stage, kinds, messages))
                 table = table.filter(pc.is_null(errors))

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import whole
+
 ADDRESS = ("id", "url", "file", "offset")
 SAMPLES = 3  # kept a unit, stage and reason
 SAMPLE_CHARS = 500
@@ -112,7 +114,7 @@ class Measure:
 
     def add(self, values: pa.ChunkedArray) -> None:
         """Count the non-null, finite values; lists are flattened, list elements counted one by one."""
-        array = values.combine_chunks()
+        array = whole(values)
         if pa.types.is_list(array.type):
             array = array.flatten()
         if self.kind == "category":

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import without
 from gristmill.errors import UnitFailed
 from pipeline.schema import DROP, ERROR, PARENT, PARENT_ROW, made_id
 from pipeline.stage import FlatMap
@@ -35,7 +36,7 @@ def made_of(given: pa.Table, rows: pa.Table, name: str, stage: FlatMap) -> pa.Ta
         raise UnitFailed(f"stage {name!r} breaks its word: {odd} (pipeline.stage.FlatMap says what it returns)")
     parents = rows.column(PARENT_ROW).to_numpy()
     own = [column for column in rows.column_names if column not in (PARENT_ROW, DROP, ERROR)]
-    carried = given.drop_columns([column for column in own if column in given.column_names]).take(pa.array(parents))
+    carried = without(given, own).take(pa.array(parents))
     columns = {field.name: (field, carried.column(field.name)) for field in carried.schema}
     for column in own:
         kept = column in given.column_names and column not in stage.adds()

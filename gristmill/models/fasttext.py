@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,10 +62,18 @@ def check_max_chars(max_chars: int | None) -> None:
         raise ValueError(f"max_chars is {max_chars}; give at least 1, or leave it out for whole documents")
 
 
+class _Engine(Protocol):
+    """What is asked of fasttext_new, which has no types."""
+
+    labels: list[str]
+
+    def predict_batch(self, lines: list[str], k: int, threads: int) -> tuple[list[list[str]], list[npt.NDArray[np.float32]]]: ...
+
+
 class OpenedFastText:
     """A loaded fastText classifier: a `TextClassifier`; labels are without the prefix `__label__`."""
 
-    def __init__(self, model: Any, max_chars: int | None = None) -> None:  # noqa: ANN401 - fasttext_new has no types
+    def __init__(self, model: _Engine, max_chars: int | None = None) -> None:
         self._model, self._max_chars = model, max_chars
         self._numbers = {label: number for number, label in enumerate(model.labels)}
         self.labels = tuple(label.removeprefix(PREFIX) for label in model.labels)

@@ -8,11 +8,12 @@ the same pass, so that neither a float32 copy of the logits nor a second softmax
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from gristmill.reader.batch import IGNORED, Batch
 from gristmill.reader.ranking import share_count
@@ -142,7 +143,7 @@ class _WeightedMean(torch.autograd.Function):  # type: ignore[misc]  # torch is 
     """Σ weights · cross-entropy, from statistics that are there already; the gradient is written for rows with a weight only."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, stats: _Stats, weights: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: FunctionCtx, logits: Tensor, stats: _Stats, weights: Tensor) -> Tensor:
         """Args: (n, vocabulary) logits, their statistics, (n,) weights."""
         rows = weights.nonzero()[:, 0]
         ctx.save_for_backward(logits, stats.labels[rows], stats.lse[rows], weights[rows], rows)
@@ -150,7 +151,7 @@ class _WeightedMean(torch.autograd.Function):  # type: ignore[misc]  # torch is 
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         """Return weight · (softmax - one-hot) in the type of the logits."""
         logits, labels, lse, weights, rows = ctx.saved_tensors
         out = torch.zeros_like(logits)

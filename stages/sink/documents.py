@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.columns import whole
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from pipeline.lineage import Lineage
@@ -32,7 +33,7 @@ def _text_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
 
 def _batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
     """Return the rows as one record batch with canonical buffers."""
-    arrays = [fmt.exact(pa.concat_arrays(table.column(field.name).chunks), field.type) for field in schema]
+    arrays = [fmt.exact(whole(table.column(field.name)), field.type) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

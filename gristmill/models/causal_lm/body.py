@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from torch import Tensor
 
 from gristmill.models.causal_lm import attention
 from gristmill.models.causal_lm.packs import Pack
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
 SLIDING = "sliding_attention"
@@ -118,7 +121,7 @@ def call_alone(module: Callable[..., Any], ids: Tensor) -> Tensor:
 # ---- the trial ----
 
 
-def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa: ANN401 - transformers'
+def _why_alone(module: PreTrainedModel, device: torch.device, longest: int) -> str:
     """Return why a model cannot run packed, empty if it can; leaves it with the attention that it is to run with."""
     name, config = type(module).__name__, module.config
     takes = inspect.signature(module.forward).parameters.values()
@@ -142,7 +145,7 @@ def _why_alone(module: Any, device: torch.device, longest: int) -> str:  # noqa:
     return why
 
 
-def _short_positions(config: Any) -> float:  # noqa: ANN401
+def _short_positions(config: PretrainedConfig) -> float:
     """Return how many tokens the rotary angles are the same for: longrope has others for a row that holds a longer window.
 
     (LongRoPE, Ding et al. 2024, arXiv 2402.13753. Dynamic scaling changes beyond the model's own limit only.)
@@ -154,7 +157,7 @@ def _short_positions(config: Any) -> float:  # noqa: ANN401
     )
 
 
-def _try(module: Any, device: torch.device) -> str:  # noqa: ANN401
+def _try(module: PreTrainedModel, device: torch.device) -> str:
     """Return what is wrong with the middle one of three windows in a row; leaves the model with our attention."""
     vocabulary = module.get_input_embeddings().num_embeddings
     cuts = torch.tensor((0, *TRIAL), device=device).cumsum(0, dtype=torch.int32)
@@ -179,7 +182,7 @@ def _try(module: Any, device: torch.device) -> str:  # noqa: ANN401
     return _count(module.config, sliding[: len(sliding) // 2])
 
 
-def _count(config: Any, sliding: Sequence[int | None]) -> str:  # noqa: ANN401
+def _count(config: PretrainedConfig, sliding: Sequence[int | None]) -> str:
     """Return what is wrong with how many layers attended, and how many with a sliding window (given for each)."""
     layers = int(config.num_hidden_layers)
     if len(sliding) != layers:

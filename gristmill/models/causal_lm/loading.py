@@ -12,7 +12,7 @@ import contextlib
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from gristmill.errors import InputError
 from gristmill.models.causal_lm import tokenizer_of
 from gristmill.models.causal_lm.weights import CONFIG, Files, find
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere; Falcon-H1; Muse: logits times this
 SCALES_EITHER_WAY = ("logits_scaling",)  # Granite divides by it, HyperCLOVA X multiplies
@@ -108,7 +111,7 @@ def load(path: str, *, dtype: torch.dtype, device: torch.device) -> Loaded:
     )
 
 
-def _config(files: Files, path: str) -> Any:  # noqa: ANN401 - transformers'
+def _config(files: Files, path: str) -> PretrainedConfig:
     """Return the config, of a decoder with a head for the next token."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -126,7 +129,7 @@ def _config(files: Files, path: str) -> Any:  # noqa: ANN401 - transformers'
     return config
 
 
-def _model(files: Files, path: str, config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
+def _model(files: Files, path: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with _translated(path, "its weights cannot be loaded"), _quiet():
@@ -150,7 +153,7 @@ def _model(files: Files, path: str, config: Any, dtype: torch.dtype) -> Any:  # 
     return model
 
 
-def _parts(model: Any, path: str) -> tuple[nn.Module, nn.Linear]:  # noqa: ANN401
+def _parts(model: PreTrainedModel, path: str) -> tuple[nn.Module, nn.Linear]:
     """Return the decoder without its head, and the head."""
     body, head = model.get_decoder(), model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
@@ -162,7 +165,7 @@ def _parts(model: Any, path: str) -> tuple[nn.Module, nn.Linear]:  # noqa: ANN40
 # ---- how logits come out of hidden states ----
 
 
-def _formula(model: Any, body: nn.Module, head: nn.Linear, path: str) -> tuple[float, float | None]:  # noqa: ANN401
+def _formula(model: PreTrainedModel, body: nn.Module, head: nn.Linear, path: str) -> tuple[float, float | None]:
     """Return the scale and the softcap with which the head gives the model's own logits, found by comparing them."""
     ids = (torch.arange(PROBE + 1, device=head.weight.device) * 7919 + 1) % head.weight.shape[0]
     hidden, logits = _traced(model, body, ids[None, :-1])
@@ -186,7 +189,7 @@ def _formula(model: Any, body: nn.Module, head: nn.Linear, path: str) -> tuple[f
     )
 
 
-def _scales(config: Any) -> Iterator[float]:  # noqa: ANN401
+def _scales(config: PretrainedConfig) -> Iterator[float]:
     for name in SCALES + SCALES_EITHER_WAY:
         value = getattr(config, name, None)
         if isinstance(value, int | float) and value:
@@ -194,7 +197,7 @@ def _scales(config: Any) -> Iterator[float]:  # noqa: ANN401
     yield 1.0
 
 
-def _traced(model: Any, body: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+def _traced(model: PreTrainedModel, body: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the body gave in a forward pass of the whole model, float64 [tokens, d], and the logits [tokens, V]."""
     found: list[Tensor] = []
     handle = body.register_forward_hook(lambda _module, _inputs, output: found.append(output[0]))

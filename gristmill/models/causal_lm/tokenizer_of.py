@@ -7,10 +7,13 @@ vocabulary alone, which changes ids.
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gristmill.errors import InputError
 from gristmill.models.causal_lm.weights import Files
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 STANDARD = "tokenizer.json"
 CONFIGS = ("generation_config.json", "config.json", "tokenizer_config.json")
@@ -68,7 +71,7 @@ def size_of(text: str, path: str) -> int:
         raise InputError(f"model {path!r}: its {STANDARD} is none ({type(error).__name__}: {error})") from error
 
 
-def special(files: Files, config: Any, text: str | None, kind: Literal["bos", "eos"], rows: int) -> int | None:  # noqa: ANN401
+def special(files: Files, config: PretrainedConfig, text: str | None, kind: Literal["bos", "eos"], rows: int) -> int | None:
     """Return the id of the first or last token of a text, or None where nothing says it.
 
     As its generation config says, else its config, else its tokenizer's; of several the first. Read from the files: config
