@@ -45,7 +45,7 @@ class Aligned:
     `exact`: bool [our tokens], where a token begins and ends as tokens of theirs do, and has a value: nothing was interpolated.
     `reasons`: uint8 [documents], numbers in `REASONS`; a document that has one has no values.
     `extra`: int64 [documents], bytes of theirs minus bytes of ours (unknown tokens count −1), for messages.
-    `unplaced`: float64 [documents], the sum of their values, or parts of them, that came to none of ours. With the values of
+    `unplaced`: float64 [documents], the sum of their values, or parts of them, that no token of ours has. With the values of
         ours it makes up that of theirs.
     """
 
@@ -80,8 +80,8 @@ def align(
 
     Equal cuts give equal values; each document's sum is kept but for rounding; what is nowhere negative stays so.
 
-    A value that is NaN (as of a document's first token, which nothing predicts) is none: its bytes have no value, and a token
-    of ours that has any of these bytes has none either. What else such a token has is counted as `unplaced`.
+    NaN (as of a document's first token, which nothing predicts) means no value: its bytes have none, and a token of ours that
+    has any of these bytes has none either. What else such a token has is counted as `unplaced`.
 
     Tokens without bytes (bos, eos) are paired with those of the other side at the same byte, one to one, where both have
     equally many there. If not, ours have no value, and theirs are `unplaced`: the loss of an eos is never put on text.
@@ -90,8 +90,8 @@ def align(
         ours: our tokens; any documents.
         theirs: the model's tokens of the same documents.
         values: floats [their tokens]: nll, entropy or another quantity that adds up.
-        prefix: so many bytes (SentencePiece: 1, a space) may be put before a text by the model's tokenizer. Where theirs have
-            just so many more than ours, these are taken off the first; a token that was nothing else hands its value on.
+        prefix: bytes that the model's tokenizer may put before a text (SentencePiece: 1, a space). Where theirs have exactly
+            these more than ours, they are taken off the first; a token that was nothing else hands its value on.
         same_text: bool [documents], false where theirs are known to spell another text (`token_bytes.spells`): lengths alone
             do not tell when a normalizer has made one place longer and another shorter.
 

@@ -46,7 +46,7 @@ class FastText:
         return ("fasttext-new",)
 
     def open(self) -> OpenedFastText:
-        """Load the model; raises InputError where the file is none."""
+        """Load the model. Raises InputError when the file is not a fastText model."""
         import fasttext_new
 
         (path,) = self.files()

@@ -62,7 +62,7 @@ class LanguageId:
         return ("fasttext-new", "python")
 
     def open(self) -> TextClassifier:
-        """Load the model; raises InputError where there is none."""
+        """Load the model. Raises InputError when there is no such file, or it is not a fastText model."""
         (path,) = self.files()
         opened = FastText(path=path, max_chars=self.max_chars).open()
         return _Asking(opened, self.max_chars) if self.normalize == "text" else opened

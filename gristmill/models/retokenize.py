@@ -135,7 +135,7 @@ def _whole_characters(data: bytes) -> tuple[str, tuple[int, int]] | None:
 
 
 def _take_off(lengths: npt.NDArray[np.int32], cut: Marks, count: int) -> None:
-    """Take so many bytes off the first tokens that have any, in place, and mark these."""
+    """Take `count` bytes off the first tokens that have any, in place, and mark these."""
     place = 0
     while count:
         taken = min(count, max(0, int(lengths[place])))

@@ -143,7 +143,7 @@ class TokenLoader(Iterator[Batch]):
         self.seek(sample)
 
     def seek(self, sample: int) -> None:
-        """Go on with the global batch that begins at a sample number, from 0 on; ValueError if it is none."""
+        """Go on with the global batch that begins at a sample number, from 0 on. Raises ValueError for other numbers."""
         sample = whole("sample", sample, 0)
         self._sample = sample
         self.placed += 1

@@ -212,7 +212,7 @@ class BestFitPacking:
         self._locate()
 
     def _locate(self) -> None:
-        """Note where in memory the plans are: the places in `_memory` of sequence 0, were it there, and of the first piece."""
+        """Note where in memory the plans are: where in `_memory` sequence 0 would lie, and where the first piece lies."""
         found = [(one.rows_at - 1, one.pieces_at - 1) for one in self._plans if one is not None]
         places = np.array(found, dtype=np.int64).reshape(-1, 2)
         self._rows_at = places[:, 0] - self._first_row

@@ -111,7 +111,7 @@ class Language(Map):
         return found if unwanted else found[::-1]
 
     def _broken(self, languages: pa.Array, scores: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """Return which languages are none of `keep`, and which scores are below `min_score`."""
+        """Return which languages are not among `keep`, and which scores are below `min_score`."""
         unsure = pc.less(scores, pa.scalar(self.min_score, pa.float32()))
         unwanted = pc.invert(pc.is_in(languages, pa.array(self.keep, pa.string())))
         return (unwanted if self.keep else pc.is_null(languages)), unsure

@@ -79,8 +79,8 @@ def head_bytes(
         width: d.
         dtype: of hidden states and weights.
         device: "cuda" or "cpu".
-        chunk: as there.
-        entropy: as there.
+        chunk: as in `head_losses`.
+        entropy: as in `head_losses`.
     """
     wide: int = torch.promote_types(dtype, torch.float32).itemsize
     sums = (3 if entropy else 2) * wide + (5 if entropy else 3) * 8  # those of the parts; and what `combine` has of each, float64

@@ -41,7 +41,7 @@ class NgramFile:
         return ()
 
     def open(self) -> OpenedNgram:
-        """Load the model; raises InputError where the file is none."""
+        """Load the model. Raises InputError when the file is not an n-gram model."""
         from gristmill.models.ngram import store
 
         path = Path(self.ngram_file)
@@ -65,5 +65,5 @@ class OpenedNgram:
     vocab_size: int
 
     def score(self, ids: Integers, bounds: Integers) -> Signals:
-        """Return the signals of these documents; see `Scorer.score`. Entropies are none."""
+        """Return the signals of these documents; see `Scorer.score`. There are no entropies."""
         return Signals(self.losses(np.asarray(ids, np.uint32), np.asarray(bounds, np.int64)))

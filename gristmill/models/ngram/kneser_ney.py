@@ -252,7 +252,7 @@ def _interpolate(
 def discounts_of(adjusted: kernels.Ints, length: int, fallback: Discounts | None) -> Discounts:
     """Return the discounts for adjusted counts of 1, 2, and 3 or more (Chen and Goodman 1998, equation 17).
 
-    Raises InputError when they cannot be had and there is no fallback.
+    Raises InputError when the counts give none and there is no fallback.
     """
     n = [int((adjusted == j).sum()) for j in range(5)]
     if min(n[1:4]) > 0:

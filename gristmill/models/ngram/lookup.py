@@ -39,7 +39,7 @@ def _home(key: np.uint64, buckets: np.uint64) -> np.uint64:
 
 @inner
 def permuted(key: np.uint64, bits: np.uint64) -> np.uint64:
-    """Return the hash of a key of so many bits (1 to 64): of as many bits, and different for each key."""
+    """Return the hash of a key of `bits` bits (1 to 64): of as many bits, and different for each key."""
     mask = ((ONE << (bits - ONE)) << ONE) - ONE
     mixed = (key * MIX_1) & mask
     mixed ^= mixed >> ((bits + ONE) >> ONE)
@@ -48,7 +48,7 @@ def permuted(key: np.uint64, bits: np.uint64) -> np.uint64:
 
 @inner
 def _belongs(mixed: np.uint64, bits: np.uint64, buckets: np.uint64) -> np.uint64:
-    """Return the bucket of the narrow table where a hash of so many bits belongs; it rises with the hash."""
+    """Return the bucket of the narrow table where a hash of `bits` bits belongs; it rises with the hash."""
     top = min(bits, HALF)
     return ((mixed >> (bits - top)) * buckets) >> top
 

@@ -54,7 +54,7 @@ def encode(model: Model) -> pa.Buffer:
 
 
 def load(path: Path) -> Model:
-    """Return the model of a file; raises InputError where the file is none or was changed since it was written."""
+    """Return the model of a file. Raises InputError when it is not an n-gram model, or was changed since it was written."""
     try:
         with pa.memory_map(str(path)) as mapped:
             return decode(mapped.read_buffer(), str(path))

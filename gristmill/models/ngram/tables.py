@@ -126,10 +126,10 @@ def make_narrow(begins: Ints, words: Ids, parents: Ints, token_bits: int, bits: 
 
 
 def _empty(words: int) -> Words:
-    """Return so many empty words whose buckets lie in one line of the cache each."""
-    room = np.full(words + LINE // 8, EMPTY)
-    skip = -room.ctypes.data % LINE // 8
-    return room[skip : skip + words]
+    """Return this number of empty words, aligned so that each bucket lies in one line of the cache."""
+    wide = np.full(words + LINE // 8, EMPTY)
+    skip = -wide.ctypes.data % LINE // 8
+    return wide[skip : skip + words]
 
 
 def _checked(size: int) -> int:

@@ -106,7 +106,7 @@ def make(shards: Iterable[npt.NDArray[np.int32]], length: int, window: int) -> I
 
 
 def read(path: Path) -> Plan | None:
-    """Map a plan file; None where there is none that can be used. Only its head is read and checked."""
+    """Map a plan file; None where it is missing or damaged. Only its head is read and checked."""
     try:
         words = np.asarray(np.memmap(path, dtype=np.int64, mode="r"))
     except (OSError, ValueError):  # not there, or not ours to read; numpy's for an empty file, or one that ends within a word
