@@ -57,8 +57,8 @@ class S3Store(BucketStore):
         return _retried(put, self.uri(name))
 
     def read(self, name: str) -> bytes:
-        """See `Store.read`."""
-        return _retried(lambda: bytes(self._fs.cat_file(self.uri(name))), self.uri(name))
+        """See `Store.read`: one request. s3fs would ask for the size first, to fetch parts of a large object at once."""
+        return _retried(lambda: bytes(self._fs.cat_file(self.uri(name), max_concurrency=1)), self.uri(name))
 
     def size(self, name: str) -> int | None:
         """See `Store.size`."""

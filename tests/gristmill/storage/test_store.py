@@ -180,6 +180,25 @@ def test_a_server_that_ignores_the_condition_is_refused(port_of: Callable[[str],
             probe(open_store(f"s3://{BUCKET}/ignored"))
 
 
+def test_what_is_small_costs_one_request(port_of: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is paid for, and waited for."""
+    with Proxy(port_of("moto"), Faults()) as proxy:
+        use(monkeypatch, proxy.port)
+        store = open_store(f"s3://{BUCKET}/{tmp_path.name}")
+        works: list[Callable[[], object]] = [
+            lambda: store.put_new("a", b"content"),
+            lambda: store.put_new("empty", b""),
+            lambda: store.read("a"),
+            lambda: store.read("empty"),
+            lambda: store.size("a"),
+            lambda: store.sizes(""),
+        ]
+        for number, work in enumerate(works):
+            before = proxy.count["passed"]
+            work()
+            assert proxy.count["passed"] == before + 1, number
+
+
 def test_a_bucket_that_is_not_there_is_refused(port_of: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, port_of("moto"))
     with pytest.raises(StoreRefused, match="bucket does not exist"):
