@@ -2,10 +2,10 @@
 
 Reads and writes: one folder, which it owns (a marker lies in it) and below which alone anything is ever removed:
 
-    gristmill-cache                 the marker; locked while room is made
+    gristmill-cache                 the marker; locked while space is made
     ab/abcdef…                      a whole file whose sha256 is abcdef…; locked (shared) while somebody uses it
     ab/abcdef….1048576.lock         a download under way; locked (exclusively) by the one that downloads. The number is the
-                                    room set aside for it in bytes
+                                    bytes of space set aside for it
     ab/abcdef….1048576.part         what it has so far
     ab/abcdef….1048576.out          what is being decompressed from it
 
@@ -181,7 +181,7 @@ class Shelf:
         return True
 
     def reserve(self, file: File, *, urgent: bool) -> bool:
-        """Set room aside for a download, removing what was used longest ago; return False, removing nothing, if all is in use.
+        """Set space aside for a download, removing what was used longest ago; return False, removing nothing, if all is in use.
 
         Args:
             file: what will be downloaded.
@@ -192,7 +192,7 @@ class Shelf:
             if path.exists():
                 return True
             entries = list(self._entries())
-            missing = needed(file) + sum(entry.room for entry in entries) - self.cache.limit_bytes
+            missing = needed(file) + sum(entry.space for entry in entries) - self.cache.limit_bytes
             if missing > 0 and not _remove_oldest(entries, missing, urgent=urgent):
                 return False
             path.parent.mkdir(exist_ok=True)
@@ -203,7 +203,7 @@ class Shelf:
     def claim(self, file: File) -> Iterator[bool]:
         """Wait until nobody else downloads the file; give False where it need not or cannot be done now: look again.
 
-        When the context ends, the room set aside is free again. After an exception, except FormatError, it isn't: what there
+        When the context ends, the space set aside is free again. After an exception, except FormatError, it isn't: what there
         is of the file stays, for whoever comes next.
         """
         path = self._lock(file)
@@ -226,13 +226,13 @@ class Shelf:
 
     def used(self) -> int:
         """Return the bytes that all files take, and those set aside."""
-        return sum(entry.room for entry in self._entries())
+        return sum(entry.space for entry in self._entries())
 
     def full(self, file: File) -> OSError:
-        """Return the error of a file for which there is no room because all else is in use."""
+        """Return the error of a file for which there is no space because all else is in use."""
         return OSError(
             errno.ENOSPC,
-            f"{self.root}: no room for the {needed(file)} bytes of {file.name}: limit_bytes is {self.cache.limit_bytes}, and the "
+            f"{self.root}: no space for {needed(file)} bytes of {file.name}: limit_bytes is {self.cache.limit_bytes}, and the "
             f"{self.used()} bytes in the cache are in use; hold fewer files at once, let fewer processes share the cache, "
             "or raise Cache(limit_bytes=...)",
         )
@@ -268,7 +268,7 @@ class Shelf:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes and threads from making room at the same time."""
+        """Keep other processes and threads from making space at the same time."""
         lock = os.open(self.root / MARKER, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -295,10 +295,10 @@ class Shelf:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file in the cache: its path, the room it takes, when it was used, and whether it still waits for its first use."""
+    """A file in the cache: its path, the space it takes, when it was used, and whether it still waits for its first use."""
 
     path: Path
-    room: int
+    space: int
     used: float
     ahead: bool
 
@@ -320,7 +320,7 @@ class _Entry:
 
 def _remove_oldest(entries: list[_Entry], missing: int, *, urgent: bool) -> bool:
     """Remove files that nobody uses until `missing` bytes are free; return False, and remove none, if that cannot be."""
-    used = sorted((e for e in entries if not e.ahead and e.room), key=lambda e: (e.used, e.path))
+    used = sorted((e for e in entries if not e.ahead and e.space), key=lambda e: (e.used, e.path))
     ahead = sorted((e for e in entries if e.ahead), key=lambda e: (-e.used, e.path))  # the last to be fetched is used last
     locks: list[tuple[_Entry, int]] = []
     try:
@@ -330,7 +330,7 @@ def _remove_oldest(entries: list[_Entry], missing: int, *, urgent: bool) -> bool
             lock = _try_lock(entry.path)
             if lock is not None:
                 locks.append((entry, lock))
-                missing -= entry.room
+                missing -= entry.space
         if missing <= 0:
             for entry, _ in locks:
                 _give_up(entry.path) if entry.path.suffix == LOCK else entry.path.unlink(missing_ok=True)

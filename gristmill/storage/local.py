@@ -82,10 +82,10 @@ class LocalStore:
         return {entry.name: entry.stat().st_size for entry in self._entries(folder)}
 
     def _entries(self, folder: str) -> Sequence[os.DirEntry[str]]:
-        place = self._root / folder
-        if not place.is_dir():
+        path = self._root / folder
+        if not path.is_dir():
             return []
-        with os.scandir(place) as entries:
+        with os.scandir(path) as entries:
             files = (entry for entry in entries if not entry.name.startswith(".") and entry.is_file())
             return sorted(files, key=lambda entry: entry.name)
 
@@ -95,10 +95,10 @@ class LocalStore:
 
     def folders(self, folder: str) -> Sequence[str]:
         """See `Store.folders`."""
-        place = self._root / folder
-        if not place.is_dir():
+        path = self._root / folder
+        if not path.is_dir():
             return []
-        with os.scandir(place) as entries:
+        with os.scandir(path) as entries:
             return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
 
     @contextlib.contextmanager
@@ -124,8 +124,8 @@ class LocalStore:
     def scratch(self) -> Iterator[Path]:
         """See `Store.scratch`: `scratch/<32 hex digits>`."""
         try:
-            with held_folder(self._root / "scratch") as place:
-                yield place
+            with held_folder(self._root / "scratch") as folder:
+                yield folder
         except OSError as error:
             raise _local_error(error, str(self._root / "scratch")) from error
 

@@ -47,7 +47,7 @@ class Location(Protocol):
 
     @property
     def budget(self) -> int | None:
-        """Bytes of files that one process may hold at once, in all places with the same cache; None where nothing bounds it."""
+        """Bytes of files that one process may hold at once, in all locations with one cache; None where nothing bounds it."""
         ...
 
     def read(self, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Patterns of paths to the files they name, on any kind of place that can list a folder.
+"""Patterns of paths to the files they name, in any storage that can list a folder.
 
 Reads listings; writes nothing. Between two `/`, `*` stands for any characters, `?` for one, `[…]` for one of a set; `**` alone
 stands for any number of folders. A name that begins with a dot is only matched by one that does. Three things keep odd names
@@ -24,7 +24,7 @@ FILE, FOLDER = "file", "folder"
 class Entry:
     """What lies at a path: `kind` is FILE, FOLDER, or words for what is neither (`a FIFO`); `stamp` changes with the content.
 
-    `real` names a folder whatever links lead to it, where the place has links.
+    `real` names a folder whatever links lead to it, where the storage has links.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Entry:
 
 
 class Folders(Protocol):
-    """A place with folders; paths are as a person writes them, those of folders end with `/`."""
+    """A storage with folders; paths are as a person writes them, those of folders end with `/`."""
 
     def entries(self, folder: str) -> Mapping[str, Entry]:
         """Return what lies directly in a folder, by name; nothing when there is no such folder."""

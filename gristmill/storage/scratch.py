@@ -78,12 +78,12 @@ def marks(parent: Path, name: str) -> list[Path]:
 def held_folder(parent: Path) -> Iterator[Path]:
     """Create an empty folder in `parent`; it goes when the context ends, or is swept when the process was killed."""
     with held_mark(parent, FOLDER) as path:
-        place = parent / path.name.rpartition(".")[2]
-        place.mkdir()
+        folder = parent / path.name.rpartition(".")[2]
+        folder.mkdir()
         try:
-            yield place
+            yield folder
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_folders(parent: Path) -> None:
@@ -102,9 +102,9 @@ def sweep_folders(parent: Path) -> None:
 
 def sweep_files(root: Path) -> None:
     """Remove the files below `root` that `held_file` made and nobody holds; hidden folders are left alone."""
-    for place, folders, names in os.walk(root):
+    for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in names if TEMPORARY.fullmatch(name)):
+        for path in (Path(parent, name) for name in names if TEMPORARY.fullmatch(name)):
             with _taken(path) as free:
                 if free:
                     path.unlink(missing_ok=True)
@@ -116,12 +116,12 @@ def own_folder() -> Iterator[Path]:
 
     It stays, so that what was killed can be swept. Where somebody else made one of its name, it is a fresh one that goes.
     """
-    place = Path(tempfile.gettempdir()) / f"gristmill-scratch-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"gristmill-scratch-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
-        place.mkdir(mode=0o700)
-    status = place.lstat()
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
     if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
-        yield place
+        yield folder
         return
     with tempfile.TemporaryDirectory(prefix="gristmill-") as fresh:
         yield Path(fresh)

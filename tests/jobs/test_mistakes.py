@@ -168,7 +168,7 @@ def test_a_mistake_in_a_config(
         (["stages.encode.tokenizer=nowhere"], ["good.yaml:9:5: stage 'encode': tokenizer 'nowhere'"]),
         (["output=file"], ["output 'file'", "'file' is a file; give a folder"]),
         (["output=file/below"], ["output 'file/below'", "'file' is a file; give a folder"]),
-        (["output=gs://bucket/x"], ["output 'gs://bucket/x': only local folders and s3://"]),
+        (["output=gs://bucket/x"], ["output 'gs://bucket/x': only local folders, s3:// and az://"]),
         (["output=/proc/nowhere"], ["output '/proc/nowhere' cannot be written"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The downloads of one process from one place: what somebody waits for at once, what was requested ahead in the background.
+"""The downloads of one process from one location: what somebody waits for at once, what was requested ahead in the background.
 
 Reads: a `Remote`. Writes: the cache, through `download`.
 """
@@ -18,7 +18,7 @@ from gristmill.storage.file import File
 from gristmill.storage.remote.download import Stopped, download
 from gristmill.storage.remote.folder import Remote
 
-ROOM_S = 60.0  # how long a file waits for others to let go of theirs
+SPACE_S = 60.0  # how long a file waits for others to let go of theirs
 LOOK_S = 0.2  # between two looks whether they have
 STALLED_S = 1.0  # the same, for what is fetched ahead
 IDLE_S = 5.0  # between two looks whether the reader is gone
@@ -26,7 +26,7 @@ JOIN_S = 0.5  # given to the threads to end when it is
 
 
 class Fetcher:
-    """Holds files of a place on the local disk. A forked child begins anew, without its parent's threads."""
+    """Keeps files of a location on the local disk while they are in use. A forked child begins anew, without threads."""
 
     def __init__(self, remote: Remote, cache: Cache) -> None:
         self._remote = remote
@@ -72,7 +72,7 @@ class _Work:
         self._damaged: dict[str, FormatError] = {}
         self._wanted: set[str] = set()  # by the last request
         self._held: weakref.WeakSet[HeldFile] = weakref.WeakSet()
-        self._stalled = 0.0  # until when nothing is fetched ahead, for want of room
+        self._stalled = 0.0  # until when nothing is fetched ahead, for want of space
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -103,8 +103,8 @@ class _Work:
                 self._finish(file)
 
     def _bring(self, shelf: Shelf, file: File) -> None:
-        """Download a file that is needed now, waiting until there is room for it."""
-        deadline = time.monotonic() + ROOM_S
+        """Download a file that is needed now, waiting until there is space for it."""
+        deadline = time.monotonic() + SPACE_S
         while not shelf.reserve(file, urgent=True):
             held = sum(each.size for each in self._held)
             hopeless = held + needed(file) > self._cache.limit_bytes  # who waits for himself waits forever
@@ -190,7 +190,7 @@ class _Work:
     def close(self) -> None:
         """Let the threads end; one that waits for the network does so later, with the process at the latest.
 
-        Called by the garbage collector too, at any place in any thread: so it waits for no lock.
+        Called by the garbage collector too, at any point of any thread: so it waits for no lock.
         """
         self._closed = True
         if self._changed.acquire(blocking=False):

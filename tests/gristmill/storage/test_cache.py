@@ -82,9 +82,9 @@ def test_mistakes_of_room(web: Web, folder: Path) -> None:
     assert location.budget == SIZE
     held = [location.hold(file) for file in files[:2]]
     begin = time.monotonic()
-    with pytest.raises(OSError, match=r"no room for .* hold fewer files at once"):  # nobody else could let go: at once
+    with pytest.raises(OSError, match=r"no space for .* hold fewer files at once"):  # nobody else could let go: at once
         location.hold(files[2])
-    assert time.monotonic() - begin < fetch.ROOM_S / 2
+    assert time.monotonic() - begin < fetch.SPACE_S / 2
     del held
     location.hold(files[2]).release()
     for wrong in ({"limit_bytes": 0}, {"downloads": 0}):

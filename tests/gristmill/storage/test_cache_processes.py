@@ -124,10 +124,10 @@ def test_room_is_waited_for_while_another_process_holds_it(web: Web, folder: Pat
         child.go_on()
         assert [child.says(), child.says()] == ["ready", str(SIZE)]
         mine = location.hold(files[1])
-        monkeypatch.setattr(fetch, "ROOM_S", 0.1)
-        with pytest.raises(OSError, match=rf"no room for the {SIZE} bytes of f2: limit_bytes is {2 * SIZE}, and .*raise Cache"):
+        monkeypatch.setattr(fetch, "SPACE_S", 0.1)
+        with pytest.raises(OSError, match=rf"no space for {SIZE} bytes of f2: limit_bytes is {2 * SIZE}, and .*raise Cache"):
             location.hold(files[2])
-        monkeypatch.setattr(fetch, "ROOM_S", 20)
+        monkeypatch.setattr(fetch, "SPACE_S", 20)
         threading.Timer(0.2, child.go_on).start()
         assert right(location.hold(files[2]).path, files[2])
     assert cached(folder) == {files[1].sha256, files[2].sha256}

@@ -195,7 +195,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     ("path", "said"),
     [
         ("", "names no file"),
-        ("gs://bucket/x", "local paths or s3://"),
+        ("gs://bucket/x", "local paths, s3:// or az://"),
         ("nowhere/x", "file does not exist"),
         ("nowhere/*", "pattern matches no file"),
     ],
