@@ -214,7 +214,7 @@ def newest_record(output: Path) -> dict[str, Any]:
 def small_build(small_crawl: Checkout) -> Built:
     """The demo's three recipes run one after the other, on this machine alone: texts, tokenizer, token shards."""
     local = ("--set", "run.on=local", "--set", "run.workers=1")
-    small_crawl.jobs("build", "jobs/recipes/demo-text.yaml", *local)
-    small_crawl.jobs("train-tokenizer", "jobs/recipes/tokenizer-superbpe-8k.yaml")
-    done = small_crawl.jobs("build", "jobs/recipes/demo.yaml", *local)
-    return Built(small_crawl, small_crawl.folder / "build/demo", done.stdout, done.stderr)
+    small_crawl.here("build", "jobs/recipes/demo-text.yaml", *local)
+    small_crawl.here("train-tokenizer", "jobs/recipes/tokenizer-superbpe-8k.yaml")
+    out, errors = small_crawl.here("build", "jobs/recipes/demo.yaml", *local)
+    return Built(small_crawl, small_crawl.folder / "build/demo", out, errors)

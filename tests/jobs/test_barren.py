@@ -15,6 +15,7 @@ import yaml
 from jobs.build import build
 from jobs.report import report
 from jobs.tokenizer.corpus import documents_of
+from pipeline.local import LocalEngine
 from stages.source.jsonl import JsonlSource
 
 REQUEST = (
@@ -24,8 +25,9 @@ REQUEST = (
 
 
 @pytest.fixture
-def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Build documents of files; return the warnings."""
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Build documents of files in this process, which starts no worker for it; return the warnings."""
+    monkeypatch.setattr(build, "engine_of", lambda *_: LocalEngine(0))
 
     def run(source: str, files: Mapping[str, bytes], *stages: object, **parameters: object) -> list[str]:
         folder = tmp_path / "in"
@@ -112,8 +114,8 @@ def test_many_are_counted_and_the_first_named(told: Callable[..., list[str]]) ->
 
 
 def test_a_build_whose_documents_are_all_dropped_says_where_they_went(told: Callable[..., list[str]]) -> None:
-    found = told("jsonl", {"a.jsonl": GOOD}, "gopher_quality")
-    assert len(found) == 1 and found[0].startswith("the build has 0 documents: 2 dropped by gopher_quality (")
+    (line,) = told("jsonl", {"a.jsonl": GOOD}, {"language": {"keep": ["zh"]}})
+    assert line == "the build has 0 documents: 2 dropped by language (language 2)"
 
 
 def test_what_was_told_is_told_again_and_in_the_report(told: Callable[..., list[str]], tmp_path: Path, capsys) -> None:

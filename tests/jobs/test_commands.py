@@ -91,7 +91,7 @@ def test_plan_tells_what_is_to_compute_and_writes_nothing(small_build: Built) ->
     assert [step["units"] for step in plan["segments"]] == UNITS and not any(step["done"] for step in plan["segments"])
     assert plan["segments"][0]["missing"] == sorted(PAGES) and not plan["finished"]
     assert [file["name"] for file in plan["inputs"]] == sorted(PAGES)
-    lines = checkout.jobs("plan", DEMO, "--set", "output=build/never").stdout.splitlines()
+    lines = checkout.here("plan", DEMO, "--set", "output=build/never")[0].splitlines()
     assert lines[0].startswith("demo → build/never on ray: 2 input files") and lines[-1] == f"run it: python -m jobs build {DEMO}"
     assert [line.rsplit(": ", 1)[1] for line in lines[1:-1]] == [f"{units} to compute" for units in UNITS]
     assert not (checkout.folder / "build/never").exists()
@@ -101,7 +101,7 @@ def test_plan_tells_that_a_finished_build_is_done(small_build: Built) -> None:
     before = snapshot(small_build.output)
     plan = planned(small_build.checkout)
     assert plan["finished"] and [step["done"] for step in plan["segments"]] == UNITS
-    lines = small_build.checkout.jobs("plan", DEMO).stdout.splitlines()
+    lines = small_build.checkout.here("plan", DEMO)[0].splitlines()
     assert lines[-1] == "finished: a rerun computes nothing" and all(line.endswith(": done") for line in lines[1:-1])
     assert snapshot(small_build.output) == before
 
@@ -128,8 +128,8 @@ def test_a_changed_late_parameter_computes_only_what_plan_said(copy: Checkout, s
     change = ("--set", "stages.shards.tokens_per_shard=1000")
     output = copy.folder / "build/demo"
     before = snapshot(output)
-    done = copy.jobs("build", DEMO, *LOCAL, *change)
-    assert done.stdout.split()[1] != small_build.id
+    out, _ = copy.here("build", DEMO, *LOCAL, *change)
+    assert out.split()[1] != small_build.id
     assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 12 + [2]
     after = snapshot(output)
     for name, (inode, size, changed) in before.items():
@@ -158,7 +158,7 @@ def test_stages_lists_them_all_in_order(small_crawl: Checkout) -> None:
 
 
 def test_stages_describes_one_with_its_parameters(small_crawl: Checkout) -> None:
-    told = small_crawl.jobs("stages", "language").stdout
+    told, _ = small_crawl.here("stages", "language")
     assert told.startswith("language (map, version 2)\n")
     for line in ("keep: list of text = []", "min_score: number = 0.65", "max_chars: integer or null = null"):
         assert f"  {line}\n" in told
@@ -173,13 +173,12 @@ def test_stages_knows_what_was_meant(small_crawl: Checkout) -> None:
 
 
 def test_report_writes_a_page_beside_the_build(copy: Checkout, small_build: Built) -> None:
-    done = copy.jobs("report", "build/demo")
+    out, errors = copy.here("report", "build/demo")
     page = f"build/demo/builds/{small_build.id}/report.html"
-    assert done.stdout == "" and done.stderr == f"report: {page}\n"
+    assert out == "" and errors == f"report: {page}\n"
     text = (copy.folder / page).read_text()
     assert text.startswith("<!doctype html>") and small_build.id[:12] in text
-    by_id = copy.jobs("report", f"build/demo/builds/{small_build.id}/")
-    assert by_id.stderr == done.stderr
+    assert copy.here("report", f"build/demo/builds/{small_build.id}/") == (out, errors)
 
 
 def test_a_store_that_lost_a_file_stops_a_command_with_a_message(copy: Checkout) -> None:
@@ -187,13 +186,12 @@ def test_a_store_that_lost_a_file_stops_a_command_with_a_message(copy: Checkout)
     (copy.folder / "build/demo" / lost).unlink()
     out, errors = copy.here("report", "build/demo", code=3)
     assert out == "" and errors.startswith(f"stopped: build/demo/{lost} was committed and is gone")
-    assert "Traceback" not in copy.jobs("report", "build/demo", code=3).stderr
 
 
 def told(small_build: Built) -> dict[str, Any]:
-    done = small_build.checkout.jobs("report", "build/demo", "--json")
-    assert done.stderr == ""
-    summary: dict[str, Any] = json.loads(done.stdout)
+    out, errors = small_build.checkout.here("report", "build/demo", "--json")
+    assert errors == ""
+    summary: dict[str, Any] = json.loads(out)
     return summary
 
 
@@ -254,7 +252,7 @@ def test_the_shards_of_the_ledger_are_the_files_of_the_build(small_build: Built)
 @pytest.fixture(scope="module")
 def undisturbed(small_crawl: Checkout) -> str:
     (small_crawl.folder / "short.yaml").write_text(SHORT)
-    return small_crawl.jobs("build", "short.yaml").stdout.split()[1]
+    return small_crawl.here("build", "short.yaml")[0].split()[1]
 
 
 def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str) -> tuple[int, str, str]:
@@ -299,14 +297,14 @@ def test_a_shard_that_cannot_be_read_fails_alone(small_crawl: Checkout, undistur
     # Reading its first byte is an input/output error, as on a broken disk.
     paths = "source.warc.paths=[examples/crawl/docs-00000.warc.gz, examples/crawl/docs-00001.warc.gz, /proc/self/mem]"
     arguments = ("short.yaml", "--set", "output=build/broken")
-    failed = small_crawl.jobs("build", *arguments, "--set", paths, "--set", "run.retries=0", code=3)
-    assert failed.stdout == ""
-    lines = failed.stderr.splitlines()
+    out, errors = small_crawl.here("build", *arguments, "--set", paths, "--set", "run.retries=0", code=3)
+    assert out == ""
+    lines = errors.splitlines()
     assert lines[-1] == "not built: 1 shard failed; mend the cause and run `python -m jobs build short.yaml` again"
     assert "0 warc-dedup_exact: mem failed: OSError: [Errno 5] Input/output error" in lines
-    mended = small_crawl.jobs("build", *arguments)
-    assert mended.stdout.split()[1] == undisturbed
-    assert "0 warc-dedup_exact: all 2 done before" in mended.stderr
+    out, errors = small_crawl.here("build", *arguments)
+    assert out.split()[1] == undisturbed
+    assert "0 warc-dedup_exact: all 2 done before" in errors
 
 
 def test_a_stage_used_twice_has_two_accounts(small_crawl: Checkout) -> None:
@@ -324,12 +322,12 @@ stages:
 run: {on: local, workers: 1}
 """
     (small_crawl.folder / "twice.yaml").write_text(config)
-    small_crawl.jobs("build", "twice.yaml")
-    ledger = json.loads(small_crawl.jobs("report", "build/twice", "--json").stdout)
+    small_crawl.here("build", "twice.yaml")
+    ledger = json.loads(small_crawl.here("report", "build/twice", "--json")[0])
     names = ["warc", "extract_html", "language", "dedup_exact", "language-2", "dedup_exact-2", "documents"]
     assert [stage["stage"] for stage in ledger["stages"]] == names
     for before, after in itertools.pairwise(ledger["stages"]):
         assert before["kept"] == after["in"]
     dropped = ledger["samples"]["language-2"]["language_score"][0]
-    told = small_crawl.jobs("explain", "build/twice", dropped["id"]).stdout
+    told, _ = small_crawl.here("explain", "build/twice", dropped["id"])
     assert "language: kept" in told and "language-2: dropped: language_score" in told

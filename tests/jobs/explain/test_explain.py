@@ -112,7 +112,7 @@ def test_a_stage_is_said_to_change_what_it_changed(small_build: Built) -> None:
     row = (
         pa.ipc.open_file(next((small_build.output / "builds" / small_build.id).glob("tokens-00000.arrow"))).read_all().slice(0, 1)
     )
-    out = small_build.checkout.jobs("explain", "build/demo", row["doc_id"][0].as_py()).stdout
+    out = explained(small_build, row["doc_id"][0].as_py())
     told = out.split("\nselect: kept\n")[1].split("\n\n")[0]
     tokens = len(row["input_ids"][0])
     assert re.fullmatch(rf"  selected\.excess = \d+ of {tokens} set\n  score\.excess = {tokens} values", told)
@@ -120,7 +120,7 @@ def test_a_stage_is_said_to_change_what_it_changed(small_build: Built) -> None:
 
 def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> None:
     folder = small_build.output / "builds" / small_build.id
-    out = small_build.checkout.jobs("explain", "build/demo", "--token", "1:0:5").stdout
+    out, _ = small_build.checkout.here("explain", "build/demo", "--token", "1:0:5")
     row = pa.ipc.open_file((folder / "tokens-00001.arrow").read_bytes()).read_all().slice(0, 1).to_pylist()[0]
     token = row["input_ids"][5]
     assert out.startswith(f"token {token} of tokens-00001.arrow, row 0, position 5 of {len(row['input_ids'])}\n")
