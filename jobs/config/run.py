@@ -23,7 +23,7 @@ class Run:
     `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
     pipeline's own number. `retries`: of a shard whose worker, node or store failed. `heartbeat`: seconds between two lines
-    that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is told; null:
+    that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is reported; null:
     never. `replace_stalled`: its worker is then replaced. `pools`: what processes of stages that have their own get, by the name
     of the stage.
     """

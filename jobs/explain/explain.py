@@ -80,13 +80,13 @@ def _decision(decision: Decision) -> list[str]:
 
 def _finding(found: Finding) -> str:
     """Return a value with its limits: `words = 41, below min_doc_words = 50 and passes max_doc_words = 100000`."""
-    said, before = [], ""
+    limits, before = [], ""
     for limit in sorted(found.limits, key=lambda each: not each.broken):
         relation = "" if limit.relation == before else f"{limit.relation} "
-        said.append(f"{relation}{limit.parameter} = {_value(limit.value)}")
+        limits.append(f"{relation}{limit.parameter} = {_value(limit.value)}")
         before = limit.relation
     value = _exact(found) if any(limit.broken for limit in found.limits) else _value(found.value)
-    return f"{one_line(found.name)} = {value}" + (f", {' and '.join(said)}" if said else "")
+    return f"{one_line(found.name)} = {value}" + (f", {' and '.join(limits)}" if limits else "")
 
 
 def _exact(found: Finding) -> str:

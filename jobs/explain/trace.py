@@ -238,11 +238,11 @@ def _followed(children: pa.Table, found: Found) -> pa.Table:
 
 def _made(name: str, children: pa.Table, parent: pa.Table) -> Decision:
     """Return the decision that ends the way of a document: the first of those that were made of it, id → verdict and size."""
-    told = []
+    shown = []
     for row in range(min(children.num_rows, CHILDREN)):
         child = children.slice(row, 1)
-        told.append(Finding(child["id"][0].as_py(), f"{_verdict(child)}, {len(_text(child).encode()):,} bytes of text"))
-    return Decision(name, f"made {children.num_rows} document{'s' * (children.num_rows != 1)}", told, _text(parent))
+        shown.append(Finding(child["id"][0].as_py(), f"{_verdict(child)}, {len(_text(child).encode()):,} bytes of text"))
+    return Decision(name, f"made {children.num_rows} document{'s' * (children.num_rows != 1)}", shown, _text(parent))
 
 
 def _step(stage: Stage, docs: pa.Table) -> pa.Table:
@@ -255,8 +255,8 @@ def _step(stage: Stage, docs: pa.Table) -> pa.Table:
 def _findings(stage: Stage, before: pa.Table, after: pa.Table) -> list[Finding]:
     """Return what a stage says of its decision, and the columns that it added or changed."""
     found = list(stage.explain(before, after))
-    told = {each.name for each in found}
-    return found + [Finding(name, value) for name, value in _columns(after, before).items() if name not in told]
+    shown = {each.name for each in found}
+    return found + [Finding(name, value) for name, value in _columns(after, before).items() if name not in shown]
 
 
 def _verdict(docs: pa.Table) -> str:

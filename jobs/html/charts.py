@@ -1,6 +1,6 @@
 """The pictures of the report: the funnel, histograms, bars of shares. HTML and SVG without a script or a font.
 
-Reads parts of the ledger's summary (`pipeline/summary.py`), returns markup. Widths are in percent of the place that the page
+Reads parts of the ledger's summary (`pipeline/summary.py`), returns markup. Widths are in percent of the width that the page
 gives, so the same picture serves a wide screen and a phone; `templates/report.css` holds the colours.
 """
 
@@ -54,19 +54,19 @@ def octaves(bins: Bins) -> bool:
 
 
 def position(bins: Bins, whole: bool) -> Callable[[float], float]:
-    """Return a value's place in 0..1, from the first bin's start to the last one's end.
+    """Return a value's position in 0..1, from the first bin's start to the last one's end.
 
     The axis is linear; for whole numbers it is logarithmic from 1 up with one bin for 0, so that the ledger's bins stand in
     equal steps.
     """
 
-    def place(value: float) -> float:
+    def scale(value: float) -> float:
         if not whole:
             return value
         return 1 + OCTAVE_BINS * math.log2(value) if value >= 1 else value
 
-    left, right = place(bins[0][0]), place(bins[-1][1])
-    return lambda value: (place(value) - left) / (right - left)
+    left, right = scale(bins[0][0]), scale(bins[-1][1])
+    return lambda value: (scale(value) - left) / (right - left)
 
 
 def merged(bins: Bins) -> list[tuple[float, float, int]]:
@@ -82,7 +82,7 @@ def merged(bins: Bins) -> list[tuple[float, float, int]]:
 
 def ticks(bins: Bins, whole: bool) -> list[float]:
     """Return round values inside the range of the bins, far enough from each other to be labelled."""
-    place = position(bins, whole)
+    scale = position(bins, whole)
     low, high = bins[0][0], bins[-1][1]
     if whole:
         candidates = [0.0, *(m * 10.0**p for m in (1, 3, 2, 5) for p in range(16))]
@@ -93,7 +93,7 @@ def ticks(bins: Bins, whole: bool) -> list[float]:
         candidates = [round(i * step, 12) for i in range(first, first + 40)]
     chosen: list[float] = []
     for value in candidates:
-        if low - 1e-9 <= value <= high + 1e-9 and all(abs(place(value) - place(other)) >= 0.13 for other in chosen):
+        if low - 1e-9 <= value <= high + 1e-9 and all(abs(scale(value) - scale(other)) >= 0.13 for other in chosen):
             chosen.append(value)
     return sorted(chosen)
 
@@ -126,17 +126,17 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
     middle = quantile(bins, 0.5)
     whole = octaves(bins)
     bins = bins if whole else merged(bins)
-    place = position(bins, whole)
+    scale = position(bins, whole)
     tallest = max(n for _, _, n in bins)
     bars = []
     for low, high, n in bins:
-        left, right = 1000 * place(low), 1000 * place(high)
+        left, right = 1000 * scale(low), 1000 * scale(high)
         height = max(2.0, HEIGHT * n / tallest) if n else 0.0
         hint = f"{_range(low, high, whole)}: {plural(int(n), noun)} ({percent(n, count)})"
         bar = tag("rect", x=_px(left + 0.8), y=_px(HEIGHT - height), width=_px(max(right - left - 1.6, 1.6)), height=_px(height))
         hit = tag("rect", class_="hit", x=_px(left), y=0, width=_px(max(right - left, 1.6)), height=HEIGHT)
         bars.append(tag("g", tag("title", hint), hit, bar))
-    x = _px(1000 * place(middle))
+    x = _px(1000 * scale(middle))
     line = tag("line", class_="median", x1=x, x2=x, y1=0, y2=HEIGHT)
     span = f"from {number(measure['min'])} to {number(measure['max'])}"
     label = f"Histogram of {plural(count, 'value')}: {span}, median about {number(middle)}"
@@ -150,7 +150,7 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
         aria_label=label,
         class_="histogram",
     )
-    marks = [tag("span", compact(t), style=f"left:{_share(place(t), 1)}") for t in ticks(bins, whole)]
+    marks = [tag("span", compact(t), style=f"left:{_share(scale(t), 1)}") for t in ticks(bins, whole)]
     return join(picture, tag("div", marks, class_="ticks", aria_hidden="true"))
 
 
@@ -203,7 +203,7 @@ def funnel(
 ) -> Html:
     """Draw the way of the documents: a row a stage (kept, then what is lost), under it a row a reason, and whether it adds up.
 
-    `anchor(stage, reason)` names the place of the samples; reasons without samples are not links.
+    `anchor(stage, reason)` is the id of the samples; reasons without samples are not links.
     """
     crawl = int(stages[0]["in"]) if stages else 0
     whole = max((sum(arriving(stage)) for stage in stages), default=0)

@@ -214,7 +214,7 @@ def _card(record: Mapping[str, Any]) -> str:
     data, training, policy = record["data"], record["training"], record["first_token"]
     before = "nothing" if policy["id"] is None else f"id {policy['id']} (`{policy['policy']}`)"
     conditions = " and ".join(f"`{each}`" for each in data["conditions"]) or "all"
-    held = "" if training["held_out"] is None else f" Held-out loss {training['held_out']['loss']:.4f} nats a token."
+    loss = "" if training["held_out"] is None else f" Held-out loss {training['held_out']['loss']:.4f} nats a token."
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -224,7 +224,7 @@ tags: [gristmill, reference-model]
 # A reference model for token scores
 
 {record["weights"]["parameters"]:,} parameters, trained by gristmill for {training["steps"]:,} steps on {training["tokens"]:,}
-tokens.{held}
+tokens.{loss}
 
 | | |
 |---|---|

@@ -41,10 +41,10 @@ def faults(summary: Summary) -> list[str]:
             found.append(f"{stage['stage']} {came}, but {total} = {sum(arriving(stage)) - gone:,}: {fate}.")
         before = stage
     if before is not None:
-        place, told = ("source", summary["stages"][0]) if adds(summary["stages"]) else ("last stage", before)
-        if summary["documents"] != told["kept"]:
-            held = f"The build holds {summary['documents']:,} documents"
-            found.append(f"{held}, but its {place} {told['stage']} kept {told['kept']:,}.")
+        which, counted = ("source", summary["stages"][0]) if adds(summary["stages"]) else ("last stage", before)
+        if summary["documents"] != counted["kept"]:
+            total = f"The build holds {summary['documents']:,} documents"
+            found.append(f"{total}, but its {which} {counted['stage']} kept {counted['kept']:,}.")
     return found
 
 

@@ -300,8 +300,8 @@ def shards(summary: Summary) -> Html:
     if any(s.get("sidecars") for s in every):
         columns.append(("beside it", "", lambda s: ", ".join(s.get("sidecars") or {}) or "–"))
     written = f"{plural(len(every), 'shard')}, {size(sum(s['bytes'] for s in every))}"
-    held = plural(sum(s["documents"] for s in every), "document")
-    lead = tag("p", f"{written}: {held}", f" and {plural(tokens, 'token')}." if tokens else ".", class_="lead")
+    documents = plural(sum(s["documents"] for s in every), "document")
+    lead = tag("p", f"{written}: {documents}", f" and {plural(tokens, 'token')}." if tokens else ".", class_="lead")
     return join(lead, table_of(every[:ROWS_SHOWN], *columns), _more(min(len(every), ROWS_SHOWN), len(every), "shards"))
 
 
@@ -344,8 +344,8 @@ def _parameters(parameters: Mapping[str, Any]) -> Html:
 
 def workers(run: Mapping[str, Any]) -> str:
     """Say who did the work: `2 workers on Ray`; `on Ray` when the engine chose."""
-    place = {"ray": "Ray", "local": "this machine"}[run["on"]]
-    return f"{plural(run['workers'], 'worker')} on {place}" if run["workers"] else f"on {place}"
+    engine = {"ray": "Ray", "local": "this machine"}[run["on"]]
+    return f"{plural(run['workers'], 'worker')} on {engine}" if run["workers"] else f"on {engine}"
 
 
 def losses(summary: Summary) -> tuple[int, int]:

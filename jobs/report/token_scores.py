@@ -211,17 +211,17 @@ def _show(policy: Policy, batch: _Batch, spelled: Sequence[bytes]) -> None:
 
 def _pieces(tokens: Sequence[bytes]) -> list[str]:
     """Return the text of each token; a character that is cut between tokens goes to the one that ends it."""
-    pieces, held = [], b""
+    pieces, pending = [], b""
     for token in tokens:
-        held += token
+        pending += token
         try:
-            pieces.append(held.decode())
-            held = b""
+            pieces.append(pending.decode())
+            pending = b""
         except UnicodeDecodeError as error:
             if error.reason == "unexpected end of data":
-                pieces.append(held[: error.start].decode())
-                held = held[error.start :]
+                pieces.append(pending[: error.start].decode())
+                pending = pending[error.start :]
             else:
-                pieces.append(held.decode(errors="replace"))
-                held = b""
+                pieces.append(pending.decode(errors="replace"))
+                pending = b""
     return pieces
