@@ -256,7 +256,10 @@ def undisturbed(small_crawl: Checkout) -> str:
 
 
 def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str) -> tuple[int, str, str]:
-    """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams."""
+    """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams.
+
+    One that ends without saying it was done before; its code tells.
+    """
     process = subprocess.Popen(
         checkout.command("build", *arguments),
         cwd=checkout.folder,
@@ -267,12 +270,12 @@ def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str)
         start_new_session=True,
     )
     assert process.stderr is not None
-    said = ""
-    while line not in said:
+    said, more = "", "the first line"
+    while line not in said and more:
         more = process.stderr.readline()
-        assert more, said
         said += more
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    if more:
+        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     out, rest = process.communicate(timeout=60)
     return process.returncode, out, said + rest
 

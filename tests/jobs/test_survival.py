@@ -34,7 +34,7 @@ run: {{on: {on}, workers: {workers}, batch_rows: {rows}}}
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("crawl")
     for number in range(6):
-        (place / f"{number}.warc.gz").write_bytes(real_pages(30, number % 2, skip=25 * number))
+        (place / f"{number}.warc.gz").write_bytes(real_pages(15, number % 2, skip=25 * number))
     return place
 
 
@@ -62,7 +62,7 @@ def test_driver_killed_at_random_moments(crawl: Path, expected: str, tmp_path: P
     chance = random.Random(2)
     output = tmp_path / "out"
     killed = 0
-    for _ in range(4):
+    for _ in range(3):
         process = start(crawl, output, workers=2, rows=20)
         deadline = time.monotonic() + 60
         # Not before it has begun to write, so that each kill leaves something half done.
