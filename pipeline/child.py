@@ -141,7 +141,7 @@ class Child:
 
     def __init__(
         self,
-        pools: Mapping[str, Send] | None = None,
+        pools: Mapping[str, RemotePool] | None = None,
         stalled: float | None = None,
         heard: Heard | None = None,
         environment: Mapping[str, str] | None = None,
@@ -189,7 +189,7 @@ class Child:
         channel = self._channel or self._start()
         self.at = (-1, "", None)
         try:
-            channel.send((work, tuple(self.pools)))
+            channel.send((work, {name: pool.batch_rows for name, pool in self.pools.items()}))
             limit = None  # until it has begun: a process takes as long to start as the machine needs
             while channel.poll(limit):
                 kind, content = channel.recv()
@@ -199,7 +199,7 @@ class Child:
                     return result
                 if kind == "table":
                     name, table = content
-                    channel.send(self.pools[name](table)())
+                    channel.send(self.pools[name].send(table)())
                 else:
                     *at, documents = content
                     self.at = tuple(at)
@@ -292,8 +292,8 @@ def serve(descriptor: int, files: Sequence[str] = ()) -> None:
 
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            work, names = channel.recv()
-            pools = {name: RemotePool(to_parent(name), 1) for name in names}
+            work, batch_rows = channel.recv()
+            pools = {name: RemotePool(to_parent(name), 1, rows) for name, rows in batch_rows.items()}
             channel.send(("done", attempt(work, report) if isinstance(work, TableRequest) else attempt(work, report, pools)))
 
 

@@ -73,11 +73,13 @@ def _run(cargo: Cargo | None, packed: bytes, setting: Setting, isolated: bool) -
 
 
 def _work(task: Task, setting: Setting, isolated: bool, heard: Heard | None) -> Result:
-    ways = {name: ToActors(hosts, task, setting.folder, name) for name, hosts in setting.pools.items()}
+    pools = {
+        name: RemotePool(ToActors(hosts, task, setting.folder, name), hosts.ahead, hosts.batch_rows)
+        for name, hosts in setting.pools.items()
+    }
     if not isolated:
-        pools = {name: RemotePool(send, setting.pools[name].ahead) for name, send in ways.items()}
         return attempt(task, reporting(heard), pools)
-    child = Child(ways, setting.stalled, heard)
+    child = Child(pools, setting.stalled, heard)
     try:
         return run_isolated(child, task)
     finally:
@@ -130,7 +132,12 @@ class RayEngine:
         workers = min(self._most, cpus) if self._most else cpus
         segments = min(workers, len(tasks))
         hosts = {
-            name: Hosts(tuple(pool.actors), pool.packed, max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)))
+            name: Hosts(
+                tuple(pool.actors),
+                pool.packed,
+                ahead=max(AHEAD, math.ceil(AHEAD * len(pool.actors) / segments)),
+                batch_rows=pool.asked.batch_rows,
+            )
             for name, pool in pools.items()
         }
         self.heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))

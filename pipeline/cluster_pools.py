@@ -65,6 +65,7 @@ class Hosts:
     actors: tuple[Any, ...]
     packed: bytes
     ahead: int
+    batch_rows: int | None
 
 
 class ToActors:

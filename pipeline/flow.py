@@ -74,6 +74,11 @@ class Pool(Protocol):
         """Tables."""
         ...
 
+    @property
+    def batch_rows(self) -> int | None:
+        """Rows that a table is to have there, at least: those of a segment are joined until they have; None: as they come."""
+        ...
+
     def submit(self, table: pa.Table) -> Callable[[], StageResult]:
         """Send a table; return a function that waits for what became of it. Raises what ends the unit."""
         ...
@@ -286,6 +291,7 @@ class Flow:
 
     def _ahead(self, run: StageRun, pool: Pool, tables: Numbered) -> Numbered:
         sent: collections.deque[tuple[int, pa.Table, Callable[[], StageResult]]] = collections.deque()
+        tables = tables if pool.batch_rows is None else _joined(tables, pool.batch_rows)
         more = True
         while more or sent:
             while more and len(sent) < pool.ahead:
@@ -354,6 +360,19 @@ class Flow:
     def _quarantine(self, tally: Tally, number: int, lost: pa.Table) -> None:
         tally.quarantined.update(lost.column("reason").to_pylist())
         self._quarantined.append((number, lost))
+
+
+def _joined(tables: Numbered, rows: int) -> Numbered:
+    """Yield tables of so many rows at least, but for the last; each has the number of the first that is in it."""
+    first, waiting = -1, list[pa.Table]()
+    for number, table in tables:
+        first = first if waiting else number
+        waiting.append(table)
+        if sum(map(len, waiting)) >= rows:
+            yield first, pa.concat_tables(waiting)
+            waiting.clear()
+    if waiting:
+        yield first, pa.concat_tables(waiting)
 
 
 def _details(rows: pa.Table) -> list[str]:

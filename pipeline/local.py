@@ -17,7 +17,7 @@ from pipeline.drive import Result
 from pipeline.failure import Failure
 from pipeline.heartbeat import SILENT, Heartbeat
 from pipeline.local_pools import LocalPool, local_pools
-from pipeline.remote_pool import serving_again
+from pipeline.remote_pool import RemotePool, serving_again
 from pipeline.resources import Resources
 from pipeline.retries import backoff
 from pipeline.segment import Task
@@ -53,7 +53,7 @@ class LocalEngine:
         if self._children:
             pools = self._ready(tasks[0])
             for child in self._children:
-                child.pools = {name: pool.send for name, pool in pools.items()}
+                child.pools = {name: RemotePool(pool.send, 1, pool.asked.batch_rows) for name, pool in pools.items()}
         self._heart.begin(tasks[0].spec.title(), len(tasks), replaceable(tasks[0]))
         if not self._children:
             for task in tasks:

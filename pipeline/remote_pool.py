@@ -75,6 +75,7 @@ class RemotePool:
 
     send: Send
     ahead: int
+    batch_rows: int | None = None
 
     def submit(self, table: pa.Table) -> Callable[[], StageResult]:
         """Send a table; return a function that waits for its result. That raises PoolFailed when there is none."""

@@ -21,17 +21,21 @@ class Resources:
 
     `actors`: processes; by default one for each GPU, one where there is none. `gpus`: of each; a fraction shares a GPU. By
     default the GPUs are divided evenly between the processes, and between the stages that don't say. `cpus`: of each; by default
-    1 where that leaves CPUs to the other steps.
+    1 where that leaves CPUs to the other steps. `batch_rows`: documents that a table is to have there, at least; by default it
+    has what the stages before have left of a table of `run.batch_rows`.
     """
 
     actors: int | None = None
     gpus: float | None = None
     cpus: float | None = None
+    batch_rows: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.actors is not None and self.actors < 1:
-            raise ValueError(f"actors must be at least 1, found {self.actors}")
+        for name in ("actors", "batch_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
         for name in ("gpus", "cpus"):
             value = getattr(self, name)
             if value is None:
@@ -44,10 +48,10 @@ class Resources:
         """Return what this one says, and the other where this one says nothing.
 
         >>> Resources(actors=2).over(Resources(actors=1, gpus=0.5))
-        Resources(actors=2, gpus=0.5, cpus=None)
+        Resources(actors=2, gpus=0.5, cpus=None, batch_rows=None)
         """
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Resources(**{name: getattr(other, name, None) if value is None else value for name, value in said.items()})
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Resources(**{name: getattr(other, name, None) if value is None else value for name, value in own.items()})
 
 
 @dataclass(frozen=True)

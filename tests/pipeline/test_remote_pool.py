@@ -24,6 +24,7 @@ class Threads:
 
     pooled: Pooled
     ahead: int
+    batch_rows: int | None = None
     there: int = 0
     most: int = 0
     executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
@@ -59,6 +60,17 @@ def test_never_more_tables_ahead_and_all_in_order(ahead: int) -> None:
             other.tally.samples,
         )
     assert pool.most == ahead and pool.there == 0
+
+
+def test_tables_are_joined_until_a_pool_has_the_rows_that_it_wants() -> None:
+    tables = [documents("f", [f"{'boom' * (n % 7 == 3)} {row * n}" for row in range(4)], 4 * n) for n in range(10)]
+    pool = Threads(QUIET, 2, batch_rows=10)
+    whole, apart = (Flow([StageRun("pooled", QUIET, QUIET.open())]), Flow([StageRun("pooled", QUIET, pool=pool)]))
+    expected, found = list(whole.stream(enumerate(tables))), list(apart.stream(enumerate(tables)))
+    assert len(found) == 4 and len(expected) > 4, "three tables of 4 rows make one of 12, and the last is what is left"
+    assert pa.concat_tables(found) == pa.concat_tables(expected)
+    assert apart.quarantined() == whole.quarantined() and apart.quarantined().num_rows > 0
+    assert apart.runs[0].tally.entered == whole.runs[0].tally.entered == 40
 
 
 def test_a_slice_travels_without_the_rest() -> None:

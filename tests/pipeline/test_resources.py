@@ -63,7 +63,7 @@ def test_sizes_that_do_not_fit(asked: dict[str, Resources], machines: list[Machi
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"actors": 0}, {"gpus": 1.5}, {"gpus": -1.0}, {"gpus": 0.00001}, {"cpus": float("inf")}], ids=str
+    "wrong", [{"actors": 0}, {"batch_rows": 0}, {"gpus": 1.5}, {"gpus": -1.0}, {"gpus": 0.00001}, {"cpus": float("inf")}], ids=str
 )
 def test_sizes_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
