@@ -53,6 +53,14 @@ def describe(stage: Stage) -> dict[str, Any]:
     return described
 
 
+def origin(stage: Stage) -> dict[str, str]:
+    """Return what a stage is made with, for people: its version, those of its libraries, and a hash of code that is not ours."""
+    found = {"version": str(stage.version), **{name: version_of(name) for name in sorted(stage.libraries())}}
+    if not is_ours(type(stage)):
+        found["code"] = digest(*(hash_of(unit) for unit in units_of(type(stage))))[:12]
+    return found
+
+
 @functools.cache
 def version_of(library: str) -> str:
     """Return the version of an installed distribution (of Python: major and minor), `absent` where there is none.

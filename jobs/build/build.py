@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from gristmill.errors import Damaged, StoreError, UserError
 from gristmill.storage.store import open_store
+from jobs.build.moved import ORIGINS, origins
 from jobs.build.plan import add_config, overrides_of, plan_of
 from jobs.config import build_config
 from jobs.progress import BuildProgress
@@ -60,6 +61,7 @@ def build_of(path: str, overrides: Mapping[str, str], *, verify: bool = False) -
         "workers": build.run.workers,
         "version": version("gristmill"),
         "config": build.text,
+        ORIGINS: origins(build),
         "path": path,
     }
     options = Options(build.output, build.run.batch_rows, build.run.memory_bytes, record, verify)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gristmill.errors import ConfigError, UserError
 from gristmill.storage.store import expand, open_store
+from jobs.build.moved import moved
 from jobs.config import build_config
 from jobs.terminal import command, say, show_json, warn
 from pipeline.finish import is_finished
@@ -81,6 +82,7 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
             }
         )
     whole = {"name": plan.name, "plan": plan.fingerprint, "finished": is_finished(store, plan), "segments": steps}
+    whole["moved"] = [] if whole["finished"] else list(moved(build))
     if as_json:
         show_json({**whole, "inputs": plan.lineage().plain()["inputs"]})
         return DONE
@@ -96,5 +98,6 @@ def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, pat
         where = " (actors)" if step["actors"] else ""
         stages = (f"{name} (makes documents)" if name in step["makes"] else name for name in step["stages"])
         lines.append(f"  {step['name']:<44} {' → '.join(stages)}{where}: {state}")
+    lines += whole["moved"]
     lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -173,6 +174,8 @@ def test_it_works_in_processes_of_its_own_and_is_computed_again_when_its_code_ch
     assert plan_of(build_config.load(path)).steps[0].missing(open_store("out")) == []
     alone.write_text(alone.read_text() + "# another version\n")
     assert len(plan_of(build_config.load(path)).steps[0].missing(open_store("out"))) == 1
+    assert main(["plan", str(path)]) == 0
+    assert re.search(r"^moved since runs/\S+: Digits: code [0-9a-f]{12} → [0-9a-f]{12}$", capsys.readouterr().out, re.MULTILINE)
     assert main(["build", str(path)]) == 0
     assert capsys.readouterr().out.split()[-2] == first
 

@@ -1,0 +1,33 @@
+"""What moved under a build since the newest run in its output: versions of stages and of their libraries, code of the user's own.
+
+Reads the newest run's record, in which `origins` has put what that was made with; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gristmill.errors import Damaged, InputError
+from jobs.config.build_config import Build
+from pipeline.fingerprint import origin
+from pipeline.locate import locate_run
+
+ORIGINS = "origins"  # the key in a run's record
+
+
+def origins(build: Build) -> dict[str, dict[str, str]]:
+    """Return what each stage of a build is made with, by its name in the ledger."""
+    return {name: origin(stage) for name, stage in ((build.source_name, build.source), *build.stages)}
+
+
+def moved(build: Build) -> Iterator[str]:
+    """Yield a line for each stage of the newest run that has other code or libraries now: why it is computed again."""
+    try:
+        found = locate_run(build.output)
+    except (InputError, Damaged):  # nothing was built there, or nothing can be told of it
+        return
+    now = origins(build)
+    for name, then in found.record.run.get(ORIGINS, {}).items():
+        changes = [f"{what} {then.get(what, 'none')} → {new}" for what, new in now.get(name, {}).items() if then.get(what) != new]
+        if changes:
+            yield f"moved since {found.name}: {name}: {', '.join(changes)}"
