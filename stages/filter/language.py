@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from gristmill.columns import append
 from gristmill.errors import InputError
 from gristmill.models.language_id import BUNDLED, LABELS, LanguageId
+from gristmill.models.protocols import TextModel
 from pipeline.finding import Finding, Limit
 from pipeline.schema import DROP
 from pipeline.stage import Map, Transform
@@ -116,7 +117,7 @@ class Language(Map):
         unwanted = pc.invert(pc.is_in(languages, pa.array(self.keep, pa.string())))
         return (unwanted if self.keep else pc.is_null(languages)), unsure
 
-    def _classifier(self) -> LanguageId:
+    def _classifier(self) -> TextModel:
         return LanguageId(model=self.model, max_chars=self.max_chars, normalize=self.normalize)
 
 

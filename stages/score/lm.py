@@ -21,7 +21,7 @@ from gristmill.format.schema import INPUT_IDS, SCORES_NAME
 from gristmill.models import build_tokenizer
 from gristmill.models.causal_lm.parameters import CausalLm
 from gristmill.models.ngram.file import NgramFile
-from gristmill.models.protocols import Signals, TokenScorer
+from gristmill.models.protocols import Signals, TokenModel, TokenScorer
 from gristmill.models.routes import Route, find_route
 from gristmill.secrets import without_secrets
 from gristmill.signals import entropy_column, exact_column, loss_column
@@ -99,7 +99,8 @@ class ScoreLm(Map):
         Raises:
             InputError: there is no such model; the documents' tokenizer is neither the model's nor `tokenizer`.
         """
-        opened: TokenScorer = self.model.open()
+        model: TokenModel = self.model
+        opened = model.open()
         routes: dict[bytes, Route] = {}
 
         def score(docs: pa.Table) -> pa.Table:
