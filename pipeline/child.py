@@ -1,7 +1,7 @@
 """A unit in a process of its own, so that a document that kills it kills nothing else, and can be found.
 
-The parent (`Child`) sends tasks over a socket; the child (`serve`) runs them and tells, before each piece
-of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
+The parent (`Child`) sends tasks over a socket; the child (`serve`) runs them and reports, before each
+piece of work, where it is. When it dies, the parent knows the table, then (that table taken one document at a time) the document.
 Only a document that was being worked on at `STRIKES` deaths is quarantined: processes also die for other reasons.
 
 The piece of work is a unit, or one table for a stage that has a pool (`pipeline/remote_pool.py`). A unit in a child reaches such
@@ -231,7 +231,7 @@ class Child:
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            # It may be dying with the channel closed already; its own status tells more than our kill.
+            # It may be dying with the channel closed already; its own status says more than our kill.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
             self._process.kill()

@@ -27,7 +27,7 @@ from gristmill.storage import notes
 from pipeline.cargo import Cargo, pack
 from pipeline.child import Child, Heard, attempt, replaceable, reporting, run_isolated
 from pipeline.cluster_join import join
-from pipeline.cluster_news import Desk, Teller
+from pipeline.cluster_news import Desk, Reporter
 from pipeline.cluster_pools import ActorPool, Hosts, ToActors, here
 from pipeline.drive import Result
 from pipeline.failure import Failure
@@ -48,14 +48,14 @@ LOSSES = 30  # deaths of the worker, in isolation too, before a unit is given up
 
 @dataclass(frozen=True)
 class Setting:
-    """What the units of a step find where they run: the driver's folder, the pools, and who is told how they go.
+    """What the units of a step find where they run: the driver's folder, the pools, and what reports how they go.
 
     `stalled`: seconds without progress after which the child of a unit in isolation is killed; None: never.
     """
 
     folder: str
     pools: Mapping[str, Hosts]
-    teller: Teller | None = None
+    reporter: Reporter | None = None
     stalled: float | None = None
 
 
@@ -65,10 +65,10 @@ def _run(cargo: Cargo | None, packed: bytes, setting: Setting, isolated: bool) -
     if cargo is not None:
         cargo.unload()
     task: Task = cloudpickle.loads(packed)
-    if setting.teller is None:
+    if setting.reporter is None:
         return _work(task, setting, isolated, None)
-    notes.listen(setting.teller.note)
-    with setting.teller.telling(task.unit.label) as heard:
+    notes.listen(setting.reporter.note)
+    with setting.reporter.reporting(task.unit.label) as heard:
         return _work(task, setting, isolated, heard)
 
 
@@ -183,7 +183,7 @@ class _Round:
     def __init__(self, engine: RayEngine, tasks: Sequence[Task], workers: int, pools: Mapping[str, Hosts]) -> None:
         self.engine = engine
         limit = engine.heart.rhythm.limit if replaceable(tasks[0]) else None
-        self.setting = Setting(os.getcwd(), pools, engine.desk.teller() if engine.desk is not None else None, limit)
+        self.setting = Setting(os.getcwd(), pools, engine.desk.reporter() if engine.desk is not None else None, limit)
         cargo = pack(stage for _, stage in tasks[0].spec.all())
         self.cargo = cargo and ray.put(cargo)  # once for all units
         self.workers = workers

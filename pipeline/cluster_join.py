@@ -1,4 +1,4 @@
-"""Join a Ray cluster, or start one on this machine; what stands in the way is told at once.
+"""Join a Ray cluster, or start one on this machine; what stands in the way is reported at once.
 
 Ray tries for twenty seconds to reach a cluster that refuses it, and then says that there is none. Clusters with token
 authentication (Ray turns it on where it finds a token, such as in `~/.ray/auth_token`) are asked first.
@@ -59,7 +59,7 @@ def _check_token(address: str) -> None:
             channel.unary_unary(ASK)(b"", timeout=CONNECT_S, metadata=sent)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-                return  # not for us to judge: Ray tells
+                return  # not for us to judge: Ray says what it is
             found = "the token found here is not its own" if token else "no token was found here"
             if not token and _mode() == "disabled":
                 found = "RAY_AUTH_MODE is `disabled` here"

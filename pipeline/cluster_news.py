@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.heartbeat import Heartbeat
 
-TELL_S = 5.0  # between two words of a worker, and two looks of the driver, at least
+REPORT_S = 5.0  # between two words of a worker, and two looks of the driver, at least
 
 
 class _Desk:
@@ -27,7 +27,7 @@ class _Desk:
         self._units: dict[str, tuple[int, str]] = {}
         self._lines: list[str] = []
 
-    def tell(self, unit: str, documents: int, stage: str) -> None:
+    def report(self, unit: str, documents: int, stage: str) -> None:
         self._units[unit] = (documents, stage)
 
     def note(self, line: str) -> None:
@@ -44,16 +44,16 @@ class Desk:
 
     def __init__(self, heart: Heartbeat) -> None:
         self._heart = heart
-        self._every = min(TELL_S, *(each / 4 for each in (heart.rhythm.every, heart.rhythm.stalled) if each is not None))
+        self._every = min(REPORT_S, *(each / 4 for each in (heart.rhythm.every, heart.rhythm.stalled) if each is not None))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         desk = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(_Desk)
         self._actor: Any = desk.options(scheduling_strategy=here).remote()
         self._asked: Any = None
         self._looked = time.monotonic()
 
-    def teller(self) -> Teller:
+    def reporter(self) -> Reporter:
         """Return what workers leave word with."""
-        return Teller(self._actor, self._every)
+        return Reporter(self._actor, self._every)
 
     def look(self, under_way: set[str]) -> None:
         """Pass on what has come, without waiting for it; of units that have ended meanwhile nothing."""
@@ -77,16 +77,16 @@ class Desk:
         ray.kill(self._actor)
 
 
-class Teller:
-    """How workers leave word; travels to them. As a context it tells of one unit, at its begin and while it moves."""
+class Reporter:
+    """How workers leave word; travels to them. As a context it reports one unit, at its begin and while it moves."""
 
     def __init__(self, actor: Any, every: float) -> None:  # noqa: ANN401 - Ray's handles have no common type
         self._actor = actor
         self._every = every
 
     @contextlib.contextmanager
-    def telling(self, unit: str) -> Iterator[Callable[[int, str], None]]:
-        """Give a function that is told documents and stage, as often as one likes."""
+    def reporting(self, unit: str) -> Iterator[Callable[[int, str], None]]:
+        """Give a function that takes documents and stage, as often as one likes."""
         latest, moves = (0, ""), 1
         ended = threading.Event()
 
@@ -94,16 +94,16 @@ class Teller:
             nonlocal latest, moves
             latest, moves = (documents, stage), moves + 1
 
-        def tell() -> None:
-            told = 0
+        def report() -> None:
+            sent = 0
             while True:
-                if moves != told:
-                    told = moves
-                    self._actor.tell.remote(unit, *latest)
+                if moves != sent:
+                    sent = moves
+                    self._actor.report.remote(unit, *latest)
                 if ended.wait(self._every):
                     return
 
-        threading.Thread(target=tell, daemon=True).start()
+        threading.Thread(target=report, daemon=True).start()
         try:
             yield moved
         finally:

@@ -18,7 +18,7 @@ from gristmill.errors import StoreError, StoreFull
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import Store, open_store, probe
 from pipeline.failure import Failure
-from pipeline.finish import READERS, Say, finish, sound_units, still_finished
+from pipeline.finish import READERS, Note, finish, sound_units, still_finished
 from pipeline.plan import Plan, Step, Unit
 from pipeline.records import Finished, UnitRecord, find_unit
 from pipeline.segment import Task
@@ -97,7 +97,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     work = _Work(plan, store, engine, options, watcher)
     if options.verify:
         work.verify()
-    finished = None if work.damaged or options.verify else still_finished(store, plan, _say(watcher))
+    finished = None if work.damaged or options.verify else still_finished(store, plan, _note_of(watcher))
     if finished is not None:
         return _outcome(store, finished, reused=True)
     probe(store)
@@ -128,11 +128,11 @@ def _carry_out(plan: Plan, store: Store, work: _Work, options: Options, watcher:
         return Outcome(None, None, None, tuple(failures))
     seconds = time.perf_counter() - clock
     run = without_secrets({"started": started.isoformat(timespec="seconds"), "seconds": seconds, **(options.record or {})})
-    finished = finish(plan, store, run, done, found, whole=options.verify, say=_say(watcher))
+    finished = finish(plan, store, run, done, found, whole=options.verify, note=_note_of(watcher))
     return _outcome(store, finished)
 
 
-def _say(watcher: Watcher | None) -> Say:
+def _note_of(watcher: Watcher | None) -> Note:
     return watcher.note if watcher is not None else lambda line: None
 
 
@@ -239,7 +239,7 @@ def manifests(store: Store, step: Step) -> list[UnitRecord]:
 
 
 def read_all(store: Store, names: Sequence[str]) -> list[UnitRecord]:
-    """Read unit manifests side by side, for who tells of a build that is finished.
+    """Read unit manifests side by side, for those who report on a finished build.
 
     Raises:
         Damaged: one cannot be read.

@@ -159,7 +159,7 @@ def put_away(exam: Exam, nodes: Iterable[str]) -> None:
         store.remove(name)
 
 
-def told(found: Mapping[str, Sequence[str]], nodes: int) -> str:
+def report_of(found: Mapping[str, Sequence[str]], nodes: int) -> str:
     """Return the faults of nodes (name → faults) as one message."""
     lines = [f"  node {node} {fault}" for node, each in found.items() for fault in each]
     return "\n".join([f"{len(found)} of {nodes} node{'s' * (nodes != 1)} cannot work on this build:", *lines])

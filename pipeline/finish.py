@@ -27,7 +27,7 @@ from pipeline.stage import Assembly, Attachment, Stored
 
 READERS = 16  # threads that read small files: latency-bound on S3
 
-Say = Callable[[str], None]  # is given what was found damaged
+Note = Callable[[str], None]  # is given what was found damaged
 
 
 def stored_parts(step: Step, found: Sequence[UnitRecord]) -> list[Stored]:
@@ -90,7 +90,7 @@ def is_finished(store: Store, plan: Plan) -> bool:
     return False
 
 
-def still_finished(store: Store, plan: Plan, say: Say) -> Finished | None:
+def still_finished(store: Store, plan: Plan, note: Note) -> Finished | None:
     """Return what this plan came to if all of it is there: its record, that of its run, the build's files in their sizes.
 
     Of the build's manifest the content is compared, too: it is small, and says what the others should be.
@@ -105,17 +105,17 @@ def still_finished(store: Store, plan: Plan, say: Say) -> Finished | None:
         if run.build != finished.build:
             raise Damaged(f"{store.uri(finished.record)} is of another build", finished.record)
     except Damaged as error:
-        say(f"{error.what}; written again")
+        note(f"{error.what}; written again")
         return None
     folder, there = str(PurePosixPath(finished.manifest).parent), store.sizes(str(PurePosixPath(finished.manifest).parent))
     wrong = {name: there.get(name) for name, size in finished.files.items() if there.get(name) != size}
     for name, size in wrong.items():
         found = "is missing" if size is None else f"has {size} bytes, {finished.files[name]} were written"
-        say(f"{store.uri(f'{folder}/{name}')} {found}; put back")
+        note(f"{store.uri(f'{folder}/{name}')} {found}; put back")
     if wrong:
         return None
     if finished.content != xxhash.xxh3_64_hexdigest(store.read(finished.manifest)):
-        say(f"{store.uri(finished.manifest)} is not what was written; looked at again")
+        note(f"{store.uri(finished.manifest)} is not what was written; looked at again")
         return None
     newest = next(iter(records.runs(store)), None)
     if newest is not None and newest != finished.record and _leads_to(store, newest) != finished.record:
@@ -139,7 +139,7 @@ def finish(
     found: Sequence[UnitRecord],
     *,
     whole: bool,
-    say: Say,
+    note: Note,
 ) -> Finished:
     """Make the build's folder and write the records.
 
@@ -150,16 +150,16 @@ def finish(
         done: units that this run computed, by the names of steps.
         found: the manifests of the last step's units, in order.
         whole: compare what lies in the build's folder already with its hashes; else only sizes.
-        say: is given what was damaged there.
+        note: is given what was damaged there.
     """
     parts = stored_parts(plan.steps[-1], found)
     lineage = plan.lineage()
     assembly = plan.sink().assemble(parts, lineage, read_attachments(plan))
     folder = f"builds/{assembly.id}"
-    _link(store, folder, assembly, {part.data: part for part in parts}, whole=whole, say=say)
+    _link(store, folder, assembly, {part.data: part for part in parts}, whole=whole, note=note)
     for name, content in assembly.files.items():
         if not store.put_new(f"{folder}/{name}", content) and not _readable(store, f"{folder}/{name}", content):
-            say(f"{store.uri(f'{folder}/{name}')} is damaged; put back")
+            note(f"{store.uri(f'{folder}/{name}')} is damaged; put back")
             store.remove(f"{folder}/{name}")
             store.put_new(f"{folder}/{name}", content)
     manifest = f"{folder}/{assembly.manifest}"
@@ -174,7 +174,7 @@ def finish(
     return finished
 
 
-def _link(store: Store, folder: str, assembly: Assembly, parts: Mapping[str, Stored], *, whole: bool, say: Say) -> None:
+def _link(store: Store, folder: str, assembly: Assembly, parts: Mapping[str, Stored], *, whole: bool, note: Note) -> None:
     """Make the files of the sink appear in the build's folder; what is there and is not what it should be is replaced."""
     there = store.sizes(folder)
 
@@ -183,7 +183,7 @@ def _link(store: Store, folder: str, assembly: Assembly, parts: Mapping[str, Sto
         if name in there:
             wrong = fault(store, f"{folder}/{name}", part.bytes, part.sha256 if whole else None)
             if wrong is not None:
-                say(f"{store.uri(f'{folder}/{name}')} {wrong}; put back")
+                note(f"{store.uri(f'{folder}/{name}')} {wrong}; put back")
                 store.remove(f"{folder}/{name}")
         store.link_new(data, f"{folder}/{name}")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-PATIENCE = 1.5  # times the seconds after which a unit is told, its worker is replaced
+PATIENCE = 1.5  # times the seconds after which a unit is reported, its worker is replaced
 SHOWN = 3  # units named in a line
 
 
@@ -19,8 +19,8 @@ SHOWN = 3  # units named in a line
 class Rhythm:
     """When a heartbeat speaks.
 
-    `every`: seconds between two lines; None: none. `stalled`: seconds without progress after which a unit is told; None: never.
-    `replace`: whether the worker of such a unit is replaced, half as long again later.
+    `every`: seconds between two lines; None: none. `stalled`: seconds without progress after which a unit is reported; None:
+    never. `replace`: whether the worker of such a unit is replaced, half as long again later.
     """
 
     every: float | None = 60.0
@@ -29,7 +29,7 @@ class Rhythm:
 
     @property
     def limit(self) -> float | None:
-        """Return the seconds without progress after which a worker is replaced, once that was told; None: never."""
+        """Return the seconds without progress after which a worker is replaced, once that was reported; None: never."""
         return self.stalled * PATIENCE if self.replace and self.stalled is not None else None
 
 
@@ -46,7 +46,7 @@ class Pulse:
     documents: int
     stage: str
     moved: float
-    told: bool = False  # that it does not move
+    reported: bool = False  # that it does not move
 
 
 class Heartbeat:
@@ -132,9 +132,9 @@ class Heartbeat:
     def _tell_stuck(self, unit: str, now: float) -> None:
         with self._lock:
             pulse = self._pulses.get(unit)
-            if pulse is None or pulse.told:
+            if pulse is None or pulse.reported:
                 return
-            self._pulses[unit] = replace(pulse, told=True)
+            self._pulses[unit] = replace(pulse, reported=True)
         what = "; its worker is replaced soon" if self.rhythm.replace else "; run.replace_stalled: true replaces such a worker"
         self.say(
             f"{self._step}: {unit} has not moved for {now - pulse.moved:.0f} s, at {pulse.stage or 'its begin'} after "

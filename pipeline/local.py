@@ -24,13 +24,13 @@ from pipeline.segment import Task
 
 
 class LocalEngine:
-    """Runs tasks on `workers` child processes; tells a heartbeat how they go.
+    """Runs tasks on `workers` child processes; reports to a heartbeat how they go.
 
     Args:
         workers: units at once. 0: one, in this very process, with all its stages.
         retries: of a unit whose store failed.
         pools: what processes of stages are to have, by the name of the stage.
-        heart: is told; None: nobody is.
+        heart: what progress is reported to; None: to nothing.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gristmill.errors import UserError
 from pipeline.cargo import Cargo, pack
-from pipeline.examine import Exam, Paper, faults, modules_of, put_away, set_exam, told
+from pipeline.examine import Exam, Paper, faults, modules_of, put_away, report_of, set_exam
 from pipeline.ray_reasons import reason
 from pipeline.segment import Task
 
@@ -56,7 +56,7 @@ class Preflight:
         finally:
             put_away(exam, todo)
         if found:
-            raise UserError(told(found, len(nodes)))
+            raise UserError(report_of(found, len(nodes)))
         for node in todo:
             self._passed.setdefault(node, set()).update(exam.modules)
 

@@ -15,7 +15,7 @@ import s3fs
 
 from gristmill.storage.store import expand, open_store
 from pipeline.code import hash_of
-from pipeline.examine import Exam, Paper, code_of, faults, put_away, set_exam, sit, told
+from pipeline.examine import Exam, Paper, code_of, faults, put_away, report_of, set_exam, sit
 from pipeline.fingerprint import version_of
 from pipeline.plan import make_plan
 from pipeline.segment import Task
@@ -107,7 +107,7 @@ def test_the_code_of_a_package_is_its_sources_and_their_names(tmp_path: Path, mo
 
 
 def test_all_faults_of_all_nodes_are_one_message() -> None:
-    said = told({"b (10.0.0.2)": ["cannot x", "has no y"], "c (10.0.0.3)": ["did not answer"]}, 3)
+    said = report_of({"b (10.0.0.2)": ["cannot x", "has no y"], "c (10.0.0.3)": ["did not answer"]}, 3)
     assert said.splitlines() == [
         "2 of 3 nodes cannot work on this build:",
         "  node b (10.0.0.2) cannot x",
