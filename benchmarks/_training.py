@@ -25,10 +25,10 @@ def gristmill(folder: Path, size: int) -> Callable[[], Merges]:
     """Return our stage 2, without limits on words and colons, which the others do not have."""
     from gristmill.tokenizer.files import load
     from gristmill.tokenizer.progress import silent
+    from gristmill.tokenizer.token_names import spell
     from gristmill.tokenizer.training.corpus import Batch, Corpus, make_corpus
     from gristmill.tokenizer.training.merges import learn
     from gristmill.tokenizer.training.stream import encode_stream
-    from gristmill.tokenizer.vocabulary import spell
 
     base = load(folder)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,9 @@ import pyarrow as pa
 
 from gristmill.errors import InputError
 from gristmill.storage.store import open_read
-from gristmill.tokenizer.token_bytes import TokenBytes, parse_token_bytes
-
-NAME, OWN = "tokenizer.json", "gristmill-tokenizer.json"
-_OURS = re.compile(r'\s*\{\s*"format"\s*:')  # how the latter begins, whatever it is called
+from gristmill.tokenizer.own_format import is_own, parse_own
+from gristmill.tokenizer.token_bytes import TokenBytes, make_token_bytes, parse_token_bytes
+from gristmill.tokenizer.tokenizer_file import OWN, STANDARD
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def file_of(tokenizer: str) -> str:
     """Return the path of the file: the one named, or the one that the folder holds."""
     if tokenizer.endswith(".json"):
         return tokenizer
-    standard, own = (f"{tokenizer.rstrip('/')}/{name}" for name in (NAME, OWN))
+    standard, own = (f"{tokenizer.rstrip('/')}/{name}" for name in (STANDARD, OWN))
     return own if Path(own).is_file() and not Path(standard).is_file() else standard
 
 
@@ -60,15 +58,17 @@ def read(tokenizer: str) -> BuildTokenizer:
         with open_read(path) as file:
             data = file.read()
     except FileNotFoundError as error:
-        raise InputError(f"tokenizer {path!r} does not exist; name the folder that `encode` has, or its {NAME}") from error
+        raise InputError(f"tokenizer {path!r} does not exist; name the folder that `encode` has, or its {STANDARD}") from error
     except NotADirectoryError as error:
-        raise InputError(f"tokenizer {tokenizer!r} is neither a {NAME} nor a folder that holds one") from error
+        raise InputError(f"tokenizer {tokenizer!r} is neither a {STANDARD} nor a folder that holds one") from error
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"tokenizer {path!r} is not text: {error}") from error
-    text = _standard(text) if _OURS.match(text) else text
-    return BuildTokenizer(path, hashlib.sha256(data).hexdigest(), text, parse_token_bytes(text, path))
+    sha256 = hashlib.sha256(data).hexdigest()
+    if is_own(data):
+        return BuildTokenizer(path, sha256, _standard(text), make_token_bytes(parse_own(text, path).ordinary()))
+    return BuildTokenizer(path, sha256, text, parse_token_bytes(text, path))
 
 
 def _standard(text: str) -> str:

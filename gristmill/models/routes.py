@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gristmill.errors import InputError
 from gristmill.models import build_tokenizer
 from gristmill.models.protocols import Integers, Signals, Singles, TokenScorer
+from gristmill.tokenizer.tokenizer_file import STANDARD
 
 if TYPE_CHECKING:  # numba behind it takes seconds to import
     from gristmill.models.retokenize import Retokenizer
@@ -115,9 +116,7 @@ def find_route(scorer: TokenScorer, ids: Mapping[str, str], tokenizer: str | Non
             )
         return Direct(scorer)
     if scorer.tokenizer is None:
-        raise InputError(
-            f"{where}: the model has no tokenizer of its own; put the {build_tokenizer.NAME} that it was trained with beside it"
-        )
+        raise InputError(f"{where}: the model has no tokenizer of its own; put the {STANDARD} that it was trained with beside it")
     table = _other_tokenizer(scorer.tokenizer, ids["tokenizer_sha256"], tokenizer, where)
     if table is None:
         if size > scorer.vocab_size:

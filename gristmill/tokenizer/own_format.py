@@ -15,7 +15,8 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.patterns import Pattern
-from gristmill.tokenizer.vocabulary import Inference, Vocabulary, letters, spell
+from gristmill.tokenizer.token_names import spell, unspell
+from gristmill.tokenizer.vocabulary import Inference, Vocabulary
 
 FORMAT, VERSION = "gristmill-tokenizer", 1
 
@@ -110,7 +111,6 @@ def _tokens(spelled: object, special: object) -> tuple[bytes, ...]:
     _expect(isinstance(spelled, list), "tokens", "must be a list")
     _expect(isinstance(special, dict), "special_tokens", "must map names to ids")
     assert isinstance(spelled, list) and isinstance(special, dict)
-    table = {letter: byte for byte, letter in letters().items()}
     names = {i: name for name, i in special.items()}
     _expect(len(names) == len(special), "special_tokens", "gives two names one id")
     nulls = {i for i, token in enumerate(spelled) if token is None}
@@ -120,12 +120,10 @@ def _tokens(spelled: object, special: object) -> tuple[bytes, ...]:
         if token is None:
             found.append(names[i].encode())
             continue
-        _expect(
-            isinstance(token, str) and all(letter in table for letter in token),
-            "tokens",
-            f"has {token!r} at {i}, which is not byte-level",
-        )
-        found.append(bytes(table[letter] for letter in token))
+        made = unspell(token) if isinstance(token, str) else None
+        if made is None:
+            raise _Mistake(f"key tokens has {token!r} at {i}, which is not byte-level")
+        found.append(made)
     return tuple(found)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gristmill.tokenizer.progress import Progress, silent
+from gristmill.tokenizer.token_names import alphabet
 from gristmill.tokenizer.training.corpus import Corpus
-from gristmill.tokenizer.vocabulary import Vocabulary, alphabet
+from gristmill.tokenizer.vocabulary import Vocabulary
 
 ALPHABET = 256  # byte-level: every byte is a token, so nothing is ever unknown
 MOST_TOKENS = 2**24  # more than any model has rows for

@@ -7,21 +7,20 @@ with ▁ for a space and <0x0A> for a byte); gives lengths, spelled texts and co
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.errors import InputError
+from gristmill.tokenizer.token_names import single_byte, unspell
+from gristmill.tokenizer.tokenizer_json import TokenizerJson, Unsupported, blamed_on, read
 
 Ids = npt.NDArray[np.integer]
 
 UNKNOWN = -1
 _SPACE = "▁"
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 @dataclass(frozen=True)
@@ -67,46 +66,32 @@ def parse_token_bytes(text: str, where: str) -> TokenBytes:
     Raises:
         InputError: it is no such file, or its tokens do not say their bytes (WordPiece and the like).
     """
-    try:
-        data = json.loads(text)
-        vocabulary = data["model"]["vocab"]
-        pieces = vocabulary if isinstance(vocabulary, dict) else {piece: i for i, (piece, _) in enumerate(vocabulary)}
-        return _table(data, pieces)
-    except _Unsupported as error:
-        raise InputError(f"tokenizer {where!r} {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
+    with blamed_on(where):
+        return _table(read(text, where))
 
 
-class _Unsupported(Exception):
-    """A tokenizer whose tokens do not say their bytes."""
-
-
-def _table(data: Mapping[str, Any], pieces: Mapping[str, int]) -> TokenBytes:
+def _table(file: TokenizerJson) -> TokenBytes:
+    data, pieces = file.data, file.pieces
     parts = [*_parts(data.get("normalizer")), *_parts(data.get("pre_tokenizer")), *_parts(data.get("decoder"))]
     kinds = {part["type"] for part in parts}
-    added = data.get("added_tokens") or []
-    found: list[bytes | None] = [None] * (max([*pieces.values(), *(token["id"] for token in added)], default=-1) + 1)
+    found: list[bytes | None] = [None] * (max([*pieces.values(), *(token.id for token in file.added)], default=-1) + 1)
     if "ByteLevel" in kinds:
-        letters = _letters()
         for piece, i in pieces.items():
-            known = all(letter in letters for letter in piece)
-            found[i] = bytes(letters[letter] for letter in piece) if known else None
+            found[i] = unspell(piece)
     elif "Metaspace" in kinds or "Prepend" in kinds or any(_SPACE in json.dumps(p, ensure_ascii=False) for p in parts):
         fallback = bool(data["model"].get("byte_fallback")) or "ByteFallback" in kinds
         for piece, i in pieces.items():
-            byte = _BYTE.fullmatch(piece) if fallback else None
-            found[i] = bytes([int(byte[1], 16)]) if byte else piece.replace(_SPACE, " ").encode()
+            found[i] = (single_byte(piece) if fallback else None) or piece.replace(_SPACE, " ").encode()
     else:
-        raise _Unsupported(
-            f"is {data['model'].get('type')!r} without ByteLevel or {_SPACE} for spaces: its tokens do not say which bytes they "
-            "stand for; score with a model whose tokenizer is byte-level or of SentencePiece's kind"
+        raise Unsupported(
+            f"key model.type is {data['model'].get('type')!r} without ByteLevel or {_SPACE} for spaces: its tokens do not say "
+            "which bytes they stand for; score with a model whose tokenizer is byte-level or of SentencePiece's kind"
         )
-    for token in added:
-        if token["special"]:
-            found[token["id"]] = b""
-        elif token["content"] not in pieces:
-            found[token["id"]] = token["content"].encode()
+    for token in file.added:
+        if token.special:
+            found[token.id] = b""
+        elif token.content not in pieces:
+            found[token.id] = token.content.encode()
     unknown = _unknown(data["model"], pieces)
     if unknown is not None and len({token for token in found if token and len(token) == 1}) < 256:
         found[unknown] = None  # with all bytes as tokens it never comes out of a text, and is as special as it says
@@ -134,13 +119,6 @@ def _unknown(model: Mapping[str, Any], pieces: Mapping[str, int]) -> int | None:
     if model.get("unk_id") is not None:
         return int(model["unk_id"])
     return pieces.get(model.get("unk_token") or "")
-
-
-def _letters() -> dict[str, int]:
-    """Return the byte of each letter in byte-level files (the table of GPT-2): itself where it prints, else from 256 on."""
-    printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others: Iterator[int] = iter(range(0x100, 0x200))
-    return {chr(byte if byte in printed else next(others)): byte for byte in range(256)}
 
 
 def lengths_of(ids: Ids, table: TokenBytes) -> npt.NDArray[np.int32]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.patterns import Pattern
+from gristmill.tokenizer.token_names import spell
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -128,19 +129,6 @@ def is_superword(token: bytes) -> bool:
     return _SUPERWORD.search(token.decode(errors="replace")) is not None
 
 
-def letters() -> dict[int, str]:
-    """Return the letter that stands for each byte in the files of byte-level tokenizers (the table of GPT-2)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-def alphabet() -> list[bytes]:
-    """Return the 256 single bytes in the order in which the Hugging Face trainer numbers them: by their letters."""
-    by_letter = sorted(letters().items(), key=lambda item: item[1])
-    return [bytes([byte]) for byte, _ in by_letter]
-
-
 def to_json(vocabulary: Vocabulary) -> str:
     """Return the text of a `tokenizer.json`, as the library itself writes it.
 
@@ -201,12 +189,6 @@ def to_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     tokenizer = Tokenizer.from_str(text)
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def spell(tokens: Sequence[bytes]) -> list[str]:
-    """Return each token in the letters of byte-level files."""
-    table = letters()
-    return ["".join(table[byte] for byte in token) for token in tokens]
 
 
 BYTES_TO_TEXT = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}

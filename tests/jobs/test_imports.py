@@ -11,7 +11,8 @@ import pytest
 
 from gristmill.tokenizer.files import save
 from gristmill.tokenizer.scheme import END_TOKEN
-from gristmill.tokenizer.vocabulary import Vocabulary, alphabet
+from gristmill.tokenizer.token_names import alphabet
+from gristmill.tokenizer.vocabulary import Vocabulary
 from tests.conftest import ROOT
 
 HEAVY = ("datatrove", "numba", "ray", "s3fs", "scipy", "spacy", "tokenizers", "torch", "transformers")

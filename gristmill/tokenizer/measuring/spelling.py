@@ -6,7 +6,6 @@ files write them: `▁` is a space, `<0x0A>` a byte, `##` goes on a word.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import Protocol
 
@@ -15,9 +14,8 @@ import numpy as np
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text
 from gristmill.tokenizer.opening import Held
-from gristmill.tokenizer.vocabulary import Vocabulary, letters
-
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+from gristmill.tokenizer.token_names import single_byte, unspell
+from gristmill.tokenizer.vocabulary import Vocabulary
 
 
 class Speller(Protocol):
@@ -74,15 +72,13 @@ def as_vocabulary(held: Held) -> Vocabulary:
         return held
     names = [held.name(i) for i in range(held.size)]
     special = set(held.special_tokens.values())
-    table = {letter: byte for byte, letter in letters().items()} if held.byte_level else {}
-    tokens = [(name or "").encode() if i in special else _bytes(name or "", table) for i, name in enumerate(names)]
+    tokens = [(name or "").encode() if i in special else _bytes(name or "", held.byte_level) for i, name in enumerate(names)]
     if held.unknown is not None:
         tokens.append(b"")
     return Vocabulary(tuple(tokens), special_tokens=dict(held.special_tokens))
 
 
-def _bytes(name: str, table: dict[str, int]) -> bytes:
-    if table and all(letter in table for letter in name):
-        return bytes(table[letter] for letter in name)
-    byte = _BYTE.fullmatch(name)
-    return bytes([int(byte[1], 16)]) if byte else name.removeprefix("##").replace("▁", " ").encode()
+def _bytes(name: str, byte_level: bool) -> bytes:
+    if byte_level and (found := unspell(name)) is not None:
+        return found
+    return single_byte(name) or name.removeprefix("##").replace("▁", " ").encode()

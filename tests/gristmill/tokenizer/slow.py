@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gristmill.tokenizer.patterns import steps
-from gristmill.tokenizer.vocabulary import letters, to_tokenizer
+from gristmill.tokenizer.token_names import bytes_of_letters
+from gristmill.tokenizer.vocabulary import to_tokenizer
 
 TINY = [
     "the cat sat on the mat. the cat sat on the hat, and the dog sat on the cat\n",
@@ -30,7 +31,7 @@ def cut(text, cuts):
     """The pieces of a text, as bytes."""
     from tokenizers import pre_tokenizers
 
-    table = {letter: byte for byte, letter in letters().items()}
+    table = bytes_of_letters()
     pre = pre_tokenizers.Sequence([*steps(cuts), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return [bytes(table[letter] for letter in piece) for piece, _ in pre.pre_tokenize_str(text)]
 

@@ -18,8 +18,9 @@ from gristmill.tokenizer.encoding.choose import choose_encoder
 from gristmill.tokenizer.files import as_file, load, load_base, save
 from gristmill.tokenizer.own_format import parse_own, to_own
 from gristmill.tokenizer.patterns import PATTERNS
+from gristmill.tokenizer.token_names import spell
 from gristmill.tokenizer.tokenizer_file import OWN, STANDARD, find_file
-from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, spell, to_tokenizer
+from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, to_tokenizer
 from tests.gristmill.tokenizer import slow
 
 BYTES = [bytes([byte]) for byte in range(256)]

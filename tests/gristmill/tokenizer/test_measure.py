@@ -15,8 +15,9 @@ from gristmill.tokenizer.measuring.consistency import cut_windows
 from gristmill.tokenizer.measuring.measure import measure
 from gristmill.tokenizer.measuring.spelling import Table
 from gristmill.tokenizer.patterns import PATTERNS
+from gristmill.tokenizer.token_names import alphabet
 from gristmill.tokenizer.training.corpus import make_corpus
-from gristmill.tokenizer.vocabulary import Vocabulary, alphabet, to_tokenizer
+from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 
 def vocabulary(*joined, cuts=(), special=("<|end|>",), **fields):

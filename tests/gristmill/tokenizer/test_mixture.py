@@ -20,9 +20,10 @@ from gristmill.tokenizer.measuring.pair_counts import history
 from gristmill.tokenizer.measuring.program import least
 from gristmill.tokenizer.parsing import parse
 from gristmill.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
+from gristmill.tokenizer.token_names import alphabet
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.training.words import Words
-from gristmill.tokenizer.vocabulary import Vocabulary, alphabet
+from gristmill.tokenizer.vocabulary import Vocabulary
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
 

@@ -17,8 +17,8 @@ import pytest
 from gristmill.errors import InputError
 from gristmill.tokenizer import SCHEMES, Tokenizer
 from gristmill.tokenizer.files import save
+from gristmill.tokenizer.token_names import spell
 from gristmill.tokenizer.training.corpus import make_corpus
-from gristmill.tokenizer.vocabulary import spell
 from stages.encode.encode import Encode
 from tests.gristmill.tokenizer.other_files import EOS, TEXTS, bert, llama2, t5
 
