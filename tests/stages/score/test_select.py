@@ -16,6 +16,9 @@ from gristmill.selection.histogram import starts_of
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme
 from gristmill.selection.selection import Tokens, judge
+from gristmill.tokenizer.files import save
+from gristmill.tokenizer.token_names import unspell
+from gristmill.tokenizer.vocabulary import Vocabulary
 from stages.score.select import Select
 from tests.contract.test_stages import met
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
@@ -237,9 +240,8 @@ def test_the_tokenizer_must_be_there_and_the_one_that_made_the_ids(shards, token
 
 
 def test_the_tokenizer_may_be_of_the_form_that_no_tokenizer_json_can_say(shards, tokenizer, tmp_path):
-    own = {"format": "gristmill-tokenizer", "version": 1, "special_tokens": {"<|end|>": 20}, "tokens": [*LETTERS, None]}
-    path = tmp_path / "gristmill-tokenizer.json"
-    path.write_text(json.dumps(own))
+    tokens = (*(unspell(letter) or b"" for letter in LETTERS), b"<|end|>")
+    path = save(Vocabulary(tokens, special_tokens={"<|end|>": 20}, inference="longest_prefix"), tmp_path)
     made, standard = read(str(tmp_path)), read(str(tokenizer))
     assert (made.path, made.sha256) == (str(path), hashlib.sha256(path.read_bytes()).hexdigest())
     assert made.table.lengths.tolist() == [*standard.table.lengths.tolist(), 0]
