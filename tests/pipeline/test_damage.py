@@ -15,7 +15,7 @@ from gristmill.storage.store import expand, open_store
 from jobs.explain.trace import of_build
 from jobs.report import report
 from jobs.tokenizer.corpus import documents_of
-from pipeline import segment
+from pipeline import opened
 from pipeline.drive import Options, Outcome, drive, manifests
 from pipeline.failure import Failure
 from pipeline.local import LocalEngine
@@ -68,7 +68,7 @@ RECORD = {"on": "local", "workers": 0, "version": "0.1.0"}
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that this process opened in an earlier test would not be read again."""
-    monkeypatch.setattr(segment, "_OPENED", {})
+    monkeypatch.setattr(opened, "_OPENED", {})
 
 
 def build(plan: Plan, root: Path, verify: bool = False, workers: int = 0) -> tuple[Outcome, Said]:
