@@ -29,10 +29,12 @@ from gristmill.selection.schemes import Scheme
 from gristmill.selection.selection import Judged, Tokens
 from gristmill.signals import score_column, selected_column, weight_column
 from gristmill.tokenizer.token_bytes import lengths_of
+from pipeline.finding import Finding, Limit
 from pipeline.stage import Fit, Transform
 from stages.score import select_rows
 from stages.score.select_rows import Settled
 
+RELATIONS = {"high": "scores from the edge on of", "low": "scores up to the edge of"}
 NUMBERS, MARKS = pa.list_(pa.float16()), pa.list_(pa.bool_())
 
 
@@ -130,6 +132,20 @@ class Select(Fit):
             return append(docs, found)
 
         return apply
+
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return how many tokens each policy selects, and the scores where its gates have their edges; see `Stage.explain`."""
+        found = []
+        for name, policy in self.plain().items():
+            if policy.online:
+                continue
+            column = weight_column(name) if policy.weighs else selected_column(name)
+            values, about = after[column][0].as_py(), json.loads(after.schema.field(column).metadata[b"about"])
+            edges = [(gate.direction, each.get("threshold")) for gate, each in zip(policy.gates(), about["gates"], strict=True)]
+            limits = tuple(Limit(f"policies[{name}]", edge, RELATIONS[side]) for side, edge in edges if edge is not None)
+            shown = f"{len(values)} values" if policy.weighs else f"{sum(values)} of {len(values)} set"
+            found.append(Finding(column, shown, limits))
+        return found
 
     def _columns(self, name: str, policy: Policy) -> dict[str, pa.DataType]:
         """Return the columns of a policy: what it selects, and its score."""

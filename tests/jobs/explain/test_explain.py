@@ -115,7 +115,8 @@ def test_a_stage_is_said_to_change_what_it_changed(small_build: Built) -> None:
     out = explained(small_build, row["doc_id"][0].as_py())
     told = out.split("\nselect: kept\n")[1].split("\n\n")[0]
     tokens = len(row["input_ids"][0])
-    assert re.fullmatch(rf"  selected\.excess = \d+ of {tokens} set\n  score\.excess = {tokens} values", told)
+    edge = r"scores from the edge on of policies\[excess\] = -?[\d.e-]+"
+    assert re.fullmatch(rf"  selected\.excess = \d+ of {tokens} set, {edge}\n  score\.excess = {tokens} values", told)
 
 
 def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> None:
