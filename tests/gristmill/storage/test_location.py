@@ -53,7 +53,7 @@ def _upload(output: Path, uri: str) -> None:
 
 @pytest.fixture(scope="module", params=["local", "file", "memory", "moto", "seaweed"])
 def uri(request: pytest.FixtureRequest, output: Path) -> Iterator[str]:
-    """The output at each kind of place."""
+    """The output at each kind of location."""
     if request.param in ("local", "file"):
         yield f"file://{output}" if request.param == "file" else str(output)
         return
@@ -78,20 +78,20 @@ def test_every_path_leads_to_the_build(uri: str, output: Path, tmp_path: Path) -
         manifest = _newest(output, run)
         inner = manifest.relative_to(output)
         for path in (uri, f"{uri}/", f"{uri}/{inner.parent}", f"{uri}/{inner}"):
-            found, place = open_build(path, kind, cache=cache)
+            found, location = open_build(path, kind, cache=cache)
             assert found.to_json() == manifest.read_bytes()
-            assert place.uri.removeprefix("file://") == f"{uri.removeprefix('file://')}/{inner.parent}"
-            assert json.loads(place.read("manifest.json")) == json.loads(manifest.read_bytes())
+            assert location.uri.removeprefix("file://") == f"{uri.removeprefix('file://')}/{inner.parent}"
+            assert json.loads(location.read("manifest.json")) == json.loads(manifest.read_bytes())
 
 
 @pytest.mark.parametrize("run", ["1", "2"])
 def test_files_are_held_as_they_were_built(uri: str, run: str, output: Path, tmp_path: Path) -> None:
-    manifest, place = open_build(
+    manifest, location = open_build(
         f"{uri}/{_newest(output, run).relative_to(output)}", "tokens", cache=Cache(folder=tmp_path / "c")
     )
     folder = _newest(output, run).parent
-    again: Location = pickle.loads(pickle.dumps(place))
-    for each in (place, again):
+    again: Location = pickle.loads(pickle.dumps(location))
+    for each in (location, again):
         each.check(files(manifest), verify=True)
         each.request(files(manifest))
         for file in files(manifest):
@@ -99,10 +99,10 @@ def test_files_are_held_as_they_were_built(uri: str, run: str, output: Path, tmp
             assert held.path.read_bytes() == (folder / file.name).read_bytes()
             held.release()
             held.release()
-    assert place.names("tokens-") == sorted(p.name for p in folder.glob("tokens-*"))
-    assert place.names("nothing") == place.names("nowhere/") == []
+    assert location.names("tokens-") == sorted(p.name for p in folder.glob("tokens-*"))
+    assert location.names("nothing") == location.names("nowhere/") == []
     with pytest.raises(FileNotFoundError):
-        place.read("nothing")
+        location.read("nothing")
 
 
 def test_nothing_leads_nowhere(uri: str) -> None:
@@ -164,32 +164,32 @@ def test_check_names_the_file(scheme: str, damage: Damage, message: str, output:
         uri = {"local": str(folder), "memory": f"memory://{tmp_path.name}", "http": web.url}[scheme]
         if scheme == "memory":
             fsspec.filesystem("memory").put(str(folder), uri, recursive=True)
-        manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
+        manifest, location = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
         with pytest.raises(FormatError, match=message):
-            place.check(files(manifest), verify=False)
+            location.check(files(manifest), verify=False)
 
 
 def test_local_hashes(output: Path, tmp_path: Path) -> None:
     _upload(output, str(tmp_path / "o"))
-    manifest, place = open_build(tmp_path / "o" / _newest(output, "1").relative_to(output), "tokens")
-    assert isinstance(place, LocalLocation) and place.budget is None
-    place.check(files(manifest), verify=True)
-    path = place.folder / "tokens-00000.arrow"
+    manifest, location = open_build(tmp_path / "o" / _newest(output, "1").relative_to(output), "tokens")
+    assert isinstance(location, LocalLocation) and location.budget is None
+    location.check(files(manifest), verify=True)
+    path = location.folder / "tokens-00000.arrow"
     data = bytearray(path.read_bytes())
     data[99] ^= 1
     path.write_bytes(data)
-    place.check(files(manifest), verify=False)
+    location.check(files(manifest), verify=False)
     with pytest.raises(FormatError, match=r"tokens-00000.arrow: sha256 is [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
-        place.check(files(manifest), verify=True)
+        location.check(files(manifest), verify=True)
 
 
 def test_packed_files_alone_are_for_transport(output: Path, tmp_path: Path) -> None:
     _upload(output, str(tmp_path / "o"))
-    manifest, place = open_build(tmp_path / "o" / _newest(output, "2").relative_to(output), "tokens")
-    assert isinstance(place, LocalLocation)
-    (place.folder / "tokens-00000.arrow").unlink()
+    manifest, location = open_build(tmp_path / "o" / _newest(output, "2").relative_to(output), "tokens")
+    assert isinstance(location, LocalLocation)
+    (location.folder / "tokens-00000.arrow").unlink()
     with pytest.raises(FormatError, match=r"missing; .* unpack tokens-00000.arrow.zst beside it"):
-        place.check(files(manifest), verify=False)
+        location.check(files(manifest), verify=False)
 
 
 def test_a_web_server_without_listings(output: Path, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_a_web_server_without_listings(output: Path, tmp_path: Path) -> None:
     cache = Cache(folder=tmp_path / "cache")
     with serve(web):
         for path in (f"{web.url}/{inner}", f"{web.url}/{inner}/manifest.json"):
-            found, place = open_build(path, "tokens", cache=cache)
-            place.check(files(found), verify=True)
-            held = place.hold(files(found)[0])
+            found, location = open_build(path, "tokens", cache=cache)
+            location.check(files(found), verify=True)
+            held = location.hold(files(found)[0])
             assert held.path.read_bytes() == (manifest.parent / "tokens-00000.arrow").read_bytes()
             held.release()
         with pytest.raises(FormatError, match=r"has neither manifest\.json nor runs"):
@@ -216,10 +216,10 @@ def test_a_web_server_with_listings_and_without_ranges(output: Path, tmp_path: P
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(output))) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_address[1]}"
-        manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
+        manifest, location = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
         assert manifest.to_json() == _newest(output, "2").read_bytes()
-        place.check(files(manifest), verify=False)
-        assert place.hold(files(manifest)[0]).path.stat().st_size == files(manifest)[0].bytes
+        location.check(files(manifest), verify=False)
+        assert location.hold(files(manifest)[0]).path.stat().st_size == files(manifest)[0].bytes
         server.shutdown()
 
 
@@ -234,10 +234,10 @@ def test_an_s3_server_in_trouble(
     _upload(output, uri)
     with Proxy(port_of(server), Faults(errors=0.1, burst=2, cuts=0.1, slow=0.1), seed=2) as proxy:
         use(monkeypatch, proxy.port)
-        manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
-        place.check(files(manifest), verify=False)
+        manifest, location = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"))
+        location.check(files(manifest), verify=False)
         for file in files(manifest):
-            assert hashlib.sha256(place.hold(file).path.read_bytes()).hexdigest() == file.sha256
+            assert hashlib.sha256(location.hold(file).path.read_bytes()).hexdigest() == file.sha256
         assert min(proxy.count.values()) > 0, proxy.count
 
 
@@ -250,8 +250,8 @@ def test_options_of_the_storage(
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     options = {"endpoint_url": f"http://127.0.0.1:{port_of('moto')}", "key": "a", "secret": "b"}
-    manifest, place = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"), storage_options=options)
-    again: Location = pickle.loads(pickle.dumps(place))
+    manifest, location = open_build(uri, "tokens", cache=Cache(folder=tmp_path / "cache"), storage_options=options)
+    again: Location = pickle.loads(pickle.dumps(location))
     assert again.hold(files(manifest)[0]).path.is_file()
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from gristmill.storage.scratch import held_file
 from gristmill.storage.local import LocalStore
 store = LocalStore(sys.argv[1])
-with store.scratch() as place, held_file(Path(sys.argv[1]) / "data/ab", "x.arrow") as (path, file):
-    (place / "deep").mkdir()
-    (place / "deep" / "part").write_text("half")
-    print(place, path, sep="\\n", flush=True)
+with store.scratch() as folder, held_file(Path(sys.argv[1]) / "data/ab", "x.arrow") as (path, file):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "part").write_text("half")
+    print(folder, path, sep="\\n", flush=True)
     time.sleep(600)
 """
 
@@ -38,7 +38,7 @@ class Worker:
         (root / "data" / "ab").mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen([sys.executable, "-c", WORKER, str(root)], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.places = [Path(self.process.stdout.readline().strip()) for _ in range(2)]
+        self.paths = [Path(self.process.stdout.readline().strip()) for _ in range(2)]
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -56,19 +56,19 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 def test_a_live_process_keeps_what_it_uses_and_a_killed_one_does_not(worker: Worker, tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     store.sweep()
-    assert [place.exists() for place in worker.places] == [True, True] and (worker.places[0] / "deep" / "part").exists()
+    assert [folder.exists() for folder in worker.paths] == [True, True] and (worker.paths[0] / "deep" / "part").exists()
     worker.kill()
     store.put_new("data/ab/y.arrow", b"whole")
     store.sweep()
-    assert [place.exists() for place in worker.places] == [False, False]
+    assert [folder.exists() for folder in worker.paths] == [False, False]
     assert not list((tmp_path / "scratch").iterdir()) and store.list("data/ab") == ["y.arrow"]
 
 
 def test_other_stores_of_this_process_leave_it_too(tmp_path: Path) -> None:
-    with LocalStore(str(tmp_path)).scratch() as place:
-        (place / "part").write_text("half")
+    with LocalStore(str(tmp_path)).scratch() as folder:
+        (folder / "part").write_text("half")
         LocalStore(str(tmp_path)).sweep()
-        assert (place / "part").read_text() == "half"
+        assert (folder / "part").read_text() == "half"
     assert not list((tmp_path / "scratch").iterdir())
 
 
@@ -98,12 +98,12 @@ def test_temporary_files_go_wherever_they_lie(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(("age", "there"), [(0, True), (3600, True), (2 * scratch.ELSEWHERE_S, False)])
 def test_a_lock_of_another_machine_is_believed_after_a_day(tmp_path: Path, age: float, there: bool) -> None:
     """Where locks are not shared between machines, one that could be taken proves nothing."""
-    lock, place = tmp_path / f".folder.{'1' * 32}", tmp_path / ("1" * 32)
+    lock, folder = tmp_path / f".folder.{'1' * 32}", tmp_path / ("1" * 32)
     lock.write_bytes(b"another kernel")
-    place.mkdir()
+    folder.mkdir()
     os.utime(lock, (time.time() - age,) * 2)
     sweep_folders(tmp_path)
-    assert lock.exists() == place.exists() == there
+    assert lock.exists() == folder.exists() == there
 
 
 def test_sweepers_and_holders_at_once(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_sweepers_and_holders_at_once(tmp_path: Path) -> None:
         sweeper.start()
     try:
         for number in range(150):
-            with held_folder(tmp_path) as place, held_file(tmp_path, "x") as (path, file):
-                (place / "part").write_text(str(number))
+            with held_folder(tmp_path) as folder, held_file(tmp_path, "x") as (path, file):
+                (folder / "part").write_text(str(number))
                 file.write(b"1")
-                assert path.exists() and (place / "part").read_text() == str(number)
+                assert path.exists() and (folder / "part").read_text() == str(number)
     finally:
         ended.set()
         for sweeper in sweepers:
@@ -139,12 +139,12 @@ def test_what_is_raised_while_a_file_is_held_is_passed_on_and_the_file_goes(tmp_
 
 def test_the_folder_in_the_temporary_folder_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with own_folder() as first, held_folder(first) as place:
-        assert place.parent == first and first.parent == tmp_path and first.stat().st_mode & 0o777 == 0o700
+    with own_folder() as first, held_folder(first) as folder:
+        assert folder.parent == first and first.parent == tmp_path and first.stat().st_mode & 0o777 == 0o700
     with own_folder() as second:
         assert second == first
     first.chmod(0o777)
-    with own_folder() as fresh, held_folder(fresh) as place:
+    with own_folder() as fresh, held_folder(fresh) as folder:
         assert fresh != first and fresh.stat().st_mode & 0o777 == 0o700
     first.rmdir()
     first.symlink_to(tmp_path)

@@ -94,12 +94,12 @@ def test_a_build_that_runs_is_seen_by_others_while_it_does(store: Store) -> None
 
 
 def test_scratch_is_empty_and_goes(store: Store) -> None:
-    with store.scratch() as place, store.scratch() as another:
-        assert place != another and not list(place.iterdir())
-        (place / "part").write_text("half")
+    with store.scratch() as folder, store.scratch() as another:
+        assert folder != another and not list(folder.iterdir())
+        (folder / "part").write_text("half")
         open_store(store.root).sweep()
-        assert (place / "part").exists() and another.exists()
-    assert not place.exists() and not another.exists()
+        assert (folder / "part").exists() and another.exists()
+    assert not folder.exists() and not another.exists()
 
 
 def test_arrow_reads_one_batch_of_a_stored_file(store: Store, tmp_path: Path) -> None:
