@@ -88,6 +88,11 @@ def needed(file: File) -> int:
     return file.bytes + (file.zst or 0)
 
 
+def mark_ahead(path: Path) -> None:
+    """Mark a file as fetched ahead of its use: its time of access is zero until then."""
+    os.utime(path, ns=(0, time.time_ns()))
+
+
 class HeldFile:
     """A file of the cache that nobody removes until `release`, or until the object is gone."""
 
@@ -175,7 +180,10 @@ class Shelf:
             if found.st_size != file.bytes:
                 return False
             with contextlib.suppress(PermissionError):
-                os.utime(path, ns=(0, time.time_ns()) if ahead else (time.time_ns(), found.st_mtime_ns))
+                if ahead:
+                    mark_ahead(path)
+                else:
+                    os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
         except FileNotFoundError:
             return False
         return True

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from gristmill.errors import FormatError
-from gristmill.storage.cache import Shelf, needed
+from gristmill.storage.cache import Shelf, mark_ahead, needed
 from gristmill.storage.file import File
 from gristmill.storage.remote.folder import Remote, transport
 
@@ -27,8 +27,8 @@ class Stopped(Exception):
     """The reader is gone, nobody needs the download any more."""
 
 
-def download(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], bool]) -> None:
-    """Bring a file into the cache; the caller has claimed it.
+def download(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], bool], *, ahead: bool = False) -> None:
+    """Bring a file into the cache, marked as fetched `ahead` of its use or not; the caller has claimed it.
 
     What is there of an earlier attempt is gone on with; if the whole is wrong then, it is fetched once more from its beginning.
 
@@ -42,10 +42,10 @@ def download(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], boo
         found = remote.size(name)
         if found not in (None, expected):
             raise remote.wrong_size(name, expected, found)
-        damage = _attempt(remote, shelf, file, stopped)
+        damage = _attempt(remote, shelf, file, stopped, ahead)
         if damage is not None:
             shelf.part(file).unlink(missing_ok=True)
-            damage = _attempt(remote, shelf, file, stopped)
+            damage = _attempt(remote, shelf, file, stopped, ahead)
     except FileNotFoundError as error:
         raise remote.missing(name) from error
     except OSError as error:
@@ -59,7 +59,7 @@ def download(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], boo
         raise FormatError(f"{remote.url(name)}: {damage}; the copy there is damaged, upload it again from the build's own folder")
 
 
-def _attempt(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], bool]) -> str | None:
+def _attempt(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], bool], ahead: bool) -> str | None:
     """Download, and move into place if the bytes are right; return what is wrong with them otherwise."""
     part, out = shelf.part(file), shelf.out(file)
     digest = hashlib.sha256()
@@ -76,7 +76,10 @@ def _attempt(remote: Remote, shelf: Shelf, file: File, stopped: Callable[[], boo
             return problem
     if digest.hexdigest() != file.sha256:
         return f"sha256 is {digest.hexdigest()}, the manifest says {file.sha256}"
-    (part if file.zst is None else out).rename(shelf.path(file))
+    whole = part if file.zst is None else out
+    if ahead:  # before it has its name: another thread that needs space could take it for one that was used
+        mark_ahead(whole)
+    whole.rename(shelf.path(file))
     return None
 
 

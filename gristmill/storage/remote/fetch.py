@@ -168,8 +168,9 @@ class _Work:
                 return
             with shelf.claim(file) as mine:
                 if mine:
-                    download(self._remote, shelf, file, lambda: self._closed)
-            shelf.mark_ahead(file, True)
+                    download(self._remote, shelf, file, lambda: self._closed, ahead=True)
+            if not mine:
+                shelf.mark_ahead(file, True)
         with self._changed:
             self._ahead[file.sha256] = file
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import FormatError
-from gristmill.storage.cache import Shelf
+from gristmill.storage.cache import Cache, Shelf
 from gristmill.storage.file import File
+from gristmill.storage.remote.download import download
+from gristmill.storage.remote.folder import Remote
 from tests.gristmill.storage.cached import CHUNK, SIZE, cached, location_of, put, right, until
 from tests.gristmill.storage.web import Web
 
@@ -57,6 +59,29 @@ def test_what_is_ahead_stays_within_the_bound(web: Web, folder: Path) -> None:
         used.append(file)
         held.release()
     assert {name: count for name, count in web.gets().items() if name != "g0"} == dict.fromkeys((f.name for f in files), 6)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_ahead_is_marked_before_it_has_its_name(
+    packed: bool, web: Web, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who needs space meets it without its mark."""
+    file = put(web, "f", packed=packed)
+    shelf = Shelf(Cache(folder=folder))
+    shelf.prepare()
+    assert shelf.reserve(file, urgent=False)
+    marked: list[bool] = []
+    rename = Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        marked.append(path.stat().st_atime_ns == 0)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with shelf.claim(file) as mine:
+        assert mine
+        download(Remote(web.url, {}), shelf, file, lambda: False, ahead=True)
+    assert marked == [True] and right(shelf.path(file), file)
 
 
 def test_a_need_comes_before_what_is_furthest_ahead(web: Web, folder: Path) -> None:
