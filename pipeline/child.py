@@ -31,9 +31,10 @@ from typing import TypeVar, overload
 import pyarrow as pa
 
 from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
+from pipeline.bisection import Watch
 from pipeline.code import load_file, loaded_files
 from pipeline.failure import Failure, Kind
-from pipeline.flow import Pool, Watch
+from pipeline.flow import Pool
 from pipeline.opened import opened_alone
 from pipeline.panics import pass_on
 from pipeline.records import UnitRecord

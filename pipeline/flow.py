@@ -1,69 +1,33 @@
-"""Tables through the fused stages of one segment: drops counted, raising documents bisected out, stages timed.
+"""Tables through the fused stages of one segment, in order: drops and quarantined documents taken out and counted, stages timed.
 
-Reads the opened functions of stages; writes into a `Tally` per stage. This is the one place that catches whatever a
-stage may raise: a table that raises is halved until the document that raises stands alone, and that one is quarantined.
-
-What a stage makes of a table (`work_through`) and its account (`Flow`) are apart, so that the work of a stage with a pool can
-be done by other processes, on a bounded number of tables ahead, while the account is kept in the order of the tables.
+Reads the opened functions of stages; writes into a `Tally` per stage. What a stage makes of a table (`pipeline/bisection.py`) and
+its account (`Flow`) are apart: the work of a stage with a pool is done by other processes, on a bounded number of tables ahead,
+while the account is kept in the order of the tables.
 """
 
 from __future__ import annotations
 
 import collections
-import errno
-import json
 import operator
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
+from gristmill.errors import UnitFailed
+from pipeline.bisection import StageResult, Watch, work_through
 from pipeline.ledger import Measure, Tally, measure_of
-from pipeline.making import made_of
-from pipeline.quarantine import reason_of, reason_of_exception
-from pipeline.schema import DROP, ERROR, PARENT, undecided, undeclared
-from pipeline.stage import Filter, FlatMap, Stage, Transform
+from pipeline.lost import details_of, lost_rows, lost_table
+from pipeline.quarantine import reason_of
+from pipeline.schema import DROP, ERROR, undecided, undeclared
+from pipeline.stage import Stage, Transform
 
 SYSTEMATIC = 10  # a stage that raises on all of at least so many documents is broken, not the documents
 ADVICE = "a stage returns the columns that it is given and those of its adds(), always"
 
-LOST = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("url", pa.string()),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field(PARENT, pa.string()),  # of a document that was made of another
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # of the drop, or the kind of error
-        pa.field("detail", pa.string(), nullable=False),  # JSON of the row's other columns, or `kind: detail`
-    ]
-)
-
-Watch = Callable[[str, str | None], None]
 Numbered = Iterator[tuple[int, pa.Table]]
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage made of one table.
-
-    `table` has its results, with decisions in `drop` / `error`, on all rows that did not raise or kill; `lost` (tables as `LOST`)
-    has the others. `made`: by how many rows both together are more than it was given. `error` is the first message of those that
-    raised. The seconds are those of the process that worked.
-    """
-
-    table: pa.Table
-    lost: tuple[pa.Table, ...] = ()
-    made: int = 0
-    error: str | None = None
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
 
 
 class Pool(Protocol):
@@ -134,98 +98,6 @@ class StageRun:
         for column in self.stage.measures():
             measure = self.measures.setdefault(column, measure_of(table.schema.field(column).type))
             measure.add(table.column(column))
-
-
-@dataclass
-class Bisection:
-    """One stage's function on one table, with whatever it raises.
-
-    `poison` names documents (by id) that killed a process in a stage before: (stage, error kind). `watch(stage, id)` is told
-    before each piece of work; with `careful` the pieces are single documents, so that it knows which one was the last.
-    """
-
-    name: str
-    stage: Stage
-    work: Transform
-    poison: Mapping[str, tuple[str, str]]
-    watch: Watch | None
-    careful: bool
-    lost: list[pa.Table] = field(default_factory=list)
-    made: int = 0
-    error: str | None = None
-
-    def pieces(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Yield the results on all rows that do not raise, in order; the others are lost."""
-        if table.num_rows == 0:
-            return
-        if self.careful and table.num_rows > 1:
-            for row in range(table.num_rows):
-                yield from self.pieces(table.slice(row, 1))
-            return
-        if self.watch is not None:
-            self.watch(self.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
-        try:
-            result = self.work(table)
-        except (GristmillError, *ENDINGS):
-            raise
-        except BaseException as error:  # the boundary: a document must not stop a build, nor what panics in Rust
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise StoreFull(error.errno, f"no space left while {self.name} ran") from error
-            if table.num_rows > 1:
-                half = table.num_rows // 2
-                yield from self.pieces(table.slice(0, half))
-                yield from self.pieces(table.slice(half))
-                return
-            kind, message = reason_of_exception(error)
-            self.error = self.error or message
-            self.lost.append(_lost(table, self.name, [kind], [message]))
-            return
-        yield self.decided(result, table)
-
-    def decided(self, result: pa.Table | pa.Array, table: pa.Table) -> pa.Table:
-        """Return the stage's result as a table with its decisions in `drop` / `error`."""
-        if isinstance(self.stage, Filter):
-            assert len(result) == table.num_rows, f"{self.name}: {len(result)} reasons for {table.num_rows} documents"
-            return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
-        if isinstance(self.stage, FlatMap):
-            self.made += result.num_rows - table.num_rows
-            return made_of(table, result, self.name, self.stage)
-        assert result.num_rows == table.num_rows, f"{self.name}: {result.num_rows} rows for {table.num_rows} documents"
-        return result
-
-    def without_poison(self, table: pa.Table) -> pa.Table:
-        """Lose the documents that killed a process here before; return the others."""
-        if not self.poison:
-            return table
-        kinds = [self.poison.get(name, ("", "")) for name in table.column("id").to_pylist()]
-        bad = [kind if where == self.name else None for where, kind in kinds]
-        if not any(bad):
-            return table
-        mask = pa.array([kind is not None for kind in bad])
-        found = [kind for kind in bad if kind is not None]
-        self.lost.append(_lost(table.filter(mask), self.name, found, [f"{kind}: the process ended on it" for kind in found]))
-        return table.filter(pc.invert(mask))
-
-
-def work_through(
-    name: str,
-    stage: Stage,
-    work: Transform,
-    table: pa.Table,
-    poison: Mapping[str, tuple[str, str]],
-    watch: Watch | None,
-    careful: bool,
-) -> StageResult:
-    """Return what an opened stage makes of a table; an empty one goes through the stage too, for its schema."""
-    trial = Bisection(name, stage, work, poison, watch, careful)
-    if table.num_rows == 0:
-        return StageResult(trial.decided(work(table), table))
-    cpu, wall = time.process_time(), time.perf_counter()
-    table = trial.without_poison(table)
-    pieces = list(trial.pieces(table))
-    out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
-    seconds = (time.process_time() - cpu, time.perf_counter() - wall)
-    return StageResult(out, tuple(trial.lost), trial.made, trial.error, *seconds)
 
 
 @dataclass
@@ -337,7 +209,7 @@ class Flow:
             if errors.null_count < len(errors):
                 bad = undecided(table.filter(pc.is_valid(errors)))
                 kinds, messages = zip(*map(reason_of, errors.drop_null().to_pylist()), strict=True)
-                self._quarantine(tally, number, _lost(bad, tally.stage, kinds, messages))
+                self._quarantine(tally, number, lost_rows(bad, tally.stage, kinds, messages))
                 table = table.filter(pc.is_null(errors))
             table = table.drop_columns([ERROR])
         if DROP in table.column_names:
@@ -355,7 +227,7 @@ class Flow:
         for pair in pc.value_counts(reasons).to_pylist():
             tally.dropped[pair["values"]] += pair["counts"]
             tally.sample(pair["values"], rows.filter(pc.equal(reasons, pair["values"])))
-        self._dropped.append((number, _lost(rows, tally.stage, reasons.to_pylist(), _details(rows))))
+        self._dropped.append((number, lost_rows(rows, tally.stage, reasons.to_pylist(), details_of(rows))))
 
     def _quarantine(self, tally: Tally, number: int, lost: pa.Table) -> None:
         tally.quarantined.update(lost.column("reason").to_pylist())
@@ -373,27 +245,3 @@ def _joined(tables: Numbered, rows: int) -> Numbered:
             waiting.clear()
     if waiting:
         yield first, pa.concat_tables(waiting)
-
-
-def _details(rows: pa.Table) -> list[str]:
-    """Return the small columns that stages added, as JSON, for each row."""
-    known = {*LOST.names, "text", "media", "date", DROP}
-    names = [f.name for f in rows.schema if f.name not in known and not pa.types.is_nested(f.type)]
-    return (
-        [json.dumps(row, ensure_ascii=False, default=str) for row in rows.select(names).to_pylist()]
-        if names
-        else ["{}"] * len(rows)
-    )
-
-
-def _lost(rows: pa.Table, stage: str, reasons: Sequence[Any], details: Sequence[str]) -> pa.Table:
-    own = {"stage": [stage] * rows.num_rows, "reason": reasons, "detail": details}
-    if PARENT not in rows.column_names:
-        own[PARENT] = [None] * rows.num_rows
-    columns = [pa.array(own[f.name], pa.string()) if f.name in own else rows.column(f.name) for f in LOST]
-    return pa.Table.from_arrays(columns, schema=LOST)
-
-
-def lost_table(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return tables of lost rows as one."""
-    return pa.concat_tables(tables) if tables else LOST.empty_table()

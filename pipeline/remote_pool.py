@@ -20,8 +20,8 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from pipeline.bisection import StageResult, Watch, work_through
 from pipeline.failure import Failure
-from pipeline.flow import StageResult, Watch, work_through
 from pipeline.resources import Resources
 from pipeline.stage import AnyMap, Transform
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 from gristmill.errors import UnitFailed
 from gristmill.storage.store import Store, open_store
 from pipeline import checked, exchange
-from pipeline.flow import Flow, Pool, StageRun, Watch
+from pipeline.bisection import Watch
+from pipeline.flow import Flow, Pool, StageRun
 from pipeline.ledger import Tally
 from pipeline.opened import opened
 from pipeline.plan import Spec, Unit

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pytest
 
 from gristmill.errors import StoreError, StoreFull, UnitFailed
-from pipeline.flow import SYSTEMATIC, Flow, StageResult, StageRun, work_through
+from pipeline.bisection import StageResult, work_through
+from pipeline.flow import SYSTEMATIC, Flow, StageRun
 from pipeline.schema import DOCUMENT
 from pipeline.stage import Map, Stage, Transform
 from tests.toy import Short, Upper, Words, documents
@@ -139,6 +140,8 @@ def test_an_empty_table_tells_the_schema_and_is_not_counted() -> None:
 
 class Slow:
     """A pool that answers only when it must, and notes how many tables it has."""
+
+    batch_rows: int | None = None
 
     def __init__(self, work: Callable[[pa.Table], StageResult], ahead: int) -> None:
         self.work, self.ahead = work, ahead

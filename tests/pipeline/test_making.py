@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import UnitFailed
-from pipeline.flow import Flow, StageRun, work_through
+from pipeline.bisection import work_through
+from pipeline.flow import Flow, StageRun
 from pipeline.making import made_of
 from pipeline.schema import DOCUMENT, made_id
 from pipeline.stage import FlatMap, Transform

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from gristmill.errors import ENDINGS
-from pipeline.flow import Flow, StageRun, work_through
+from pipeline.bisection import work_through
+from pipeline.flow import Flow, StageRun
 from pipeline.panics import Panics
 from pipeline.quarantine import reason_of, reason_of_exception
 from pipeline.stage import Map, Transform

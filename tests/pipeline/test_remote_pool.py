@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pytest
 
+from pipeline.bisection import StageResult, work_through
 from pipeline.failure import Failure
-from pipeline.flow import Flow, StageResult, StageRun, work_through
+from pipeline.flow import Flow, StageRun
 from pipeline.remote_pool import PoolFailed, RemotePool, TableRequest, answer, pack, serving_again, unpack
 from pipeline.resources import Resources
 from tests.toy import Pooled, Short, Words, documents
