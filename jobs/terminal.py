@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 from gristmill.secrets import masked
 from pipeline.visible import LINES, STEERING, one_line, visible
@@ -37,7 +37,7 @@ def warn(text: str) -> None:
     tell(f"warning: {text}")
 
 
-def show_json(value: Any, *, allow_nan: bool = True) -> None:  # noqa: ANN401 - JSON
+def show_json(value: object, *, allow_nan: bool = True) -> None:
     """Print plain data as one line of JSON, in which such characters are escaped as JSON escapes them."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
     print(STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))

@@ -69,7 +69,7 @@ def as_data(value: Any) -> Any:  # noqa: ANN401 - any parameter
     return value
 
 
-def describe(hint: Any) -> str:  # noqa: ANN401 - a type hint
+def describe(hint: object) -> str:
     """Say what a type hint allows."""
     if hint in _SCALARS:
         return _SCALARS[hint]
@@ -144,7 +144,7 @@ def _convert(hint: Any, node: Node, where: str, path: str) -> Any:  # noqa: ANN4
     return float(value) if hint is float and isinstance(value, int) else value
 
 
-def _closeness(hint: Any, node: Node) -> float:  # noqa: ANN401 - a type hint
+def _closeness(hint: object, node: Node) -> float:
     """Return 0 when the node's shape cannot be `hint`, from 1 to 2 the better it fits: picks the member of a union."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -172,7 +172,7 @@ def _closeness(hint: Any, node: Node) -> float:  # noqa: ANN401 - a type hint
     return 2 if type(value) is hint else 0
 
 
-def _wrong(hint: Any, node: Node, where: str, path: str) -> ConfigError:  # noqa: ANN401 - a type hint
+def _wrong(hint: object, node: Node, where: str, path: str) -> ConfigError:
     """Return the error for a value that is not what `hint` allows, with the likely remedy."""
     advice = ""
     members = get_args(hint) if _is_union(hint) else (hint,)
@@ -195,7 +195,7 @@ def _wrong(hint: Any, node: Node, where: str, path: str) -> ConfigError:  # noqa
     return ConfigError(f"{message};{advice}" if advice else message, place(node))
 
 
-def _is_union(hint: Any) -> bool:  # noqa: ANN401 - a type hint
+def _is_union(hint: object) -> bool:
     return get_origin(hint) in (typing.Union, types.UnionType)
 
 

@@ -64,7 +64,7 @@ def plain(node: Node) -> Any:  # noqa: ANN401 - any YAML
     return resolve(node)
 
 
-def from_data(value: Any, name: str) -> Node:  # noqa: ANN401 - what `plain` returns
+def from_data(value: object, name: str) -> Node:
     """Return the node that `plain` would give `value` for; its place is `name`, line 1."""
     mark = yaml.Mark(name, 0, 0, 0, "", 0)
     if isinstance(value, Mapping):

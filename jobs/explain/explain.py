@@ -96,7 +96,7 @@ def _exact(found: Finding) -> str:
     return repr(found.value) if shown in limits else shown
 
 
-def _value(value: Any) -> str:  # noqa: ANN401 - any column
+def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 or not value.is_integer() else f"{value:.0f}"
     return one_line(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))

@@ -281,10 +281,10 @@ def _columns(docs: pa.Table, before: pa.Table) -> dict[str, Value]:
     return row
 
 
-def _short(values: Any) -> str | None:  # noqa: ANN401 - a list or struct
+def _short(values: list[object] | dict[str, object] | None) -> str | None:
     """Return how many values there are; of marks how many are set."""
     if isinstance(values, list) and values and isinstance(values[0], bool):
-        return f"{sum(values)} of {len(values)} set"
+        return f"{values.count(True)} of {len(values)} set"
     return f"{len(values)} values" if values is not None else None
 
 

@@ -88,7 +88,7 @@ def first_line(thing: object) -> str:
     return text_of(thing).split("\n", 1)[0]
 
 
-def words(hint: Any) -> str:  # noqa: ANN401 - a type hint
+def words(hint: object) -> str:
     """Return a type in the words of a config: `list of text`, `names → Scheme or Policy`, `"gpt2" or "llama3"`."""
     if hint in _WORDS:
         return _WORDS[hint]
@@ -109,7 +109,7 @@ def words(hint: Any) -> str:  # noqa: ANN401 - a type hint
     raise TypeError(f"a parameter cannot have the type {hint!r}")
 
 
-def as_yaml(value: Any) -> str:  # noqa: ANN401 - any default
+def as_yaml(value: object) -> str:
     """Return a value on one line as a config gives it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -135,7 +135,7 @@ def _parameters(thing: Callable[..., Any]) -> Iterator[Parameter]:
             yield Parameter(field.name, hints[field.name], words(hints[field.name]), shown)
 
 
-def _collect(hint: Any, seen: dict[type, Described]) -> None:  # noqa: ANN401 - a type hint
+def _collect(hint: object, seen: dict[type, Described]) -> None:
     """Describe the dataclasses in a hint, and those that their parameters hold, in the order of first mention."""
     if not dataclasses.is_dataclass(hint):
         for each in get_args(hint):

@@ -66,6 +66,6 @@ def full_name(name: str, thing: object) -> str:
     return name
 
 
-def kind(stage: Any) -> str:  # noqa: ANN401 - a class derived from Stage
+def kind(stage: object) -> str:
     """Return what kind of stage it is."""
-    return next(word for each, word in KINDS.items() if issubclass(stage, each))
+    return next(word for each, word in KINDS.items() if isinstance(stage, type) and issubclass(stage, each))
