@@ -36,7 +36,7 @@ def locate_run(path: str, *, made: bool = False) -> LocatedRun:
     """Find the run that `path` names: an output (its newest run), `runs/*.json`, `builds/<id>`, or the manifest in that.
 
     Args:
-        path: local, or `s3://`.
+        path: local, `s3://` or `az://`.
         made: pass over runs that only added columns to a build.
 
     Raises:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-FIRST_S = 0.5
-LONGEST_S = 30.0
+from gristmill.storage.retry import Backoff
+
+UNITS = Backoff(first_s=0.5, longest_s=30.0)  # a store has had its own attempts by then
 
 
 def backoff(times: int) -> float:
@@ -12,4 +13,4 @@ def backoff(times: int) -> float:
     >>> [backoff(times) for times in (1, 2, 3, 10)]
     [0.5, 1.0, 2.0, 30.0]
     """
-    return min(LONGEST_S, FIRST_S * 2.0 ** (times - 1))
+    return UNITS.after(times)
