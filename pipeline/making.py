@@ -52,13 +52,16 @@ def made_of(given: pa.Table, rows: pa.Table, name: str, stage: FlatMap) -> pa.Ta
 
 
 def _odd_columns(rows: pa.Table, stage: FlatMap) -> str | None:
-    """Return in words which column is missing or should not be there."""
+    """Return in words which column is missing, should not be there, or is of another type."""
     needed = (PARENT_ROW, "text", *stage.adds())
     missing = [column for column in needed if column not in rows.column_names]
     if missing:
         return f"it does not give column {missing[0]!r}; it gives {', '.join(rows.column_names)}"
     beyond = [column for column in rows.column_names if column not in (*needed, *OPTIONAL)]
-    return f"it gives column {beyond[0]!r}; it may give {', '.join((*needed, *OPTIONAL))}" if beyond else None
+    if beyond:
+        return f"it gives column {beyond[0]!r}; it may give {', '.join((*needed, *OPTIONAL))}"
+    odd = [field for field in rows.schema if field.name in ("text", *OPTIONAL) and field.type != pa.string()]
+    return f"its column {odd[0].name!r} is {odd[0].type}, expected string" if odd else None
 
 
 def _odd_parents(rows: pa.Table, given: int) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.errors import UnitFailed
@@ -53,6 +53,7 @@ def test_a_second_flat_map_names_the_nearest_parent() -> None:
     assert second.column_names == [*first.column_names, "drop"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text("ab !", max_size=8), max_size=12), sizes=st.lists(st.integers(1, 5), min_size=1))
 def test_no_split_shows_and_every_document_is_accounted_for(texts: list[str], sizes: list[int]) -> None:
     docs = documents("f", texts)
@@ -119,6 +120,8 @@ LIES: dict[str, tuple[pa.Table, str]] = {
     "no text": (rows([0, 1, 2]).drop_columns(["text"]), "it does not give column 'text'"),
     "undeclared": (rows([0, 1, 2], id=pa.array(["a", "b", "c"])), "it gives column 'id'; it may give parent_row, text, n, media"),
     "keeps back": (rows([0, 1, 2]).drop_columns(["n"]), "it does not give column 'n'"),
+    "typeless": (rows([0, 1, 2], drop=pa.nulls(3)), "its column 'drop' is null, expected string"),
+    "large": (rows([0, 1, 2], text=pa.array(["a"] * 3, pa.large_string())), "its column 'text' is large_string, expected string"),
     "textless": (
         rows([0, 1, 2], text=pa.array(["a", None, "c"])),
         "text of 1 documents is null; it may be in rows with a reason",
