@@ -102,7 +102,7 @@ class Lies(FlatMap):
 def rows(parents: list[int | None], **columns: pa.Array) -> pa.Table:
     own = {
         "parent_row": pa.array(parents, pa.int64()),
-        "text": pa.array(["t"] * len(parents)),
+        "text": pa.array(["t"] * len(parents), pa.string()),
         "n": pa.nulls(len(parents), pa.int8()),
     }
     return pa.table({**own, **columns})
