@@ -151,10 +151,9 @@ def _cuts(steps: object) -> tuple[Pattern, ...]:
     assert isinstance(steps, list)
     found = []
     for step in steps:
-        good = isinstance(step, dict) and isinstance(step.get("regex"), str) and isinstance(step.get("digits"), bool)
-        _expect(
-            good and len(step) == 2, "cuts", f"must hold objects of regex (a string) and digits (true or false), found {step}"
-        )
+        good = isinstance(step, dict) and isinstance(step.get("regex"), str) and len(step) == 2
+        good = good and (isinstance(step.get("digits"), bool) or step.get("digits") == "each")
+        _expect(good, "cuts", f"must hold objects of regex (a string) and digits (true, false or 'each'), found {step}")
         try:
             Regex(step["regex"])
         except Exception as error:  # the library raises nothing narrower

@@ -17,7 +17,7 @@ from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.choose import choose_encoder
 from gristmill.tokenizer.files import as_file, load, load_base, save
 from gristmill.tokenizer.own_format import parse_own, to_own
-from gristmill.tokenizer.patterns import PATTERNS
+from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.token_names import spell
 from gristmill.tokenizer.tokenizer_file import OWN, STANDARD, find_file
 from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, to_tokenizer
@@ -190,6 +190,7 @@ def same(left, right):
         RICH,
         replace(RICH, whole=None, scaffolds=0, inference="least_tokens"),
         replace(RICH, ignore_merges=True, cuts=()),
+        replace(RICH, cuts=(Pattern("", "each"), PATTERNS["gpt2"])),
         Vocabulary((*BYTES, "日本".encode()), inference="longest_prefix"),  # of a builder that knows no merges
     ],
 )
