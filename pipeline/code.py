@@ -97,7 +97,11 @@ def _imported(unit: Unit) -> tuple[Unit, ...]:
 
 def _names_imported(path: Path) -> Iterator[str]:
     """Yield the dotted names that a file imports, but this project's, Python's and relative ones."""
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError):  # a template, or for another Python: nothing here can import it
+        return
+    for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -31,7 +31,7 @@ class Preflight:
 
     def __init__(self, answer_s: float = ANSWER_S) -> None:
         self._answer_s = answer_s
-        self._passed: dict[str, set[str]] = {}  # node → modules
+        self._passed: dict[str, set[str]] = {}  # node → modules and libraries
 
     def check(self, task: Task) -> None:
         """Examine all nodes that have not been for the stages of this step.
@@ -39,9 +39,9 @@ class Preflight:
         Raises:
             UserError: naming each node that cannot work, what was found there and what to do.
         """
-        modules = modules_of(task)
+        asked = {*modules_of(task), *(name for _, stage in task.spec.all() for name in stage.libraries())}
         nodes = _nodes()
-        todo = {node: name for node, name in nodes.items() if not self._passed.get(node, set()) >= set(modules)}
+        todo = {node: name for node, name in nodes.items() if not self._passed.get(node, set()) >= asked}
         if not todo:
             return
         exam = set_exam(task, uuid.uuid4().hex[:12])
@@ -58,7 +58,7 @@ class Preflight:
         if found:
             raise UserError(report_of(found, len(nodes)))
         for node in todo:
-            self._passed.setdefault(node, set()).update(exam.modules)
+            self._passed.setdefault(node, set()).update(asked)
 
     def _papers(self, cargo: Cargo | None, exam: Exam, nodes: Collection[str]) -> dict[str, Paper | str]:
         """Return the paper of each node, or why there is none; a node that has gone meanwhile is left out."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.__main__ import main
 from tests.conftest import ROOT
 from tests.pipeline.ray_heads import Head, head
 
@@ -132,9 +133,11 @@ def built(process: subprocess.Popen[str]) -> str:
 
 
 def test_killed_and_resumed_on_nodes_without_it_a_repository_gives_the_build_of_one_process(
-    repository: Path, cluster: Head
+    repository: Path, cluster: Head, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = built(start(repository))
+    monkeypatch.chdir(repository)
+    assert main(["build", "theirs.yaml"]) == 0
+    one = capsys.readouterr().out.split()[-2]
     on_ray = ("run.on=ray", f"run.address={cluster.address}", "output=far", "stages.Boring.seconds=0.1")
     slow = start(repository, *on_ray)
     wait_for_a_unit(repository / "far", slow)

@@ -150,6 +150,7 @@ def test_what_the_code_imports_is_part_of_it_unless_it_is_installed(tmp_path: Pa
     write(tmp_path, {"gm_user/__init__.py": "from gm_user.odd import Odd", "gm_user/odd.py": lazy})
     write(tmp_path, {"gm_helper.py": "import gm_deeper.x\nimport gm_user", "gm_folder/part.py": ""})
     write(tmp_path, {"gm_deeper/__init__.py": "", "gm_deeper/x.py": "", "gm_unused.py": ""})
+    write(tmp_path, {"gm_user/template.py": "import {{ name }}", "gm_user/zero.py": "\0"})
     odd = imported(tmp_path, "gm_user", monkeypatch).Odd
     assert {unit.name for unit in units_of(odd)} == {"gm_user", "gm_helper", "gm_folder.part", "gm_deeper"}
     before = digest(describe(odd()))
