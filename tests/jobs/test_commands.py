@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -256,10 +257,7 @@ def undisturbed(small_crawl: Checkout) -> str:
 
 
 def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str) -> tuple[int, str, str]:
-    """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams.
-
-    One that ends without saying it was done before; its code tells.
-    """
+    """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams."""
     process = subprocess.Popen(
         checkout.command("build", *arguments),
         cwd=checkout.folder,
@@ -269,31 +267,57 @@ def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str)
         text=True,
         start_new_session=True,
     )
-    assert process.stderr is not None
-    said, more = "", "the first line"
-    while line not in said and more:
-        more = process.stderr.readline()
-        said += more
-    if more:
+    with process, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)  # where a line does not come, nothing else ends it
+        assert process.stderr is not None
+        said = ""
+        while line not in said:
+            more = process.stderr.readline()
+            assert more, said
+            said += more
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate(timeout=60)
     return process.returncode, out, said + rest
 
 
-def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout, undisturbed: str) -> None:
-    for attempt in range(5):  # on a busy machine the signal may come when all is done
-        arguments = ("short.yaml", "--set", f"output=build/interrupted-{attempt}")
-        lines = (("0 warc-dedup_exact: 2 of 2 to do", True), ("1 dedup_exact-reduce: 1 of 1 to do", True))
-        ended = [interrupt(small_crawl, line, whole_group, *arguments) for line, whole_group in lines]
-        if all(code for code, _, _ in ended):
-            break
+WAITING = """
+name: waiting
+output: build/undisturbed
+source:
+  jsonl: {paths: "waiting/*.jsonl"}
+stages:
+  - tests.toy:Waits: {until: waiting/first}
+  - dedup_exact
+  - tests.toy:Waits: {until: waiting/second}
+  - documents
+run: {on: local, workers: 1}
+"""
+
+
+def test_an_interrupted_build_says_so_and_goes_on_to_the_same_id(small_crawl: Checkout) -> None:
+    """However busy the machine is: what is to be interrupted waits for a file."""
+    (small_crawl.folder / "waiting.yaml").write_text(WAITING)
+    folder = small_crawl.folder / "waiting"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.jsonl").write_text(f'{{"text": "page {number}"}}\n{{"text": "wait"}}\n')
+    (folder / "first").touch()
+    (folder / "second").touch()
+    undisturbed = small_crawl.here("build", "waiting.yaml")[0].split()[1]
+    (folder / "first").unlink()
+    (folder / "second").unlink()
+    arguments = ("waiting.yaml", "--set", "output=build/interrupted")
+    ended = [interrupt(small_crawl, "0 jsonl-dedup_exact: 2 of 2 to do", True, *arguments)]
+    (folder / "first").touch()
+    ended.append(interrupt(small_crawl, "-documents: 2 of 2 to do", False, *arguments))
+    (folder / "second").touch()
     for code, out, errors in ended:
         assert (code, out) == (130, ""), errors
         assert errors.splitlines()[-1] == "interrupted: what is done is kept; run the same command again to go on"
         assert "Traceback" not in errors
-    done = small_crawl.jobs("build", *arguments)
-    assert done.stdout.split()[1] == undisturbed
-    assert "0 warc-dedup_exact: all 2 done before" in done.stderr
+    out, errors = small_crawl.here("build", *arguments)
+    assert out.split()[1] == undisturbed
+    assert "0 jsonl-dedup_exact: all 2 done before" in errors
 
 
 def test_a_shard_that_cannot_be_read_fails_alone(small_crawl: Checkout, undisturbed: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -282,8 +283,11 @@ def test_words_that_are_no_command(arguments: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
-def test_a_cluster_that_does_not_answer(address: str, small_crawl: Checkout) -> None:
+def test_a_cluster_that_does_not_answer(address: str, small_crawl: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `auto` would find a cluster of somebody else on this machine.
+    monkeypatch.setattr("ray._private.services._cached_find_gcs_addresses", cache(set[str]))
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
     settings = ("--set", "run.on=ray", "--set", f"run.address={address!r}", "--set", "output=build/no-cluster")
-    done = small_crawl.jobs("build", "jobs/recipes/demo-text.yaml", *settings, code=2)
-    assert done.stderr.splitlines()[-1].startswith(f"error: no Ray cluster answers at '{address}'")
-    assert "run.address" in done.stderr and "Traceback" not in done.stderr and not done.stdout
+    out, errors = small_crawl.here("build", "jobs/recipes/demo-text.yaml", *settings, code=2)
+    assert errors.splitlines()[-1].startswith(f"error: no Ray cluster answers at '{address}'")
+    assert "run.address" in errors and "Traceback" not in errors and not out
