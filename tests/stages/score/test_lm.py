@@ -30,6 +30,8 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.config.parameters import build
 from pipeline.fingerprint import describe
 from pipeline.flow import Flow, StageRun
+from pipeline.resources import Resources
+from pipeline.stage import may_have_pool
 from stages.encode.encode import Encode
 from stages.score.lm import ScoreLm
 from tests.stages.score import tiny_models
@@ -321,3 +323,12 @@ raise SystemExit(main(["stages"]))
     path = tiny_models.save_llama(tmp_path, THEIRS)
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert done.returncode == 0 and "score_lm" in done.stdout, done.stderr
+
+
+def test_a_language_model_has_a_process_a_gpu_of_its_own_and_an_ngram_model_is_opened_where_the_documents_are(
+    folder: Path,
+) -> None:
+    assert stage(folder, "own").resources() == Resources()
+    assert stage(folder, "own", model=model(folder / "own", device="cpu")).resources() == Resources(gpus=0.0)
+    assert stage(folder, "own", model=NgramFile(ngram_file="m.arrow")).resources() is None
+    assert may_have_pool(stage(folder, "own", model=NgramFile(ngram_file="m.arrow"))), "run.pools may give it processes"
