@@ -94,7 +94,7 @@ def test_forks_while_the_thread_is_at_work(folder, monkeypatch):
     expected = TokenLoader(dataset, 8, prefetch=0).batch(80).input_ids
     loader = TokenLoader(dataset, 8, prefetch=4)
     context = multiprocessing.get_context("fork")
-    for _ in range(10):
+    for _ in range(5):
         next(loader)
         ours, theirs = context.Pipe()
         process = context.Process(target=_many_ids_of, args=(dataset, theirs))
@@ -110,7 +110,7 @@ from gristmill import TokenDataset, TokenLoader
 loader = TokenLoader(TokenDataset.open({str(folder)!r}, sequence_length={LENGTH}), 4096, prefetch=8)
 next(loader)
 """
-    for _ in range(3):
+    for _ in range(2):
         assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import gguf
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -19,25 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from gristmill.errors import InputError
 from gristmill.models.causal_lm import weights
-from gristmill.models.causal_lm.head import head_losses
-from gristmill.models.causal_lm.loading import Loaded, load
-from tests import s3_servers
+from tests.gristmill.models.causal_lm.saved_models import SIZES, VOCABULARY, loaded, made, ours, said_by
 from tests.stages.score import tiny_models
 
-CPU = torch.device("cpu")
-VOCABULARY = 100
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 SMALL_HEADS = {**SIZES, "head_dim": 8}
 GPT2: dict[str, Any] = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 NEOX = {key: value for key, value in SIZES.items() if key != "num_key_value_heads"}
@@ -55,47 +36,6 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "gpt-neox": (lambda: transformers.GPTNeoXConfig(**NEOX), {}),
     "phi, a head with a bias": (lambda: transformers.PhiConfig(**SIZES), {}),
 }
-
-
-def made(config: Any, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def loaded(folder: Path | str, dtype: torch.dtype = torch.float32) -> Loaded:
-    return load(str(folder), dtype=dtype, device=CPU)
-
-
-def ids_and_targets() -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.randint(0, VOCABULARY, (24,), generator=torch.Generator().manual_seed(1))
-    return ids[:-1], ids[1:]
-
-
-def said_by(model: Any) -> torch.Tensor:
-    """Return the losses that transformers' logits give, in float64."""
-    ids, targets = ids_and_targets()
-    with torch.inference_mode():
-        logits = model(input_ids=ids[None], use_cache=False).logits[0].double()
-    return -torch.log_softmax(logits, 1)[torch.arange(len(targets)), targets]
-
-
-def ours(model: Loaded, **instead: Any) -> torch.Tensor:
-    ids, targets = ids_and_targets()
-    with torch.inference_mode():
-        hidden = model.body(input_ids=ids[None], use_cache=False).last_hidden_state[0]
-    how = {"bias": model.head_bias, "scale": model.logit_scale, "softcap": model.logit_softcap} | instead
-    return head_losses(hidden, model.head, targets, entropy=False, **how)[0].double()
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that tests copy and spoil."""
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    made(transformers.LlamaConfig(**SIZES)).save_pretrained(folder)
-    return folder
 
 
 def spoiled(llama: Path, tmp_path: Path) -> Path:
@@ -345,104 +285,3 @@ def test_a_file_that_is_no_gguf_is_an_error(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match="is a file, but no GGUF"):
             loaded(tmp_path / name)
-
-
-# ---- elsewhere ----
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache/models"
-
-
-def test_a_path_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=r"no such folder or file .* and no name on the Hugging Face hub"):
-        loaded("./nowhere/at/all")
-    with pytest.raises(InputError, match=r"'nobody/tiny': no such folder.*neither in this machine's cache nor reachable"):
-        loaded("nobody/tiny")
-
-
-def test_a_name_on_the_hub_is_read_from_its_own_cache(
-    monkeypatch: pytest.MonkeyPatch, llama: Path, tmp_path: Path, cache: Path
-) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    commits = [character * 40 for character in "ab"]
-    stamps = []
-    for commit in commits:
-        shutil.copytree(llama, tmp_path / "hub/models--somebody--tiny/snapshots" / commit)
-        (tmp_path / "hub/models--somebody--tiny/refs").mkdir(exist_ok=True)
-        (tmp_path / "hub/models--somebody--tiny/refs/main").write_text(commit)
-        assert torch.equal(ours(loaded("somebody/tiny")), ours(loaded(llama)))
-        stamps += [Path(stamp).read_text() for stamp in weights.stamps("somebody/tiny")]
-    assert [json.loads(stamp) for stamp in stamps] == [{"hub": "somebody/tiny", "commit": commit} for commit in commits]
-
-
-def test_a_model_below_a_url_is_downloaded_once_and_again_when_it_changes(llama: Path, cache: Path) -> None:
-    remote = fsspec.filesystem("memory")
-    for file in llama.iterdir():
-        remote.pipe_file(f"/models/tiny/{file.name}", file.read_bytes())
-    remote.pipe_file("/models/tiny/original/consolidated.00.pth", b"left there")
-    url = "memory://models/tiny"
-    before = weights.stamps(url)
-    assert not list(cache.glob("*/")), "a fingerprint needs no download"
-    found = weights.find(url)
-    assert found.folder.parent == cache and found.sha256() == weights.find(str(llama)).sha256()
-    assert weights.stamps(url) == before
-    inode = found.folder.stat().st_ino
-    assert weights.find(url).folder.stat().st_ino == inode
-    remote.pipe_file("/models/tiny/generation_config.json", b"{}")
-    assert weights.stamps(url) != before
-    again = weights.find(url)
-    assert again.folder != found.folder and again.json("generation_config.json") == {}
-    remote.pipe_file("/elsewhere/config.json", b"{}")
-    with pytest.raises(InputError, match=r"'memory://elsewhere': has config\.json but neither"):
-        weights.find("memory://elsewhere")
-    with pytest.raises(InputError, match=r"'memory://nowhere': not there"):
-        weights.find("memory://nowhere")
-    with pytest.raises(InputError, match=r"'none://x': not there, or no URL"):
-        weights.find("none://x")
-
-
-def test_a_download_that_broke_off_goes_on_and_others_wait_for_it(tmp_path: Path, cache: Path) -> None:
-    data = b"GGUF" + bytes(range(256)) * 50
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/tiny.gguf").write_bytes(data)
-    url = f"file://{tmp_path}/there/tiny.gguf"
-    (stamp,) = weights.stamps(url)
-    target = Path(stamp).with_suffix("")
-    part = target.with_suffix(".part")
-    part.mkdir()
-    (part / "tiny.gguf").write_bytes(data[:5000])
-    found: list[weights.Files] = []
-    with target.with_suffix(".lock").open("w") as lock:
-        weights.fcntl.flock(lock, weights.fcntl.LOCK_EX)
-        threads = [threading.Thread(target=lambda: found.append(weights.find(url))) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        threads[0].join(0.3)
-        assert not found and not target.exists() and (part / "tiny.gguf").stat().st_size == 5000
-    for thread in threads:
-        thread.join()
-    assert [file.folder / (file.gguf or "") for file in found] == [target / "tiny.gguf"] * 3
-    assert (target / "tiny.gguf").read_bytes() == data and not part.exists()
-
-
-def test_a_model_in_s3_is_downloaded_and_seen_to_change(llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with s3_servers.moto() as port:
-        s3_servers.use(monkeypatch, port)
-        s3 = fsspec.filesystem("s3")
-        s3.mkdir("models")
-        for file in llama.iterdir():
-            s3.pipe_file(f"models/tiny/{file.name}", file.read_bytes())
-        url = "s3://models/tiny"
-        found, before = weights.find(url), weights.stamps(url)
-        assert found.sha256() == weights.find(str(llama)).sha256()
-        config = (llama / weights.CONFIG).read_bytes()
-        s3.pipe_file(f"models/tiny/{weights.CONFIG}", config.replace(b"64", b"65"))  # as long as before
-        assert weights.stamps(url) != before and weights.find(url).folder != found.folder
-        with pytest.raises(InputError, match=r"'s3://models/nothing': (not there|has no config\.json)"):
-            weights.find("s3://models/nothing")
