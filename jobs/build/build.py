@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 
+import gristmill
 from gristmill.errors import Damaged, StoreError, UserError
 from gristmill.storage.store import open_store
 from jobs.build.moved import ORIGINS, origins
@@ -59,7 +59,7 @@ def build_of(path: str, overrides: Mapping[str, str], *, verify: bool = False) -
     record = {
         "on": build.run.on,
         "workers": build.run.workers,
-        "version": version("gristmill"),
+        "version": gristmill.__version__,
         "config": build.text,
         ORIGINS: origins(build),
         "path": path,

@@ -25,6 +25,10 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_the_version_is_said_once_more_alike() -> None:
+    assert gristmill.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
 def test_public_names() -> None:
     assert all(hasattr(gristmill, name) for name in gristmill.__all__)
     assert sorted(gristmill.__all__) == gristmill.__all__
