@@ -52,6 +52,7 @@ def seaweed(folder: Path) -> Iterator[int]:
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
     grpc = {name: free_port() for name in ("master.port.grpc", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc")}
     command = [weed, "server", "-s3", "-ip=127.0.0.1", f"-dir={folder}", "-master.volumeSizeLimitMB=64", "-volume.max=20"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # off: they have fixed ports, which two servers cannot share
     command += [f"-{name}={port}" for name, port in {**ports, **grpc}.items()]
     with _process(command, ports["s3.port"]):
         yield ports["s3.port"]

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import _reader_cold as cold
 from benchmarks._reader_data import LENGTH, ROWS, Data, make
 from benchmarks._reader_turns import READERS, Reader, take_turns
-from benchmarks.reader import BETWEEN, GOALS, over, started
+from benchmarks.reader import BETWEEN, GOALS, started
 from gristmill import TokenDataset
 
 ROOT = Path(__file__).parents[2]
@@ -59,27 +59,22 @@ def test_flat_file_and_build_are_the_same_tokens(data: Data) -> None:
 
 
 def test_turns_are_shared_by_those_that_can(data: Data, tmp_path: Path) -> None:
-    with started(["gristmill", "none of them", "memmap"], data, tmp_path) as readers:
+    with started(["gristmill", "none of them", "memmap"], data, tmp_path, 3) as readers:
         assert [reader.missing for reader in readers] == [None, "it failed: KeyError: 'none of them'", None]
         found = take_turns(readers, 3)
-    assert set(found) == {"gristmill", "memmap"}
-    assert all(len(turns) == 3 and min(turns) > 0 for turns in found.values())
-    assert over(found, "none of them", "gristmill") is None and over(found, "memmap", "gristmill") is not None
+    assert set(found.seconds) == {"gristmill", "memmap"}
+    assert all(len(turns) == 3 and min(turns) > 0 for turns in found.seconds.values())
+    assert found.over("none of them", "gristmill") is None and found.over("memmap", "gristmill") is not None
 
 
 def test_reader_that_ends_is_no_turn(data: Data, tmp_path: Path) -> None:
-    reader = Reader("memmap", data, tmp_path)
+    reader = Reader("memmap", data, tmp_path, 3)
     reader.wait()
     reader._process.kill()
     with pytest.raises((RuntimeError, BrokenPipeError)):
         for _ in range(2):
             reader.turn()
     reader.close()
-
-
-def test_ratio_is_of_the_same_turn() -> None:
-    found = {"peer": [2.0, 30.0, 2.0], "ours": [1.0, 10.0, 1.0]}  # a noisy moment met both
-    assert over(found, "peer", "ours") == 2.0
 
 
 def test_rows_are_those_that_machines_expect() -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
-from pathlib import Path
 
 import pytest
 
-import gristmill
 from gristmill.errors import FormatError
 from gristmill.format import manifest as mf
 from gristmill.format.manifest import Manifest, Shard, Sidecar
@@ -157,8 +154,3 @@ def test_files():
         mf.File("scores-rho1-00000.arrow", 50, "b" * 64, 40),
         mf.File("tokens-00001.arrow", 300, "c" * 64),
     ]
-
-
-def test_the_version_is_the_one_of_the_package():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert gristmill.__version__ == project["version"]

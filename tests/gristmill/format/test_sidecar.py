@@ -25,7 +25,7 @@ from gristmill.storage.location import LocalLocation
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IDS = [[(17 * row + place) % 1000 for place in range(row * 5 % 23)] for row in range(60)]
 SCORED = {"excess": [[np.nan, *[0.5] * (len(row) - 1)][: len(row)] for row in IDS]}
 COLUMNS = {"ref_loss": "float16", "excess": "float32", "keep": "bool"}

@@ -27,7 +27,7 @@ from pipeline.lineage import Lineage
 from pipeline.stage import Source, Stored
 from stages.sink.documents import Documents
 
-RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
+RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
 
 
 def table(texts, languages=None, media="text/plain", first=0):
