@@ -256,16 +256,22 @@ def undisturbed(small_crawl: Checkout) -> str:
     return small_crawl.here("build", "short.yaml")[0].split()[1]
 
 
+def _heed_interrupts() -> None:
+    # What a shell starts with `&` ignores them, and so does all that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str) -> tuple[int, str, str]:
     """Start a build, interrupt it (its workers too, as a terminal does) when it says `line`; return exit code and streams."""
     process = subprocess.Popen(
         checkout.command("build", *arguments),
         cwd=checkout.folder,
-        env=checkout.environment(),
+        env=checkout.environment() | {"PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
     with process, contextlib.ExitStack() as at_the_end:
         at_the_end.callback(process.kill)  # where a line does not come, nothing else ends it
@@ -276,7 +282,11 @@ def interrupt(checkout: Checkout, line: str, whole_group: bool, *arguments: str)
             assert more, said
             said += more
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-        out, rest = process.communicate(timeout=60)
+        try:
+            out, rest = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # where its threads stand
+            out, rest = process.communicate()
     return process.returncode, out, said + rest
 
 
