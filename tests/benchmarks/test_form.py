@@ -33,11 +33,15 @@ def test_every_benchmark_has_quick(name: str, monkeypatch: pytest.MonkeyPatch, c
     assert f"python -m benchmarks.{name}" in (printed := capsys.readouterr().out) and "--quick" in printed
 
 
-# That the other readers work, test_reader.py shows.
+# That the other readers work, test_reader.py shows; what a turn is, the tests below.
 FEW_READERS = (
-    "it.QUICK = (400_000, 2); it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; it.READERS = it.OURS | it.OTHERS | it.FURTHER"
+    "it.QUICK = (400_000, 2); it.OURS = {{'gristmill': it.OURS['gristmill']}}; it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; "
+    "it.FURTHER = {{}}; it.READERS = it.OURS | it.OTHERS; from benchmarks import _reader_turns; _reader_turns.LEAST_S = 0.01"
 )
-SMALL_CRAWL = "it.CRAWL = Path({crawl!r})"
+SMALL_CRAWL = (
+    "it.CRAWL = Path({crawl!r}); it.QUICK = 50_000; from functools import partial; "
+    "it.take_turns = partial(it.take_turns, least_s=0.01); it.compiling = lambda: (1.0, 1.0)"
+)
 
 
 @pytest.mark.parametrize(

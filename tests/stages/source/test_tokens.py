@@ -19,6 +19,7 @@ from gristmill import TokenDataset
 from gristmill.errors import InputError, StoreError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
+from gristmill.storage import retry
 from gristmill.storage.store import expand
 from stages.source.tokens import TokensSource
 from tests.jobs.byte_builds import byte_documents, publish_bytes
@@ -169,6 +170,7 @@ def test_a_build_is_read_wherever_it_lies(name: str, made: Path, tmp_path: Path,
     assert read_all(Path("~") / name / "b").equals(docs)
 
 
-def test_a_server_that_is_not_there_is_the_stores_failure():
+def test_a_server_that_is_not_there_is_the_stores_failure(monkeypatch):
+    monkeypatch.setattr(retry, "BACKOFF", retry.Backoff(first_s=0.01, longest_s=0.01))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1.*attempt"):
         TokensSource(paths="http://127.0.0.1:9/build").patterns()
