@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.errors import ENDINGS, GristmillError, StoreFull
+from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
 from pipeline.lost import lost_rows
 from pipeline.making import made_of
 from pipeline.quarantine import reason_of_exception
-from pipeline.schema import DROP
+from pipeline.schema import DROP, ERROR, undecided
 from pipeline.stage import Filter, FlatMap, Stage, Transform
 
 Watch = Callable[[str, str | None], None]  # told before each piece of work: (stage, document id, where it is one alone)
@@ -88,16 +88,30 @@ class Bisection:
             return
         yield self.decided(result, table)
 
-    def decided(self, result: pa.Table | pa.Array, table: pa.Table) -> pa.Table:
-        """Return the stage's result as a table with its decisions in `drop` / `error`."""
+    def decided(self, result: object, table: pa.Table) -> pa.Table:
+        """Return the stage's result as a table with its decisions in `drop` / `error`.
+
+        Raises:
+            UnitFailed: it is not what such a stage returns; no document is at fault.
+        """
         if isinstance(self.stage, Filter):
-            assert len(result) == table.num_rows, f"{self.name}: {len(result)} reasons for {table.num_rows} documents"
+            if not isinstance(result, pa.Array | pa.ChunkedArray) or not _is_text(result.type) or len(result) != table.num_rows:
+                raise self._broken(f"it returned {_said(result)} for {table.num_rows} documents, not as many strings or nulls")
             return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
+        if not isinstance(result, pa.Table):
+            raise self._broken(f"it returned {_said(result)}, expected a pyarrow.Table")
         if isinstance(self.stage, FlatMap):
             self.made += result.num_rows - table.num_rows
             return made_of(table, result, self.name, self.stage)
-        assert result.num_rows == table.num_rows, f"{self.name}: {result.num_rows} rows for {table.num_rows} documents"
+        if result.num_rows != table.num_rows:
+            raise self._broken(f"it returned {result.num_rows} rows for {table.num_rows} documents")
+        for name in (each for each in (DROP, ERROR) if each in result.column_names):
+            if not _is_text(result.column(name).type):
+                raise self._broken(f"its column {name!r} is {result.column(name).type}, expected string")
         return result
+
+    def _broken(self, what: str) -> UnitFailed:
+        return UnitFailed(f"stage {self.name!r} breaks its word: {what} (pipeline.stage says what it returns)")
 
     def without_poison(self, table: pa.Table) -> pa.Table:
         """Lose the documents that killed a process here before; return the others."""
@@ -129,6 +143,31 @@ def work_through(
     cpu, wall = time.process_time(), time.perf_counter()
     table = trial.without_poison(table)
     pieces = list(trial.pieces(table))
-    out = pa.concat_tables(pieces) if pieces else table.slice(0, 0)
+    out = pa.concat_tables(_alike(pieces)) if pieces else table.slice(0, 0)
     seconds = (time.process_time() - cpu, time.perf_counter() - wall)
     return StageResult(out, tuple(trial.lost), trial.made, trial.error, *seconds)
+
+
+def _alike(pieces: Sequence[pa.Table]) -> list[pa.Table]:
+    """Return pieces with the same decision columns: a stage may return one for the rows alone that it decides on."""
+    decisions = [name for name in (DROP, ERROR) if any(name in piece.column_names for piece in pieces)]
+    found = []
+    for piece in pieces if decisions else ():
+        columns = {name: piece.column(name) if name in piece.column_names else pa.nulls(len(piece)) for name in decisions}
+        alike = undecided(piece)
+        for name, values in columns.items():
+            alike = alike.append_column(pa.field(name, pa.string()), values.cast(pa.string()))
+        found.append(alike)
+    return found or list(pieces)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(test(values) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null))
+
+
+def _said(result: object) -> str:
+    """Return in words what a stage returned."""
+    if isinstance(result, pa.Array | pa.ChunkedArray):
+        return f"{len(result)} values of type {result.type}"
+    return f"{type(result).__module__}.{type(result).__qualname__}"

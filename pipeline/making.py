@@ -57,6 +57,9 @@ def _odd_columns(rows: pa.Table, stage: FlatMap) -> str | None:
     missing = [column for column in needed if column not in rows.column_names]
     if missing:
         return f"it does not give column {missing[0]!r}; it gives {', '.join(rows.column_names)}"
+    twice = [column for column in dict.fromkeys(rows.column_names) if rows.column_names.count(column) > 1]
+    if twice:
+        return f"it has column {twice[0]!r} twice"
     beyond = [column for column in rows.column_names if column not in (*needed, *OPTIONAL)]
     if beyond:
         return f"it gives column {beyond[0]!r}; it may give {', '.join((*needed, *OPTIONAL))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from gristmill.errors import StoreError, StoreFull, UnitFailed
 from pipeline.bisection import StageResult, work_through
 from pipeline.flow import SYSTEMATIC, Flow, StageRun
 from pipeline.schema import DOCUMENT
-from pipeline.stage import Map, Stage, Transform
+from pipeline.stage import Filter, Map, Stage, Transform
 from tests.toy import Short, Upper, Words, documents
 
 
@@ -179,3 +180,51 @@ def test_a_pool_has_a_bounded_number_of_tables_and_leaves_no_trace(ahead: int) -
 
 def counts(run: StageRun) -> dict[str, Any]:
     return {key: value for key, value in run.tally.plain().items() if key not in ("cpu_s", "wall_s")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own(Map):
+    """A map whose function is given where it is used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OwnFilter(Filter):
+    """The same, a filter."""
+
+
+DOCS = documents("f", ["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "returned", "said"),
+    [
+        (_Own(), None, "it returned builtins.NoneType, expected a pyarrow.Table"),
+        (Words(), {"text": ["one"]}, "it returned builtins.dict, expected a pyarrow.Table"),
+        (_Own(), DOCS.slice(1), "it returned 1 rows for 2 documents"),
+        (_Own(), DOCS.append_column("drop", pa.array([True, False])), "its column 'drop' is bool, expected string"),
+        (_Own(), DOCS.append_column("error", pa.array([1, 2])), "its column 'error' is int64, expected string"),
+        (_OwnFilter(), pa.array([True, False]), "it returned 2 values of type bool for 2 documents, not as many strings"),
+        (_OwnFilter(), pa.array(["short"]), "it returned 1 values of type string for 2 documents"),
+        (_OwnFilter(), [None, None], "it returned builtins.list for 2 documents"),
+    ],
+)
+def test_what_is_no_result_of_such_a_stage_ends_the_unit_and_is_told(stage: Stage, returned: Any, said: str) -> None:
+    with pytest.raises(UnitFailed, match=re.escape(f"stage 'own' breaks its word: {said}")):
+        work_through("own", stage, lambda docs: returned, DOCS, {}, None, careful=False)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_decision_column_may_be_there_where_something_is_decided_alone(careful: bool) -> None:
+    """The tables of one that raises are halved: some of the pieces have the column then, others have none."""
+
+    def work(docs: pa.Table) -> pa.Table:
+        texts = docs["text"].to_pylist()
+        if "boom" in texts:
+            raise RuntimeError("boom")
+        reasons = pa.array([text if text == "bad" else None for text in texts])
+        return docs.append_column("drop", reasons) if "bad" in texts else docs
+
+    done = work_through("own", _Own(), work, documents("f", ["one", "boom", "bad", "two"]), {}, None, careful)
+    assert done.table["text"].to_pylist() == ["one", "bad", "two"]
+    assert done.table["drop"].to_pylist() == [None, "bad", None] and done.table.schema.field("drop").type == pa.string()
+    assert [lost["reason"].to_pylist() for lost in done.lost] == [["RuntimeError"]]

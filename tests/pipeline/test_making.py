@@ -109,6 +109,7 @@ def rows(parents: list[int | None], **columns: pa.Array) -> pa.Table:
 
 
 LIES: dict[str, tuple[pa.Table, str]] = {
+    "twice": (rows([0, 1, 2]).append_column("text", pa.array(["x", "y", "z"])), "it has column 'text' twice"),
     "outside": (rows([0, 1, 2, 3]), "parent_row is 3, there are 3 documents, numbered from 0"),
     "below": (rows([-1, 0, 1, 2]), "parent_row is -1, there are 3"),
     "backwards": (rows([0, 2, 1]), "parent_row goes back from 2; rows stand in the order of their parents"),
