@@ -15,8 +15,8 @@ import numpy as np
 
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.token_names import bytes_of_letters, letters, unspell
-from gristmill.tokenizer.tokenizer_json import TokenizerJson, Unsupported, blamed_on, read
-from gristmill.tokenizer.vocabulary import BYTES_TO_TEXT, Vocabulary
+from gristmill.tokenizer.tokenizer_json import Mistake, TokenizerJson, Unsupported, blamed_on, read
+from gristmill.tokenizer.vocabulary import BYTES_TO_TEXT, MOST_IDS, Vocabulary
 
 FRAME = ("normalizer", "post_processor", "decoder")
 FLAGS = ("single_word", "lstrip", "rstrip")
@@ -100,7 +100,10 @@ def _steps_of(normalizer: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def _bytes(ids: Mapping[str, int], names: Mapping[str, int]) -> tuple[bytes, ...]:
-    found = [b""] * (max([*ids.values(), *names.values()], default=-1) + 1)
+    last = max([*ids.values(), *names.values()], default=-1)
+    if last >= MOST_IDS:
+        raise Mistake(f"key model.vocab has ids to {last}; there can be {MOST_IDS:,} at most")
+    found = [b""] * (last + 1)
     for name, i in ids.items():
         made = unspell(name)
         if made is None:

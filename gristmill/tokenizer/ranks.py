@@ -20,7 +20,7 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.tokenizer.patterns import Pattern
-from gristmill.tokenizer.vocabulary import Vocabulary
+from gristmill.tokenizer.vocabulary import MOST_IDS, Vocabulary
 
 
 def looks_like_ranks(data: bytes) -> bool:
@@ -50,7 +50,10 @@ def parse_ranks(data: bytes, where: str, cuts: tuple[Pattern, ...], special_toke
             )
     if len(set(special_tokens.values())) < len(special_tokens):
         raise InputError(f"special_tokens gives two names one id: {dict(special_tokens)}")
-    tokens = [b""] * (max([*ranks, *special_tokens.values()]) + 1)
+    last = max([*ranks, *special_tokens.values()])
+    if last >= MOST_IDS:
+        raise InputError(f"tokenizer {where!r} has ids to {last}, its special tokens counted; there can be {MOST_IDS:,} at most")
+    tokens = [b""] * (last + 1)
     for i, token in ranks.items():
         tokens[i] = token
     for name, i in special_tokens.items():

@@ -1,7 +1,7 @@
 """A tokenizer in training and serving code: the ids of a build, from any file that `encode` takes.
 
-Reads the tokenizer's file; texts in, flat ids out, and ids in, text out. What is heavy (numba, tokenizers) is imported when
-something is encoded or needs the Hugging Face library, not when a file of our own or a byte-level one is opened.
+Reads the tokenizer's file; texts in, flat ids out, and ids in, text out. What is heavy is imported late: numba when something is
+encoded, tokenizers then too, or already for a file that has a pattern without a name here or that only the library can encode.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.arguments import one_of
 from gristmill.columns import flat_texts
 from gristmill.errors import InputError
+from gristmill.extras import needs
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 from gristmill.tokenizer.opening import Held, open_encoder, read_tokenizer
@@ -77,6 +79,9 @@ class Tokenizer:
             pattern, special_tokens, inference, special_tokens_in_text: see `open`.
             roles: what a `tokenizer_config.json` says: `eos_token` → the name of a special token, and so on.
         """
+        one_of("special_tokens_in_text", special_tokens_in_text, ("text", "token"))
+        if inference is not None:
+            one_of("inference", inference, get_args(Inference), " or None")
         self.file = file
         self._options: dict[str, Any] = {
             "pattern": pattern,
@@ -87,7 +92,8 @@ class Tokenizer:
         }
         self._as_tokens = special_tokens_in_text == "token"
         cuts = () if pattern is None else (find_pattern(pattern, "pattern"),)
-        held = read_tokenizer(file, cuts, dict(special_tokens), names_as_tokens=self._as_tokens)
+        with needs("tokenizer"):
+            held = read_tokenizer(file, cuts, dict(special_tokens), names_as_tokens=self._as_tokens)
         if inference is not None:
             if isinstance(held, LibraryEncoder):
                 raise InputError(f"inference {inference!r} cannot be had: {held.reason}; leave inference out")
@@ -119,6 +125,8 @@ class Tokenizer:
 
         Raises:
             InputError: no such file, or none that can be used; names the file and the key.
+            ValueError: `inference` or `special_tokens_in_text` is none of these.
+            ModuleNotFoundError: a package of the extra `tokenizer` is needed and not installed.
         """
         tokenizer = cls(
             TokenizerFile.read(path),
@@ -245,6 +253,7 @@ class Tokenizer:
             skip_special_tokens: leave special tokens out; else their names are in the text.
 
         Raises:
+            TypeError: these are no ids.
             InputError: an id that the tokenizer does not have.
         """
         numbers = self._known(ids, skip_special_tokens)
@@ -264,7 +273,10 @@ class Tokenizer:
         return b"".join([tokens[i] for i in numbers])
 
     def _known(self, ids: Sequence[int] | npt.NDArray[np.integer], skip_special_tokens: bool) -> list[int]:
-        numbers: list[int] = np.asarray(ids, np.int64).tolist()
+        given = np.asarray(ids)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise TypeError(f"ids must be whole numbers in one dimension, found {given.dtype} of shape {given.shape}")
+        numbers: list[int] = given.tolist()
         if numbers and not 0 <= min(numbers) <= max(numbers) < self.vocab_size:
             raise InputError(
                 f"ids are from {min(numbers)} to {max(numbers)}, but tokenizer {self.file.where!r} has {self.vocab_size}; give "
@@ -284,7 +296,7 @@ class Tokenizer:
             return self._free.pop()
         except IndexError:
             self.check()
-            with self._making:
+            with self._making, needs("tokenizer"):
                 return open_encoder(self._held, self.file, names_as_tokens=self._as_tokens)
 
 

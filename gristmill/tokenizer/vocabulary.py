@@ -21,6 +21,8 @@ from gristmill.tokenizer.token_names import spell
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MOST_IDS = 2**24
+"""Of a vocabulary, gaps counted: each has a place in memory. The largest that is published has under a million."""
 Inference = Literal["merges", "longest_prefix", "least_tokens"]
 """How a piece becomes tokens: the lowest-ranked merge again and again; greedily the longest token; as few tokens as can be."""
 

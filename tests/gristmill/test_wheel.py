@@ -85,6 +85,26 @@ assert gristmill.__file__.startswith({str(wheel)!r})
     assert run(wheel, READER, tmp_path / "packages", program) == "4 [1, 5, 6, 7, 8, 9]"
 
 
+@pytest.mark.parametrize(("packages", "missing"), [(READER, "tokenizers"), ((*READER, "tokenizers"), "numba")])
+def test_what_is_not_installed_names_its_extra(tokenizer: Path, tmp_path: Path, packages: tuple[str, ...], missing: str) -> None:
+    program = f"""
+from gristmill.tokenizer import Tokenizer
+def encode():
+    Tokenizer.open({str(tokenizer)!r}).encode(["the cat"])
+def torch():
+    import gristmill.torch
+for do in (encode, torch):
+    try:
+        do()
+    except ModuleNotFoundError as error:
+        print(error.name, error, sep=": ")
+"""
+    assert run(ROOT, packages, tmp_path, program).split("\n") == [
+        f"{missing}: No module named '{missing}'; install it with: pip install 'gristmill[tokenizer]'",
+        "torch: No module named 'torch'; install it with: pip install 'gristmill[torch]'",
+    ]
+
+
 def test_the_wheel_holds_the_sources(wheel: Path) -> None:
     held, ours = (
         {str(file.relative_to(place)): file.read_bytes() for file in place.rglob("*") if file.suffix in (".py", ".typed")}

@@ -178,3 +178,31 @@ def test_mistakes_say_what_to_do(folders: dict[str, Path], tmp_path: Path) -> No
     (tmp_path / "gristmill-tokenizer.json").write_text(json.dumps(few))
     with pytest.raises(InputError, match="has no token for 241 of 256 bytes"):
         Tokenizer.open(tmp_path)
+
+
+def test_arguments_are_what_they_can_be(folders: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"^special_tokens_in_text is 'refuse'; it can be \"text\", \"token\"$"):
+        Tokenizer.open(folders["bpe"], special_tokens_in_text="refuse")
+    with pytest.raises(
+        ValueError, match=r"^inference is 'longest'; it can be \"merges\", \"longest_prefix\", \"least_tokens\" or"
+    ):
+        Tokenizer.open(folders["bpe"], inference="longest")
+
+
+@pytest.mark.parametrize("ids", [[1.5], [True], ["1"], 5, [[1, 2]], [2**70], None, pa.array([1, None])])
+def test_what_is_no_id_has_no_text(folders: dict[str, Path], ids: object) -> None:
+    with pytest.raises(TypeError, match=r"^ids must be whole numbers in one dimension, found .* of shape \("):
+        Tokenizer.open(folders["bpe"]).decode(ids)
+
+
+def test_an_id_far_off_takes_no_memory(folders: dict[str, Path], tmp_path: Path) -> None:
+    data = json.loads((folders["bpe"] / "tokenizer.json").read_text())
+    name = list(data["model"]["vocab"])[-1]
+    data["model"]["vocab"][name] = 2**40
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=rf"key model.vocab has ids to {2**40}; there can be 16,777,216 at most"):
+        Tokenizer.open(tmp_path)
+    ranks = tmp_path / "ranks"
+    ranks.write_bytes(b"\n".join(base64.b64encode(bytes([i])) + b" %d" % i for i in range(256)))
+    with pytest.raises(InputError, match=rf"has ids to {2**40}, its special tokens counted; there can be 16,777,216 at most"):
+        Tokenizer.open(ranks, pattern="gpt2", special_tokens=[("<end>", 2**40)])
