@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.arguments import whole
 from gristmill.errors import InputError
 from gristmill.models.protocols import Classified
 
@@ -85,7 +86,8 @@ class OpenedFastText:
         return self.classify_lines(pc.replace_substring(texts, "\n", " ").to_pylist(), most)
 
     def classify_lines(self, lines: list[str], most: int = 1) -> Classified:
-        """Return the best labels of texts that are one line each already."""
+        """Return the best labels of texts that are one line each already. Raises ValueError where `most` is below 1."""
+        most = whole("most", most, 1)
         # One thread: the machine already runs one worker a core.
         names, scores = self._model.predict_batch(lines, k=most, threads=1)
         given = np.arange(most) < np.array([len(row) for row in names], np.int64)[:, None]

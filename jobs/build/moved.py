@@ -1,6 +1,6 @@
-"""What moved under a build since the newest run in its output: versions of stages and of their libraries, code of the user's own.
+"""What moved under a build since one of its runs: versions of stages and of their libraries, code of the user's own.
 
-Reads the newest run's record, in which `origins` has put what that was made with; writes nothing.
+Reads a run's record, in which `origins` has put what that was made with; writes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gristmill.errors import Damaged, InputError
 from jobs.config.build_config import Build
 from pipeline.fingerprint import origin
-from pipeline.locate import locate_run
+from pipeline.locate import LocatedRun, locate_run
 
 ORIGINS = "origins"  # the key in a run's record
 
@@ -26,8 +26,13 @@ def moved(build: Build) -> Iterator[str]:
         found = locate_run(build.output)
     except (InputError, Damaged):  # nothing was built there, or nothing can be told of it
         return
+    yield from moved_since(found, build)
+
+
+def moved_since(run: LocatedRun, build: Build) -> Iterator[str]:
+    """Yield a line for each stage of a run that has other code or libraries in this build now."""
     now = origins(build)
-    for name, then in found.record.run.get(ORIGINS, {}).items():
+    for name, then in run.record.run.get(ORIGINS, {}).items():
         changes = [f"{what} {then.get(what, 'none')} → {new}" for what, new in now.get(name, {}).items() if then.get(what) != new]
         if changes:
-            yield f"moved since {found.name}: {name}: {', '.join(changes)}"
+            yield f"moved since {run.name}: {name}: {', '.join(changes)}"

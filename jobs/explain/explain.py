@@ -14,9 +14,10 @@ import numpy as np
 
 from gristmill.errors import InputError, UserError
 from gristmill.secrets import masked
+from jobs.build.moved import moved_since
 from jobs.explain.trace import Decision, Found, Trace, of_build
 from jobs.report.token_scores import whole_manifest
-from jobs.terminal import command, one_line, quoted, show, visible
+from jobs.terminal import command, one_line, quoted, show, visible, warn
 from pipeline.checked import Reader
 from pipeline.finding import Finding
 from pipeline.locate import LocatedRun, locate_run
@@ -44,6 +45,8 @@ def explain(build: str, document: str | None, *, token: str | None) -> int:
         raise UserError("give a URL or a document id, or --token SHARD:ROW:POS")
     located = locate_run(build, made=True)
     trace = Trace(located.store, located.record)
+    for line in moved_since(located, trace.build):
+        warn(f"{line}; what it says of a document is what it says now")
     if token is not None:
         show("\n".join(_token(trace, located, token)))
         return 0

@@ -6,7 +6,7 @@ Reads the dicts of the project (`STAGES`, the two `SCHEMES`); `stages` shows an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gristmill.selection.schemes import SCHEMES as POLICIES
@@ -33,12 +33,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Entries of one kind: where a config has them, what each is, and the class that tells of the parameters all of them have."""
+    """Entries of one kind: where a config has them, what each is, and the class that tells of the parameters all of them have.
+
+    `places`: where those are that have a place of their own.
+    """
 
     title: str
     place: str
     entries: Mapping[str, Callable[..., Any]]
     shared: type | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place_of(self, name: str) -> str:
+        """Return where a config has this entry."""
+        return self.places.get(name, self.place)
 
     def described(self, name: str) -> Described:
         """Return the description of an entry."""
@@ -55,6 +63,11 @@ GROUPS = {
         "Keys of the files",
         "`run` of a build's config, and the two recipes",
         {"run": Run, "train-tokenizer": Settings, "train-reference": Recipe},
+        places={
+            "run": "`run` of a build's config",
+            "train-tokenizer": "a recipe of `train-tokenizer`",
+            "train-reference": "a recipe of `train-reference`",
+        },
     ),
 }
 

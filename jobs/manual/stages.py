@@ -43,7 +43,7 @@ def _entry(name: str) -> list[str]:
         stage = own_stage(name, STAGES)
         return lines(described(full_name(name, stage), stage))
     group = _group(name)
-    return [*lines(group.described(name)), "", f"  in {group.place}"]
+    return [*lines(group.described(name)), "", f"  in {group.place_of(name)}"]
 
 
 def _group(name: str) -> Group:

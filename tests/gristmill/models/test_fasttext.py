@@ -103,3 +103,6 @@ def test_mistakes_are_told(path: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.bin").write_bytes(b"no model" * 100)
     with pytest.raises(InputError, match=r"junk\.bin' is not a fastText model"):
         FastText(path=str(tmp_path / "junk.bin")).open()
+    for model in (FastText(path=str(path)), LanguageId(model=str(path))):
+        with pytest.raises(ValueError, match=r"^most is 0; it must be at least 1$"):
+            model.open().classify(pa.array(TEXTS), most=0)

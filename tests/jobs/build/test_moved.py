@@ -1,4 +1,4 @@
-"""`plan` tells which library or version has moved since the newest run of an output."""
+"""`plan` tells which library or version has moved since the newest run of an output, `explain` since the run it explains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_plan_says_what_moved_since_the_newest_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("t.yaml").write_text(CONFIG)
-    Path("in.jsonl").write_text('{"text": "one"}\n')
+    Path("in.jsonl").write_text('{"text": "one", "url": "http://a.test/1"}\n')
     assert main(["plan", "t.yaml"]) == 0 and "moved" not in capsys.readouterr().out, "nothing was built yet"
     assert main(["build", "t.yaml"]) == 0
     assert main(["plan", "t.yaml"]) == 0 and "finished" in capsys.readouterr().out
@@ -36,9 +36,13 @@ def test_plan_says_what_moved_since_the_newest_run(
     version_of.cache_clear()
     monkeypatch.setattr(DedupExact, "version", DedupExact.version + 1)
     assert main(["plan", "t.yaml", "--json"]) == 0
+    assert main(["explain", "out", "http://a.test/1"]) == 0
     version_of.cache_clear()
-    told = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    told = json.loads(out.splitlines()[0])
     run = f"moved since runs/{max(Path('out/runs').iterdir()).name}"
     dedup = f"dedup_exact: version {DedupExact.version - 1} → {DedupExact.version}"
     assert told["moved"] == [f"{run}: {dedup}", f"{run}: documents: pyarrow {old} → 99.1"]
     assert [each["done"] for each in told["segments"]] == [0, 0, 0, 0]
+    now = "what it says of a document is what it says now"
+    assert err.splitlines() == [f"warning: {line}; {now}" for line in told["moved"]], "explain asks the stages as they are"

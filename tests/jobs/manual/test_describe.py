@@ -109,3 +109,16 @@ def test_a_name_that_is_nearly_right_is_suggested(capsys):
     ):
         assert main(["stages", wrong]) == 2
         assert f"unknown stage {wrong!r}; did you mean {right!r}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("run", "`run` of a build's config"),
+        ("train-tokenizer", "a recipe of `train-tokenizer`"),
+        ("bpe", GROUPS["schemes"].place),
+    ],
+)
+def test_an_entry_says_where_a_config_has_it(name: str, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages", name]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  in {place}"
