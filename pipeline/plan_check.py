@@ -13,8 +13,11 @@ from typing import Literal
 import pyarrow as pa
 
 from gristmill.errors import UserError
-from pipeline.schema import DOCUMENT, PARENT
-from pipeline.stage import FlatMap, Named, Save, Sink, Source
+from pipeline.schema import DOCUMENT, DROP, ERROR, PARENT, PARENT_ROW
+from pipeline.stage import FlatMap, Named, Save, Sink, Source, Stage
+
+# Columns that no stage behind the source gives by declaring them: its decisions, and what leads to the raw record.
+MACHINES = ("id", "file", "offset", "length", DROP, ERROR, PARENT_ROW)
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,13 @@ def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
     given: list[Mapping[str, pa.DataType]] = []
     for at, (name, stage) in enumerate(stages):
         try:
-            given.append(stage.gives())
+            odd = _odd_word(stage)
+            if odd is None:
+                given.append(stage.gives())
         except UserError as error:
-            yield Fault(at, f"{'stage' if at else 'source'} {name!r}: {error}")
+            odd = str(error)
+        if odd is not None:
+            yield Fault(at, f"{'stage' if at else 'source'} {name!r}: {odd}")
             return
     givers = dict.fromkeys((*DOCUMENT.names, *given[0]), 0)
     for at, (name, stage) in enumerate(stages[1:], 1):
@@ -80,6 +87,19 @@ def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
                 advice = "give one of the two another name, leave it out, or let the later say that it replaces it (replaces())"
                 yield Fault(at, f"stage {name!r} adds column {column!r}, which {giver} gives already; {advice}")
         givers |= dict.fromkeys(given[at], at)
+
+
+def _odd_word(stage: Stage) -> str | None:
+    """Return in words what is wrong with what a stage says of its columns, whatever the others are."""
+    adds: object = stage.adds()
+    if not isinstance(adds, Mapping) or not all(isinstance(kind, pa.DataType) for kind in adds.values()):
+        return f"its adds() returns {adds!r}, expected a mapping of columns to types of pyarrow, such as {{'size': pa.int32()}}"
+    for method in (stage.needs, stage.replaces):
+        names: object = method()
+        if not isinstance(names, Sequence) or isinstance(names, str):
+            return f"its {method.__name__}() returns {names!r}, expected a tuple of columns, such as ('size',)"
+    taken = [] if isinstance(stage, Source) else [column for column in adds if column in MACHINES]
+    return f"it adds column {taken[0]!r}, which the machine gives or takes itself; call it something else" if taken else None
 
 
 def _may_replace(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], giver: int, at: int, column: str) -> bool:

@@ -18,7 +18,7 @@ from pipeline.local import LocalEngine
 from pipeline.plan import make_plan
 from pipeline.plan_check import column_faults, order_faults
 from pipeline.schema import DOCUMENT, undeclared
-from pipeline.stage import Map, Source, Stage, Transform
+from pipeline.stage import Map, Named, Source, Stage, Transform
 from tests.toy import Files, Lines, Upper, Words, documents
 
 Change = Callable[[pa.Table], pa.Table]
@@ -201,3 +201,23 @@ def test_a_plan_made_in_python_is_checked_too() -> None:
     stages = [("lines", Lines(paths="")), ("again", Again()), ("upper", Upper()), ("files", Files())]
     with pytest.raises(ConfigError, match=r"^stage 'upper' adds column 'size', which stage 'again' gives already"):
         make_plan("t", stages, [])
+
+
+SAYINGS: dict[str, tuple[str, object, str]] = {
+    "a list": ("adds", ["q"], "its adds() returns ['q'], expected a mapping of columns to types of pyarrow"),
+    "nothing": ("adds", None, "its adds() returns None, expected a mapping"),
+    "a type in words": ("adds", {"q": "float"}, "its adds() returns {'q': 'float'}, expected a mapping"),
+    "letters": ("needs", "url", "its needs() returns 'url', expected a tuple of columns"),
+    "letters replaced": ("replaces", "q", "its replaces() returns 'q', expected a tuple of columns"),
+    "a decision": ("adds", {"drop": pa.string()}, "it adds column 'drop', which the machine gives or takes itself"),
+    "a name": ("adds", {"id": pa.string()}, "it adds column 'id', which the machine gives or takes itself"),
+}
+
+
+@pytest.mark.parametrize("case", SAYINGS)
+def test_what_a_stage_says_of_its_columns_in_another_form_is_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, said, told = SAYINGS[case]
+    monkeypatch.setattr(Odd, method, lambda self: said)
+    stages: list[Named] = [("lines", Lines(paths="x")), ("odd", Odd()), ("files", Files())]
+    (fault,) = column_faults(stages)
+    assert fault.at == 1 and fault.message.startswith(f"stage 'odd': {told}"), fault
