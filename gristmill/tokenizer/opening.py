@@ -58,7 +58,7 @@ def open_encoder(held: Held, file: TokenizerFile, *, names_as_tokens: bool = Fal
         names_as_tokens: see there.
 
     Raises:
-        InputError: the library itself fails on an ordinary text; names the tokenizer.
+        InputError: the library cannot read it, or fails on an ordinary text; names the tokenizer.
         ValueError: see `choose_encoder`.
     """
     if isinstance(held, LibraryEncoder):
@@ -67,10 +67,12 @@ def open_encoder(held: Held, file: TokenizerFile, *, names_as_tokens: bool = Fal
     from gristmill.tokenizer.encoding.choose import choose_encoder
     from gristmill.tokenizer.encoding.probe import EncoderMismatch, LibraryFails, check_whole
 
+    changed = held.normalizer is not None or any(not token.special for token in held.added)
+    # Before the loops, which ask the library for steps of a normalizer: it says of the whole file that it cannot be read.
+    library = LibraryEncoder(file, names_as_tokens=names_as_tokens) if changed and held.inference == "merges" else None
     try:
         encoder = choose_encoder(held, names_as_tokens=names_as_tokens)
-        if held.inference == "merges" and (held.normalizer is not None or any(not token.special for token in held.added)):
-            library = LibraryEncoder(file, names_as_tokens=names_as_tokens)
+        if library is not None:
             check_whole(encoder, library, [token.content for token in held.added])
     except LibraryFails as error:
         raise InputError(f"tokenizer {file.where!r}: {error}") from error

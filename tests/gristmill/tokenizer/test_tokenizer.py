@@ -206,3 +206,10 @@ def test_an_id_far_off_takes_no_memory(folders: dict[str, Path], tmp_path: Path)
     ranks.write_bytes(b"\n".join(base64.b64encode(bytes([i])) + b" %d" % i for i in range(256)))
     with pytest.raises(InputError, match=rf"has ids to {2**40}, its special tokens counted; there can be 16,777,216 at most"):
         Tokenizer.open(ranks, pattern="gpt2", special_tokens=[("<end>", 2**40)])
+
+
+def test_a_normalizer_that_is_none_is_a_mistake_in_the_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    data = json.loads((folders["bpe"] / "tokenizer.json").read_text()) | {"normalizer": {"type": "Nope"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"^tokenizer '.*': the library says that it cannot be read: .* Normalizer"):
+        Tokenizer.open(tmp_path).encode(["the cat"])
