@@ -94,10 +94,10 @@ def _odd_word(stage: Stage) -> str | None:
     adds: object = stage.adds()
     if not isinstance(adds, Mapping) or not all(isinstance(kind, pa.DataType) for kind in adds.values()):
         return f"its adds() returns {adds!r}, expected a mapping of columns to types of pyarrow, such as {{'size': pa.int32()}}"
-    for method in (stage.needs, stage.replaces):
-        names: object = method()
+    said: Mapping[str, object] = {"needs": stage.needs(), "replaces": stage.replaces()}
+    for method, names in said.items():
         if not isinstance(names, Sequence) or isinstance(names, str):
-            return f"its {method.__name__}() returns {names!r}, expected a tuple of columns, such as ('size',)"
+            return f"its {method}() returns {names!r}, expected a tuple of columns, such as ('size',)"
     taken = [] if isinstance(stage, Source) else [column for column in adds if column in MACHINES]
     return f"it adds column {taken[0]!r}, which the machine gives or takes itself; call it something else" if taken else None
 
