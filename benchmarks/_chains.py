@@ -29,9 +29,10 @@ def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
     """Return our chain in this very process: source to exact and fuzzy deduplication, the corpus written as texts."""
     from benchmarks import _datatrove
     from gristmill.storage.store import expand, open_store
-    from pipeline.drive import Options, drive, manifests
-    from pipeline.local import LocalEngine
-    from pipeline.plan import make_plan
+    from pipeline.builds.finish import manifests
+    from pipeline.engines.drive import Options, drive
+    from pipeline.engines.local import LocalEngine
+    from pipeline.planning.plan import make_plan
     from stages import STAGES
 
     def run(folder: Path, warcs: Sequence[str]) -> Counts:
@@ -46,7 +47,7 @@ def gristmill(engine: Literal["trafilatura", "resiliparse"]) -> Run:
         outcome = drive(plan, lambda: LocalEngine(0), Options(str(folder)))
         assert outcome.build is not None, outcome.failures
         store = open_store(str(folder))
-        return _kept([account for step in plan.steps for manifest in manifests(store, step) for account in manifest.ledger])
+        return _kept([account for step in plan.steps for record in manifests(store, step) for account in record.ledger])
 
     return run
 

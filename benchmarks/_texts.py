@@ -14,9 +14,9 @@ from pathlib import Path
 
 from gristmill.storage.store import expand
 from jobs.tokenizer.corpus import documents_of
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from stages import STAGES
 
 ROOT = Path(__file__).parents[1]

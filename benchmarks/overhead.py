@@ -28,11 +28,11 @@ import psutil
 
 from benchmarks import _table
 from gristmill.storage.store import expand
-from pipeline.drive import Engine
-from pipeline.failure import Failure
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
-from pipeline.segment import Task, run_unit
+from pipeline.engines.drive import Engine
+from pipeline.engines.failure import Failure
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.units.segment import Task, run_unit
 from stages import STAGES
 
 SHARDS, DOCUMENTS = 64, 5
@@ -92,7 +92,7 @@ def _kind(process: psutil.Process, own: psutil.Process) -> str:
     if process == own:
         return "driver"
     line = process.cmdline()
-    if any("pipeline.child" in part for part in line):
+    if any("pipeline.engines.child" in part for part in line):
         return "child"
     if line and line[0].startswith("ray::"):
         return "worker"
@@ -149,7 +149,7 @@ def through(engine: Engine) -> Callable[[Sequence[Task]], None]:
 def measure(rounds: int, place: Path) -> tuple[dict[str, Cost], float]:
     """Run all ways in turns, each round into new outputs; return their costs and the idle daemons' CPU share of a core."""
     # Ray takes two seconds to import.
-    from pipeline.cluster import RayEngine
+    from pipeline.engines.on_ray.cluster import RayEngine
 
     plan = plan_of(shards(place / "shards"))
     local, ray = LocalEngine(1), RayEngine(1)

@@ -24,8 +24,8 @@ from rich.progress import (
 
 from gristmill.secrets import masked
 from jobs.terminal import visible
-from pipeline.failure import Failure
-from pipeline.plan import Step
+from pipeline.engines.failure import Failure
+from pipeline.planning.plan import Step
 from pipeline.records import UnitRecord
 
 PLAIN_EVERY_S = 5.0
@@ -60,7 +60,7 @@ class Display:
 
 
 class BuildProgress(Display):
-    """A `pipeline.drive.Watcher` that draws each step: shards done, documents a second, time left."""
+    """A `pipeline.engines.drive.Watcher` that draws each step: shards done, documents a second, time left."""
 
     def __init__(self) -> None:
         super().__init__(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))

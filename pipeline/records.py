@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import xxhash
 
-from gristmill.errors import Damaged, FormatError
+from gristmill.errors import Damaged, FormatError, StoreError
 from gristmill.format import fields
 from gristmill.format.build import MANIFEST, RUNS
 from gristmill.storage.store import Store
 from pipeline.lineage import BuildInput, BuildStage, parse_inputs, parse_stages
 
+READERS = 16  # threads that read small files: latency-bound on S3
 CHECK = "check"  # the key of a record's hash of itself
 DATA = re.compile(r"data/[0-9a-f]{2}/[0-9a-f]{64}\.arrow")
 UNIT = re.compile(r"steps/(?!\.)[^/\x00]+/[0-9a-f]{32}\.json")
@@ -176,6 +178,22 @@ def read_unit(store: Store, name: str) -> UnitRecord:
     if found is None:
         raise Damaged(f"{store.uri(name)} was committed and is missing", name)
     return found
+
+
+def read_units(store: Store, names: Sequence[str]) -> list[UnitRecord]:
+    """Read the manifests of units side by side, in the order of their names.
+
+    Raises:
+        Damaged: one cannot be read.
+        StoreError: one is missing.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda name: find_unit(store, name), names))
+    missing = [name for name, unit in zip(names, found, strict=True) if unit is None]
+    if missing:
+        advice = "`python -m jobs build CONFIG --verify` puts it back"
+        raise StoreError(f"{store.uri(missing[0])} was committed and is gone; {advice}")
+    return [unit for unit in found if unit is not None]
 
 
 def find_finished(store: Store, name: str) -> Finished | None:

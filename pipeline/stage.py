@@ -93,8 +93,8 @@ class Stage:
         """Return what processes of its own hold, where it needs such: it loads a model. `run.pools` may say otherwise.
 
         A Map with resources has a pool: processes apart from the segments, each of which opens it once, on every engine
-        (`pipeline/remote_pool.py`). The model of a Fit is opened in the segments' processes; with resources these are kept for a
-        step on Ray. None: it is opened in the processes of segments.
+        (`pipeline/engines/remote_pool.py`). The model of a Fit is opened in the segments' processes; with resources these are
+        kept for a step on Ray. None: it is opened in the processes of segments.
         """
         return None
 

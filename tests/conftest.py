@@ -39,9 +39,9 @@ ON_THE_SMALL_BUILD = ("jobs/test_commands.py", "jobs/explain/test_explain.py", "
 # The files that take longest, the longest first. The first two are begun at once: one compiles the loops, the other needs none.
 SLOWEST = (
     *ON_THE_SMALL_BUILD,
-    "pipeline/test_cluster.py",
+    "pipeline/engines/on_ray/test_cluster.py",
     "jobs/test_survival.py",
-    "pipeline/test_preflight.py",
+    "pipeline/engines/on_ray/test_preflight.py",
     "contract/test_stages.py",
     "gristmill/storage/test_store.py",
     "gristmill/storage/test_s3_faults.py",
@@ -50,7 +50,7 @@ SLOWEST = (
     "gristmill/storage/test_cache.py",
     "gristmill/reader/test_loader.py",
     "pipeline/test_damaged_crawl.py",
-    "pipeline/test_heartbeat.py",
+    "pipeline/engines/test_heartbeat.py",
     "jobs/tokenizer/test_train.py",
     "gristmill/tokenizer/test_cutting.py",
     "gristmill/tokenizer/test_mixture.py",

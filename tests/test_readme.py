@@ -26,10 +26,10 @@ from jobs.config import build_config
 from jobs.config.run import Run
 from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
+from pipeline.builds.summary import summarize
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
 from pipeline.records import read_run
-from pipeline.summary import summarize
 from stages import STAGES
 from tests.conftest import ROOT, Built
 from tests.gristmill.test_tools import HEADINGS

@@ -17,10 +17,9 @@ from jobs.build.plan import add_config, overrides_of, plan_of
 from jobs.config import build_config
 from jobs.progress import BuildProgress
 from jobs.terminal import command, say, tell, warn
-from pipeline.barren import told
-from pipeline.drive import Engine, Options, Outcome, drive
-from pipeline.heartbeat import Heartbeat, Rhythm
-from pipeline.plan import Plan
+from pipeline.engines.drive import Engine, Options, Outcome, drive
+from pipeline.engines.heartbeat import Heartbeat, Rhythm
+from pipeline.planning.plan import Plan
 
 BUILT, FAILED = 0, 3
 AGAIN = 64  # input files up to which a finished build says again what is odd about it: their accounts are read for it
@@ -32,10 +31,10 @@ def engine_of(build: build_config.Build, note: Callable[[str], None]) -> Engine:
     heart = Heartbeat(Rhythm(run.heartbeat, run.stalled_after, run.replace_stalled), note)
     if run.on == "ray":
         # Ray takes two seconds to import; a local build need not wait.
-        from pipeline.cluster import RayEngine
+        from pipeline.engines.on_ray.cluster import RayEngine
 
         return RayEngine(run.workers, run.address, run.retries, run.pools, heart)
-    from pipeline.local import LocalEngine
+    from pipeline.engines.local import LocalEngine
 
     return LocalEngine(run.workers or len(os.sched_getaffinity(0)), run.retries, run.pools, heart)
 
@@ -74,7 +73,7 @@ def build_of(path: str, overrides: Mapping[str, str], *, verify: bool = False) -
 
 def _warn_of_inputs(build: build_config.Build, plan: Plan) -> None:
     try:
-        for line in told(open_store(build.output), plan):
+        for line in remarks(open_store(build.output), plan):
             warn(line)
     except (Damaged, StoreError) as error:  # of a build that is finished: its own files are whole
         warn(str(error))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from gristmill.errors import Damaged, InputError
 from jobs.config.build_config import Build
-from pipeline.fingerprint import origin
-from pipeline.locate import LocatedRun, locate_run
+from pipeline.builds.locate import LocatedRun, locate_run
+from pipeline.planning.fingerprint import origin
 
 ORIGINS = "origins"  # the key in a run's record
 

@@ -14,8 +14,8 @@ from gristmill.storage.store import expand, open_store
 from jobs.build.moved import moved
 from jobs.config import build_config
 from jobs.terminal import command, say, show_json, warn
-from pipeline.finish import is_finished
-from pipeline.plan import Plan, make_plan
+from pipeline.builds.finish import is_finished
+from pipeline.planning.plan import Plan, make_plan
 from pipeline.stage import FlatMap
 
 DONE = 0

@@ -9,7 +9,7 @@ import argparse
 
 from gristmill.storage.store import open_store
 from jobs.terminal import quoted, show, tell
-from pipeline.prune import refuse_live, unneeded
+from pipeline.builds.prune import refuse_live, unneeded
 
 DONE = 0
 

@@ -21,7 +21,7 @@ from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.run import Run
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
-from pipeline.plan_check import Fault, column_faults, order_faults
+from pipeline.planning.plan_check import Fault, column_faults, order_faults
 from pipeline.stage import Sink, Source, Stage, may_have_pool
 from stages import STAGES
 

@@ -22,7 +22,7 @@ from types import ModuleType
 from gristmill.errors import UserError
 from jobs.config.parameters import describe, parameters
 from jobs.config.yaml_nodes import suggest
-from pipeline.code import is_ours, load_file
+from pipeline.planning.code import is_ours, load_file
 from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Sink, Source, Stage
 
 KINDS: tuple[type[Stage], ...] = (Source, Map, FlatMap, Filter, Exchange, Fit, Sink)

@@ -18,9 +18,9 @@ from jobs.build.moved import moved_since
 from jobs.explain.trace import Decision, Found, Trace, of_build
 from jobs.report.token_scores import whole_manifest
 from jobs.terminal import command, one_line, quoted, show, visible, warn
+from pipeline.builds.locate import LocatedRun, locate_run
 from pipeline.checked import Reader
 from pipeline.finding import Finding
-from pipeline.locate import LocatedRun, locate_run
 from stages.encode.encode import Encode
 
 SHOWN = 700  # characters of a text

@@ -19,14 +19,13 @@ from gristmill.format.manifest import Shard, Sidecar
 from gristmill.storage.store import InputFile, Store
 from jobs.config import build_config
 from jobs.report.token_scores import whole_manifest
-from pipeline import exchange
 from pipeline.checked import Reader, reading
-from pipeline.drive import read_all
 from pipeline.finding import Finding, Value
-from pipeline.making import made_of
-from pipeline.records import Data, RunRecord, read_unit
+from pipeline.records import Data, RunRecord, read_unit, read_units
 from pipeline.schema import DROP, ERROR, PARENT, undecided
 from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Stage
+from pipeline.units import exchange
+from pipeline.units.making import made_of
 
 CHILDREN = 100  # of the documents made of one listed
 ADDRESS = ["id", "url", "file", "offset", "length"]
@@ -82,7 +81,7 @@ class Trace:
         for kind, units in self._steps:
             if kind != "segment":
                 continue
-            for name, unit in zip(units, read_all(self.store, units), strict=True):
+            for name, unit in zip(units, read_units(self.store, units), strict=True):
                 for role, output in unit.outputs.items():
                     if role in ("docs", "dropped", "quarantined"):
                         with reading(self.store, output, name) as file:

@@ -1,7 +1,7 @@
 """The pictures of the report: the funnel, histograms, bars of shares. HTML and SVG without a script or a font.
 
-Reads parts of the ledger's summary (`pipeline/summary.py`), returns markup. Widths are in percent of the width that the page
-gives, so the same picture serves a wide screen and a phone; `templates/report.css` holds the colours.
+Reads parts of the ledger's summary (`pipeline/builds/summary.py`), returns markup. Widths are in percent of the width that the
+page gives, so the same picture serves a wide screen and a phone; `templates/report.css` holds the colours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.html.markup import Html, breakable, compact, data, join, number, percent, plural, tag
-from pipeline.ledger import LINEAR_BIN, OCTAVE_BINS
+from pipeline.units.ledger import LINEAR_BIN, OCTAVE_BINS
 
 HEIGHT = 120  # px, and units of the view box: a bar of one document is still 2 px high
 BINS_SHOWN = 48  # of equal width; more are joined

@@ -1,6 +1,6 @@
 """The report as one HTML page that needs no network: what happened to the crawl, from the first record to the last shard.
 
-Reads the summary of a run (`pipeline/summary.py`), `templates/report.css` and `templates/report.js`; returns the page.
+Reads the summary of a run (`pipeline/builds/summary.py`), `templates/report.css` and `templates/report.js`; returns the page.
 The sections stand in the order that data meets them. The page works without its script, which only adds conveniences.
 """
 

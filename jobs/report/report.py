@@ -18,8 +18,8 @@ from gristmill.storage.store import Store
 from jobs.report.page import faults, page
 from jobs.report.token_scores import token_scores
 from jobs.terminal import show_json, tell
-from pipeline.locate import LocatedRun, locate_run
-from pipeline.summary import faults_of_files, summarize
+from pipeline.builds.locate import LocatedRun, locate_run
+from pipeline.builds.summary import faults_of_files, summarize
 
 DONE, BROKEN = 0, 1
 

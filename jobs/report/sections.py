@@ -1,6 +1,6 @@
 """The sections of the report, in the order that data meets them: flow, samples, content, quarantine, time, shards, lineage.
 
-Reads the summary of a run (`pipeline/summary.py`), returns markup; `page.py` makes a page of them.
+Reads the summary of a run (`pipeline/builds/summary.py`), returns markup; `page.py` makes a page of them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from jobs.html.charts import arriving, by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.html.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 from jobs.terminal import command, one_line
-from pipeline.barren import Barren, warnings
-from pipeline.locate import ADDING
+from pipeline.builds.barren import Barren, warnings
+from pipeline.builds.locate import ADDING
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row

@@ -51,7 +51,7 @@ class Spread:
             return here
         import ray
 
-        from pipeline.cluster_join import join
+        from pipeline.engines.on_ray.join import join
 
         self._owns = not ray.is_initialized()
         if self._owns:

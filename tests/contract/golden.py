@@ -32,9 +32,9 @@ from gristmill.storage.store import expand
 from gristmill.tokenizer.bpe import Bpe
 from gristmill.tokenizer.files import save
 from gristmill.tokenizer.training.corpus import make_corpus
-from pipeline.exchange import apply_verdicts
-from pipeline.fingerprint import describe
+from pipeline.planning.fingerprint import describe
 from pipeline.stage import Barrier, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
+from pipeline.units.exchange import apply_verdicts
 from stages import STAGES
 from stages.extract.html import ExtractHtml
 from stages.score.lm import ScoreLm

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipeline import exchange
-from pipeline.code import identity
-from pipeline.fingerprint import ABSENT, describe, digest
-from pipeline.ledger import measure_of
 from pipeline.lineage import Lineage
+from pipeline.planning.code import identity
+from pipeline.planning.fingerprint import ABSENT, describe, digest
 from pipeline.schema import DOCUMENT, check
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Sink, Source, Stage, Stored
+from pipeline.units import exchange
+from pipeline.units.ledger import measure_of
 from stages import STAGES
 from tests.contract.running import joined, met, opened
 from tests.contract.stage_cases import CASES, ON_A_BUILD, RUNS, SPLITS, World, state, whole
@@ -35,7 +35,7 @@ FATE = ("drop", "error")
 KEPT_BY_ALL = [name for name in DOCUMENT.names if name not in ("text", "media")]
 DIGESTS = """
 import json, pickle, sys
-from pipeline.fingerprint import describe, digest
+from pipeline.planning.fingerprint import describe, digest
 json.dump([digest(describe(stage)) for stage in pickle.load(sys.stdin.buffer)], sys.stdout)
 """
 

@@ -12,7 +12,7 @@ import pytest
 
 from gristmill import private
 from gristmill.private import fresh_folder, private_folder
-from pipeline.opened import opened_alone
+from pipeline.units.opened import opened_alone
 from stages.extract.html import ExtractHtml
 from tests.conftest import ROOT
 

@@ -13,7 +13,7 @@ from gristmill.models.causal_lm.parameters import CausalLm
 from gristmill.secrets import check_bucket, masked, without_secrets
 from gristmill.storage.store import InputFile
 from jobs.__main__ import main
-from pipeline.plan import make_plan
+from pipeline.planning.plan import make_plan
 from stages.score.lm import ScoreLm
 from stages.sink.documents import Documents
 from stages.source.jsonl import JsonlSource

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pyarrow as pa
 
-from pipeline.ledger import Measure
+from pipeline.units.ledger import Measure
 
 
 def measure(values, kind):

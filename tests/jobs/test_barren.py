@@ -15,7 +15,7 @@ import yaml
 from jobs.build import build
 from jobs.report import report
 from jobs.tokenizer.corpus import documents_of
-from pipeline.local import LocalEngine
+from pipeline.engines.local import LocalEngine
 from stages.source.jsonl import JsonlSource
 
 REQUEST = (

@@ -11,9 +11,9 @@ import pytest
 
 from gristmill.storage.store import expand
 from jobs.__main__ import main
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from stages.sink.documents import Documents
 from stages.source.jsonl import JsonlSource
 from tests.jobs.byte_builds import tokenizer_json

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jobs.progress import BuildProgress
 from jobs.terminal import command, one_line, quoted, say, show, show_json, tell, visible
-from pipeline.panics import pass_on
+from pipeline.engines.panics import pass_on
 from tests.conftest import ROOT
 
 CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]

@@ -15,7 +15,7 @@ def _is_worker(process: psutil.Process) -> bool:
         line = process.cmdline()
     except psutil.Error:
         return False
-    return bool(line) and (line[0].startswith("ray::_") or any("pipeline.child" in word for word in line))
+    return bool(line) and (line[0].startswith("ray::_") or any("pipeline.engines.child" in word for word in line))
 
 
 class Killer:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from tests.azure_server import CONTAINER, azurite, use_azure
 from tests.pipeline.toy_corpus import plan_of, run
 from tests.toy import Lines

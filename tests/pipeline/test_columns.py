@@ -11,14 +11,14 @@ import pytest
 
 from gristmill.errors import ConfigError, UnitFailed
 from gristmill.storage.store import expand
-from pipeline.drive import Options, drive
-from pipeline.failure import Failure
-from pipeline.flow import Flow, StageRun
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
-from pipeline.plan_check import column_faults, order_faults
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.failure import Failure
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
+from pipeline.planning.plan_check import column_faults, order_faults
 from pipeline.schema import DOCUMENT, undeclared
 from pipeline.stage import Map, Named, Source, Stage, Transform
+from pipeline.units.flow import Flow, StageRun
 from tests.toy import Files, Lines, Upper, Words, documents
 
 Change = Callable[[pa.Table], pa.Table]

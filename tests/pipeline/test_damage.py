@@ -15,12 +15,13 @@ from gristmill.storage.store import expand, open_store
 from jobs.explain.trace import of_build
 from jobs.report import report
 from jobs.tokenizer.corpus import documents_of
-from pipeline import opened
-from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.failure import Failure
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, Step, make_plan
+from pipeline.builds.finish import manifests
+from pipeline.engines.drive import Options, Outcome, drive
+from pipeline.engines.failure import Failure
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, Step, make_plan
 from pipeline.records import UnitRecord, find_unit, read_run, runs
+from pipeline.units import opened
 from stages.sink.documents import Documents
 from tests.toy import Lines, Share, Short, Unique, Upper
 

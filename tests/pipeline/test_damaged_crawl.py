@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
+from pipeline.builds.finish import manifests
+from pipeline.engines.drive import Options, Outcome, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, make_plan
 from stages import STAGES
 from tests.toy import Upper
 from tests.warcs import damaged_crawl

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from jobs.report.sections import samples as section
-from pipeline.ledger import SAMPLES, Tally
+from pipeline.builds.summary import SAMPLES as SHOWN
+from pipeline.builds.summary import _samples
 from pipeline.records import UnitRecord
 from pipeline.schema import document_id
-from pipeline.summary import SAMPLES as SHOWN
-from pipeline.summary import _samples
+from pipeline.units.ledger import SAMPLES, Tally
 
 
 def rows(file: str, count: int, **columns: pa.Array) -> pa.Table:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
+from pipeline.builds.finish import manifests
+from pipeline.builds.summary import summarize
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, make_plan
 from pipeline.records import read_run, runs
 from pipeline.schema import document_id, made_id
 from pipeline.stage import Named
-from pipeline.summary import summarize
 from stages.sink.documents import Documents
 from tests.toy import Files, Lines, Short, Unique, Upper, Words
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, drive, manifests
-from pipeline.finish import stored_parts
-from pipeline.local import LocalEngine
-from pipeline.plan import Named, Plan, make_plan
+from pipeline.builds.finish import manifests, stored_parts
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Named, Plan, make_plan
 from pipeline.records import UnitRecord
 from stages.sink.documents import Documents
 from tests.toy import Lines, Share, Short, Unique, Upper

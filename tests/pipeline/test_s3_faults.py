@@ -9,9 +9,9 @@ import pytest
 
 from gristmill.storage import retry
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from tests.pipeline.toy_corpus import plan_of, run
 from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
 from tests.toy import Lines

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, Result, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
-from pipeline.segment import Task
+from pipeline.builds.finish import manifests
+from pipeline.engines.drive import Options, Result, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
+from pipeline.units.segment import Task
 from tests.pipeline.toy_corpus import plan_of, run, totals
 from tests.toy import Upper
 

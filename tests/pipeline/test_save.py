@@ -8,10 +8,11 @@ import pytest
 
 from gristmill.errors import ConfigError
 from gristmill.storage.store import InputFile, expand, open_store
-from pipeline.drive import Options, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
-from pipeline.prune import unneeded
+from pipeline.builds.finish import manifests
+from pipeline.builds.prune import unneeded
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, make_plan
 from pipeline.stage import Named, Save
 from tests.toy import Files, Lines, Share, Short, Unique, Upper, Words
 

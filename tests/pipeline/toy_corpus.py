@@ -6,9 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, Outcome, drive, manifests
-from pipeline.local import LocalEngine
-from pipeline.plan import Plan, make_plan
+from pipeline.builds.finish import manifests
+from pipeline.engines.drive import Options, Outcome, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import Plan, make_plan
 from tests.toy import Files, Lines, Share, Short, Unique, Upper
 
 MEMORY = 300 << 20

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from pipeline import fingerprint
-from pipeline.fingerprint import version_of
+from pipeline.planning import fingerprint
+from pipeline.planning.fingerprint import version_of
 from stages.dedup.exact import DedupExact
 
 CONFIG = """

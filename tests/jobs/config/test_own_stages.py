@@ -16,7 +16,7 @@ from jobs.build.build import plan_of
 from jobs.config import build_config
 from jobs.config.own_stages import own_stage
 from pipeline import checked
-from pipeline.drive import manifests
+from pipeline.records import read_units
 from pipeline.stage import Filter, Source
 from stages import STAGES
 
@@ -183,7 +183,7 @@ def test_it_works_in_processes_of_its_own_and_is_computed_again_when_its_code_ch
 def read_ids(output: Path) -> str:
     """Return the id of the document that was dropped."""
     plan = plan_of(build_config.load("own.yaml"))
-    (unit,) = manifests(open_store(str(output)), plan.steps[0])
+    (unit,) = read_units(open_store(str(output)), [unit.manifest for unit in plan.steps[0].units])
     with checked.reading(open_store(str(output)), unit.outputs["dropped"], "") as file:
         found: str = file.read_all()["id"][0].as_py()
     return found

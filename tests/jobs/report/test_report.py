@@ -9,10 +9,10 @@ from gristmill.errors import InputError
 from gristmill.storage.local import LocalStore
 from gristmill.storage.store import expand, open_store
 from jobs.report.report import report, write
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.locate import locate_run
-from pipeline.plan import make_plan
+from pipeline.builds.locate import locate_run
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from stages.sink.documents import Documents
 from tests.jobs.reading import Reader
 from tests.s3_servers import BUCKET, moto, use

@@ -16,9 +16,9 @@ from gristmill.format.sidecar_writer import write_sidecar
 from gristmill.storage.store import expand, open_store
 from jobs.report.score_sections import tokens as section
 from jobs.report.token_scores import _pieces, token_scores
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from stages.encode.encode import Encode
 from stages.filter.language import Language
 from stages.sink.shards import Shards

@@ -28,10 +28,10 @@ from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import parse_token_bytes
 from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.config.parameters import build
-from pipeline.fingerprint import describe
-from pipeline.flow import Flow, StageRun
+from pipeline.planning.fingerprint import describe
 from pipeline.resources import Resources
 from pipeline.stage import may_have_pool
+from pipeline.units.flow import Flow, StageRun
 from stages.encode.encode import Encode
 from stages.score.lm import ScoreLm
 from tests.stages.score import tiny_models
@@ -312,7 +312,7 @@ import sys
 for name in ("torch", "transformers", "gguf", "accelerate", "huggingface_hub"):
     sys.modules[name] = None
 from jobs.__main__ import main
-from pipeline.fingerprint import describe
+from pipeline.planning.fingerprint import describe
 from stages import STAGES
 from gristmill.models.causal_lm.parameters import CausalLm
 stage = STAGES["score_lm"](name="m", model=CausalLm(path=sys.argv[1]))

@@ -11,9 +11,9 @@ import pytest
 
 from gristmill.format import manifest as mf
 from gristmill.storage.store import expand, open_store
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from stages.encode.encode import Encode
 from stages.sink.documents import Documents
 from stages.sink.shards import Shards

@@ -19,9 +19,9 @@ from gristmill.format.build import open_build
 from gristmill.format.sidecar import find_sidecars
 from gristmill.storage.store import expand, open_store
 from jobs.config import build_config
-from pipeline.drive import Options, Outcome, drive
-from pipeline.local import LocalEngine
-from pipeline.plan import make_plan
+from pipeline.engines.drive import Options, Outcome, drive
+from pipeline.engines.local import LocalEngine
+from pipeline.planning.plan import make_plan
 from pipeline.stage import Map, Stage, Stored, Transform
 from stages.encode.encode import Encode
 from stages.sink.shards import Shards

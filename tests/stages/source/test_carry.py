@@ -16,8 +16,8 @@ import yaml
 from gristmill.errors import ConfigError, InputError
 from jobs.build.plan import plan_of
 from jobs.config import build_config
-from pipeline.drive import Options, drive
-from pipeline.local import LocalEngine
+from pipeline.engines.drive import Options, drive
+from pipeline.engines.local import LocalEngine
 from stages.source.carry import Carried, name_of, type_of
 from stages.source.jsonl import JsonlSource
 from stages.source.parquet import ParquetSource

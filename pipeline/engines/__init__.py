@@ -1,0 +1,1 @@
+"""What runs the units of a plan: this process, child processes, or Ray."""

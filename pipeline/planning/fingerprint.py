@@ -1,0 +1,112 @@
+"""Names for work: a hash over the code of stages, their libraries and parameters, and the fingerprints of the inputs.
+
+Reads stages, the files they name and the versions of what is installed; writes nothing. A fingerprint says what an output will
+be before it is computed, so finding the name in the store means the work is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from gristmill.errors import InputError
+from gristmill.storage.store import open_read
+from pipeline.planning.code import hash_of, identity, is_ours, units_of
+from pipeline.stage import Source, Stage
+
+# Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
+MACHINE = 2
+
+PYTHON = "python"  # stands among a stage's libraries for Python itself, whose minor versions bring other tables of Unicode
+ABSENT = "absent"
+
+
+def digest(*parts: object) -> str:
+    """Return 32 hex digits over JSON-like parts: sha256 of their canonical form (sorted keys, no spaces)."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def describe(stage: Stage) -> dict[str, Any]:
+    """Return a stage as plain data: class, version, parameters, libraries, and the sha256 of the files it names.
+
+    The paths of a source are left out: which files there are is no property of the work on one of them. A stage that is not this
+    project's is described by the hash of its code, too, and by the versions of this project's stages that it derives from.
+    """
+    cls = type(stage)
+    described = {"stage": identity(cls), "version": stage.version, "parameters": parameters(stage)}
+    if not is_ours(cls):
+        described["code"] = {unit.name: hash_of(unit) for unit in units_of(cls)}
+        bases = (base for base in cls.__mro__ if is_ours(base) and issubclass(base, Stage))
+        described["bases"] = {identity(base): base.version for base in bases}
+    if libraries := {name: version_of(name) for name in sorted(stage.libraries())}:
+        described["libraries"] = libraries
+    if files := {str(number): _content(path) for number, path in enumerate(stage.files())}:
+        described["files"] = files
+    return described
+
+
+def origin(stage: Stage) -> dict[str, str]:
+    """Return what a stage is made with, for people: its version, those of its libraries, and a hash of code that is not ours."""
+    found = {"version": str(stage.version), **{name: version_of(name) for name in sorted(stage.libraries())}}
+    if not is_ours(type(stage)):
+        found["code"] = digest(*(hash_of(unit) for unit in units_of(type(stage))))[:12]
+    return found
+
+
+@functools.cache
+def version_of(library: str) -> str:
+    """Return the version of an installed distribution (of Python: major and minor), `absent` where there is none.
+
+    Without what stands behind a `+`: it names a build of the same release, such as torch's for CPUs.
+    """
+    if library == PYTHON:
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        return metadata.version(library).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return ABSENT
+
+
+def parameters(stage: Stage) -> dict[str, Any]:
+    """Return the parameters of a stage as plain data, without the paths of a source."""
+    values: dict[str, Any] = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    if isinstance(stage, Source):
+        del values["paths"]
+    return values
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"": identity(type(value)), **fields}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    assert value is None or isinstance(value, str | int | float | bool), f"parameter of type {type(value).__name__}"
+    return value
+
+
+def _content(path: str) -> str:
+    try:
+        status = os.stat(path) if "://" not in path else None
+    except FileNotFoundError as error:
+        raise InputError(f"{path!r} does not exist (looked in {os.getcwd()!r})") from error
+    return _sha256(path, (status.st_size, status.st_mtime_ns) if status else None)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, stamp: tuple[int, int] | None) -> str:
+    hasher = hashlib.sha256()
+    with open_read(path) as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()

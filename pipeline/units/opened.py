@@ -1,0 +1,54 @@
+"""What stages opened in this process: a model is loaded once, whatever asks for it how often.
+
+Writes lock files into a private folder of the machine's temporary one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+from gristmill.private import fresh_folder, private_folder
+from pipeline.planning.fingerprint import describe, digest, parameters
+from pipeline.stage import AnyMap, Stage, Transform
+
+LIMIT = 32  # stages; the oldest makes room
+
+_OPENED: dict[str, object] = {}
+
+Opened = TypeVar("Opened")
+
+
+def opened(stage: Stage, how: Callable[[], Opened], extra: str = "") -> Opened:
+    """Return what `how` opens, remembered by the stage's fingerprint (its files' content too) and `extra`."""
+    return _remembered(digest(type(stage).__module__, describe(stage), extra), how)
+
+
+def opened_alone(stage: AnyMap) -> Transform:
+    """Return a stage of a pool opened, while no other process of this machine opens it.
+
+    The first reads the weights from afar or from the disk, the others find them in its cache. It is remembered by its parameters
+    alone: hashing the weights in each process would take as long as reading them, and such a process serves one build.
+    """
+    key = digest("alone", type(stage).__module__, type(stage).__name__, parameters(stage))
+    return _remembered(key, lambda: _locked(key, stage.open))
+
+
+def _remembered(key: str, how: Callable[[], Opened]) -> Opened:
+    if key not in _OPENED:
+        while len(_OPENED) >= LIMIT:
+            del _OPENED[next(iter(_OPENED))]
+        _OPENED[key] = how()
+    return cast(Opened, _OPENED[key])
+
+
+def _locked(key: str, how: Callable[[], Opened]) -> Opened:
+    wanted = Path(tempfile.gettempdir(), f"gristmill-{os.geteuid()}")  # on the machine's own disk: some homes know no locks
+    folder = private_folder(wanted) or fresh_folder("locks", str(wanted))
+    with (folder / f"{key}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return how()
