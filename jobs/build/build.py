@@ -17,6 +17,7 @@ from jobs.build.plan import add_config, overrides_of, plan_of
 from jobs.config import build_config
 from jobs.progress import BuildProgress
 from jobs.terminal import command, say, tell, warn
+from pipeline.builds.barren import remarks
 from pipeline.engines.drive import Engine, Options, Outcome, drive
 from pipeline.engines.heartbeat import Heartbeat, Rhythm
 from pipeline.planning.plan import Plan
