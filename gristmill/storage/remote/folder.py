@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import fsspec
-
 from gristmill.errors import FormatError
 from gristmill.secrets import cause, masked
 from gristmill.storage import retry
@@ -114,10 +112,12 @@ class Remote:
         return self.uri.split("://", 1)[0]
 
     def _open(self) -> tuple[Any, str]:
+        import fsspec  # here alone: it takes longer to import than all of ours, and what is on a disk needs none of it
+
         process = os.getpid()
         if process not in self._opened:
             try:
-                fs, root = fsspec.core.url_to_fs(self.uri, **_options(self._protocol(), self._options))
+                fs, root = fsspec.core.url_to_fs(self.uri, **_options(self._protocol(), self._options, fsspec.config.conf))
             except ImportError as error:
                 package = "s3fs" if self._protocol() in ("s3", "s3a") else "the package that it names"
                 raise FormatError(f"{self.uri}: {error}; pip install {package}") from error
@@ -165,9 +165,9 @@ def transport(file: File) -> str:
     return file.name if file.zst is None else f"{file.name}.zst"
 
 
-def _options(protocol: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a file system: ours, over them fsspec's configuration, over that what was given."""
+def _options(protocol: str, given: Mapping[str, Any], conf: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options of a file system: ours, over them fsspec's configuration (`conf`), over that what was given."""
     if protocol not in ("s3", "s3a"):
         return dict(given)
-    configured = {**fsspec.config.conf.get("s3", {}), **fsspec.config.conf.get("s3a", {})}
+    configured = {**conf.get("s3", {}), **conf.get("s3a", {})}
     return {**{key: value for key, value in S3_OPTIONS.items() if key not in configured}, **given}
