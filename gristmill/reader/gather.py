@@ -70,8 +70,7 @@ class OpenColumns:
         self._used: dict[int, int] = {}
         self._tick = 0
         # The open extents, sorted; the first entry stands for 'not open'. An origin is where token 0 of the stream would lie.
-        self._begins, self._ends = np.full(1, _BEFORE), np.full(1, _BEFORE)
-        self._origins, self._shards = np.zeros(1, dtype=np.int64), np.full(1, -1)
+        self._keep(np.array([[_BEFORE], [_BEFORE], [0], [-1]]))
         self._documents: list[npt.NDArray[np.int32]] = [np.zeros(1, dtype=np.int32)]  # the borders of each extent's
         self._low, self._high = np.iinfo(np.int64).max, 0  # of all places
         self._views: dict[int, npt.NDArray[Any]] = {}
@@ -171,6 +170,11 @@ class OpenColumns:
         for shard in np.unique(self._shards[found]).tolist():
             self._used[shard] = self._tick
 
+    def _keep(self, table: Int64) -> None:
+        """Take the open extents, (4, n): begin, end, origin, shard."""
+        self._table = np.ascontiguousarray(table)
+        self._begins, self._ends, self._origins, self._shards = self._table
+
     def _open(self, shard: int) -> None:
         if len(self._columns) == self._capacity:
             self._close(min(self._columns, key=lambda s: self._used[s]))
@@ -178,11 +182,11 @@ class OpenColumns:
         first = int(self._shard_begins[shard])
         extents = [extent for extent in column.extents if extent.count]
         at = int(np.searchsorted(self._begins, first, side="right"))
-        begins = np.array([first + e.begin for e in extents], dtype=np.int64)
-        self._begins = np.insert(self._begins, at, begins)
-        self._ends = np.insert(self._ends, at, begins + [e.count for e in extents])
-        self._origins = np.insert(self._origins, at, np.array([e.address for e in extents], dtype=np.int64) - begins)
-        self._shards = np.insert(self._shards, at, np.full(len(extents), shard))
+        begins = [first + e.begin for e in extents]
+        ends = [begin + e.count for begin, e in zip(begins, extents, strict=True)]
+        origins = [e.address - begin for begin, e in zip(begins, extents, strict=True)]
+        opened = np.array([begins, ends, origins, [shard] * len(extents)], dtype=np.int64)
+        self._keep(np.concatenate([self._table[:, :at], opened, self._table[:, at:]], axis=1))
         self._documents[at:at] = [e.offsets for e in extents]
         self._low = min([self._low, *(e.address for e in extents)])
         self._high = max([self._high, *(e.address + e.count for e in extents)])
@@ -191,9 +195,7 @@ class OpenColumns:
     def _close(self, shard: int) -> None:
         kept = self._shards != shard
         self._documents = [offsets for offsets, keep in zip(self._documents, kept.tolist(), strict=True) if keep]
-        self._begins, self._ends, self._origins, self._shards = (
-            row[kept] for row in (self._begins, self._ends, self._origins, self._shards)
-        )
+        self._keep(self._table[:, kept])
         del self._columns[shard], self._used[shard]
         self._closing(shard)
 
