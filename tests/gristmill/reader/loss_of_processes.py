@@ -1,11 +1,13 @@
-"""One process of several that share a batch: `python loss_of_processes.py FOLDER RANK PROCESSES`.
+"""Several processes that share a batch: `python loss_of_processes.py FOLDER PROCESSES`.
 
 Reads FOLDER/case.pt: the global batch and the weights of a linear model. Writes FOLDER/RANK.pt: the kept tokens, loss and
-gradient for each case, with all processes and with the first two alone.
+gradient for each case, with all processes and with the first two alone. The processes are forked by this one, which imports
+torch once for all of them; its exit status is 0 when theirs are.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -23,8 +25,7 @@ def part(batch: dict[str, torch.Tensor], rank: int, processes: int) -> tuple[tor
     return mine["x"], Batch(None, None, None, None, mine["labels"], mine["loss_mask"], columns)
 
 
-def main() -> None:
-    folder, rank, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def take_part(folder: Path, rank: int, processes: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
     two = dist.new_group([0, 1])
     case = torch.load(folder / "case.pt")
@@ -45,6 +46,17 @@ def main() -> None:
     torch.save(out, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
+
+
+def main() -> None:
+    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
+    context = multiprocessing.get_context("fork")
+    running = [context.Process(target=take_part, args=(folder, rank, processes)) for rank in range(processes)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    sys.exit(any(process.exitcode for process in running))
 
 
 if __name__ == "__main__":

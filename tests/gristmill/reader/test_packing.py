@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import pickle
 import resource
@@ -14,31 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.format.manifest import Manifest, Shard
 from gristmill.reader.bestfit import plan
 from gristmill.reader.packing import BestFit, BestFitPacking, Concatenated
-
-
-class Lengths:
-    """A stream that knows its documents' lengths, shard by shard, and how often it was asked for them."""
-
-    def __init__(self, shards: list[list[int]]) -> None:
-        self.shards = shards
-        self.asked = 0
-        entries = []
-        for number, documents in enumerate(shards):
-            sha256 = hashlib.sha256(repr((number, documents)).encode()).hexdigest()
-            entries.append(Shard(f"tokens-{number:05d}.arrow", len(documents), sum(documents), 0, 0, sha256, ""))
-        self.manifest = Manifest("tokens", "", "test", None, None, tuple(entries), {})
-
-    def lengths(self, shard: int) -> np.ndarray:
-        """See `Documents`."""
-        self.asked += 1
-        return np.array(self.shards[shard], dtype=np.int32)
-
-    def first_token(self, shard: int) -> int:
-        """See `Documents`."""
-        return sum(map(sum, self.shards[:shard]))
+from tests.gristmill.reader.other_process import Lengths, packed
 
 
 def rows_of(packing, sequences):
@@ -171,17 +148,11 @@ def test_a_pickled_packing_opens_its_own_maps(tmp_path):
     assert b"gmplan" not in data
 
 
-def _digest(job):
-    """Pack in another process; return what came out, as a hash."""
-    stream, folder = job
-    return hashlib.sha256(repr(everything(BestFitPacking(stream, 64, 100, folder))).encode()).hexdigest()
-
-
 def test_processes_that_pack_at_once_agree(tmp_path):
     stream = example(documents=3000)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.map(_digest, [(stream, tmp_path)] * 2, chunksize=1)
-    assert found == [_digest((stream, tmp_path / "alone"))] * 2
+        found = pool.starmap(packed, [(stream, tmp_path)] * 2, chunksize=1)
+    assert found == [packed(stream, tmp_path / "alone")] * 2
     files = {path.name: path.read_bytes() for path in tmp_path.glob("*.plan")}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
     assert {path.name for path in tmp_path.iterdir()} == {*files, "alone"}

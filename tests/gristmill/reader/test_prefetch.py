@@ -16,6 +16,7 @@ import pytest
 from gristmill import Source, TokenDataset, TokenLoader
 from gristmill.reader.prefetch import Prefetched
 from tests.conftest import ROOT
+from tests.gristmill.reader.other_process import send_batch, send_next
 from tests.gristmill.slow import build, corpus, some_sizes
 
 LENGTH = 16
@@ -79,14 +80,6 @@ def test_seeking_while_batches_are_made_ahead(folder):
 # ---- other processes ----
 
 
-def _ids_of(loader: TokenLoader, connection) -> None:
-    connection.send(next(loader).input_ids)
-
-
-def _many_ids_of(dataset: TokenDataset, connection) -> None:
-    connection.send(TokenLoader(dataset, 8, prefetch=0).batch(80).input_ids)
-
-
 def test_forks_while_the_thread_is_at_work(folder, monkeypatch):
     """Few shards may be open, so the thread opens and closes them all the time, and holds the lock while it does."""
     monkeypatch.setattr("gristmill.reader.stream.OPEN_SHARDS", 2)
@@ -97,7 +90,7 @@ def test_forks_while_the_thread_is_at_work(folder, monkeypatch):
     for _ in range(5):
         next(loader)
         ours, theirs = context.Pipe()
-        process = context.Process(target=_many_ids_of, args=(dataset, theirs))
+        process = context.Process(target=send_batch, args=(dataset, theirs))
         process.start()
         assert ours.poll(60) and np.array_equal(ours.recv(), expected)
         process.join()
@@ -110,8 +103,7 @@ from gristmill import TokenDataset, TokenLoader
 loader = TokenLoader(TokenDataset.open({str(folder)!r}, sequence_length={LENGTH}), 4096, prefetch=8)
 next(loader)
 """
-    for _ in range(2):
-        assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -125,7 +117,7 @@ def test_loaders_go_to_other_processes(mixed, method):
     loader.close()
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_ids_of, args=(pickle.loads(pickle.dumps(loader)), theirs))
+    process = context.Process(target=send_next, args=(pickle.loads(pickle.dumps(loader)), theirs))
     process.start()
     assert ours.poll(60) and np.array_equal(ours.recv(), next(loader).input_ids)
     process.join()
