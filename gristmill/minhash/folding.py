@@ -94,18 +94,34 @@ def normalized() -> Table:
     kinds = classes()
     for first, last in NOTHING:
         kinds[first : last + 1] = IGNORED
-    later = frozenset(_points(LATER))
-    for point in _points(CHANGING):
-        if point not in later:
-            _enter(table, pool, point, [_entry(ord(character), kinds) for character in fold(chr(point))])
+    for character in _changed():
+        _enter(table, pool, ord(character), [_entry(ord(part), kinds) for part in fold(character)])
     for first, last in NOTHING:
         table[first : last + 1] = IGNORED << KIND
-    for point in range(SYLLABLES[0], SYLLABLES[1] + 1):
-        lead, rest = divmod(point - SYLLABLES[0], 588)
-        vowel, tail = divmod(rest, 28)
-        parts = [LEADS + lead, VOWELS + vowel, *([TAILS + tail] if tail else [])]
-        _enter(table, pool, point, [LETTER << KIND | part for part in parts])
-    return table, np.array(pool, np.uint32)
+    return table, np.concatenate([np.array(pool, np.uint32), _enter_syllables(table, len(pool))])
+
+
+def _changed() -> list[str]:
+    """Return the characters of `CHANGING` that do not stand for themselves, or are marks: one in twelve."""
+    later = frozenset(_points(LATER))
+    characters = "".join(chr(point) for point in _points(CHANGING) if point not in later)
+    about = zip(characters, *(map(of, characters) for of in (unicodedata.decomposition, unicodedata.combining)), strict=True)
+    return [one for one, parts, mark in about if parts or mark or one.casefold() != one or one in LETTERS]
+
+
+def _enter_syllables(table: npt.NDArray[np.uint32], first: int) -> npt.NDArray[np.uint32]:
+    """Write the entries of Hangul's syllables; return what they have in the pool, from place `first` on (uint32[n])."""
+    numbers = np.arange(SYLLABLES[1] - SYLLABLES[0] + 1)
+    tails = numbers % 28
+    sizes = np.where(tails > 0, 3, 2)
+    places = np.cumsum(sizes + 1) - sizes - 1
+    pool = np.zeros(int(np.sum(sizes + 1)), np.uint32)
+    pool[places] = sizes
+    pool[places + 1] = LETTER << KIND | LEADS + numbers // 588
+    pool[places + 2] = LETTER << KIND | VOWELS + numbers // 28 % 21
+    pool[places[tails > 0] + 3] = LETTER << KIND | TAILS + tails[tails > 0]
+    table[SYLLABLES[0] : SYLLABLES[1] + 1] = SEQUENCE << KIND | first + places
+    return pool
 
 
 def fold(character: str) -> str:
