@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from gristmill.errors import StoreError, UserError
 from jobs.terminal import tell
+from pipeline.engines.pandas_later import pandas_later
 
 COMMANDS = {
     "build": ("jobs.build.build", "run a build"),
@@ -87,4 +88,5 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 if __name__ == "__main__":
     sys.excepthook = _unexpected
+    pandas_later()
     sys.exit(main())

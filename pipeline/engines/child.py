@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
 from pipeline.engines.failure import Failure, Kind
+from pipeline.engines.pandas_later import pandas_later
 from pipeline.engines.panics import pass_on
 from pipeline.engines.remote_pool import PoolFailed, RemotePool, Send, TableReply, TableRequest, answer
 from pipeline.planning.code import load_file, loaded_files
@@ -279,6 +280,7 @@ def serve(descriptor: int, files: Sequence[str] = ()) -> None:
     """Serve tasks until the parent goes, whose stages may be in these files."""
     for path in files:
         load_file(Path(path))
+    pandas_later()
     channel = Connection(descriptor)
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
 
