@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def whole(name: str, value: SupportsIndex, least: int | None = None) -> int:
@@ -18,6 +21,15 @@ def whole(name: str, value: SupportsIndex, least: int | None = None) -> int:
     if least is not None and number < least:
         raise ValueError(f"{name} is {number}; it must be at least {least}")
     return number
+
+
+def no_nulls(name: str, column: pa.Array | pa.ChunkedArray) -> None:
+    """Raise ValueError where a column has nulls; the message begins with `name` and says which row is the first."""
+    if column.null_count:
+        row = column.is_null().index(True).as_py()
+        raise ValueError(
+            f"{name}[{row}] is null, one of {column.null_count} of {len(column)}; fill in what is null or leave it out"
+        )
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...], more: str = "") -> None:

@@ -63,8 +63,12 @@ def parser_of(chosen: str | None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     words = sys.argv[1:] if argv is None else argv
+    if not words:
+        tell(_listing())
+        return USER_MISTAKE
     try:
-        arguments = parser_of(words[0] if words else None).parse_args(words)
+        _check_name(words[0])
+        arguments = parser_of(words[0]).parse_args(words)
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
     except UserError as error:
@@ -80,6 +84,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("interrupted: what is done is kept; run the same command again to go on")
         return INTERRUPTED
+
+
+def _listing() -> str:
+    """Return what is printed where no command is given: each with its line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["give a command, `python -m jobs COMMAND --help` lists what it takes:", *lines])
+
+
+def _check_name(name: str) -> None:
+    """Raise UserError for a command that there is not; options are argparse's."""
+    if not name.startswith("-") and name not in COMMANDS:
+        from jobs.config.yaml_nodes import suggest  # imports yaml, which no command needs to be listed
+
+        raise UserError(f"unknown command {name!r};{suggest(name, COMMANDS)} the commands are {', '.join(COMMANDS)}")
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,19 +9,23 @@ import re
 from typing import Any
 
 from gristmill.errors import FormatError
+from gristmill.json_values import shown
 
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a plain name in the same folder
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+"""What JSON has, in words."""
 
 
 def get(content: object, key: str, kind: type, where: str) -> Any:  # noqa: ANN401  the type is `kind`
     """Return `content[key]`, a `kind`; numbers are not negative. Raises FormatError that begins with `where`."""
     if not isinstance(content, dict):
-        raise FormatError(f"{where}: expected an object, found {type(content).__name__}")
+        raise FormatError(f"{where}: expected an object, found {shown(content)}")
     value = content.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        found = "nothing" if key not in content else repr(value)[:60]
-        raise FormatError(f"{where}: {key!r} must be {kind.__name__}, found {found}")
+        found = "nothing" if key not in content else shown(value)
+        raise FormatError(f"{where}: {key!r} must be {KINDS[kind]}, found {found}")
     if isinstance(value, int) and value < 0:
         raise FormatError(f"{where}: {key!r} is {value}, must not be negative")
     return value

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.arguments import whole
+from gristmill.arguments import no_nulls, whole
 from gristmill.errors import InputError
 from gristmill.models.protocols import Classified
 
@@ -81,6 +81,7 @@ class OpenedFastText:
 
     def classify(self, texts: pa.StringArray | pa.ChunkedArray, most: int = 1) -> Classified:
         """Return the best labels of each text; see `TextClassifier.classify`."""
+        no_nulls("texts", texts)
         if self._max_chars is not None:
             texts = pc.utf8_slice_codeunits(texts, 0, self._max_chars)
         return self.classify_lines(pc.replace_substring(texts, "\n", " ").to_pylist(), most)

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from gristmill.arguments import no_nulls
 from gristmill.errors import InputError
 from gristmill.models.fasttext import FastText, OpenedFastText, check_max_chars
 from gristmill.models.language_text import beginning, lowered
@@ -77,6 +78,7 @@ class _Asking:
 
     def classify(self, texts: pa.StringArray | pa.ChunkedArray, most: int = 1) -> Classified:
         """Return the best labels of each text; see `TextClassifier.classify`."""
+        no_nulls("texts", texts)
         return self._opened.classify_lines([lowered(beginning(text, self._max_chars)) for text in texts.to_pylist()], most)
 
 

@@ -82,6 +82,9 @@ class TextClassifier(Protocol):
         Args:
             texts: without nulls. How much of each is read (`max_chars`) and in which form is a parameter of the model.
             most: labels a text, from 1 to all.
+
+        Raises:
+            ValueError: a null among the texts (an empty text is one like any other), or `most` is below 1.
         """
         ...
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gristmill.json_values import Json, JsonObject
 
 
 class Frame(NamedTuple):
@@ -15,7 +17,7 @@ class Frame(NamedTuple):
     after: tuple[str, ...] = ()
 
 
-def prescribed(processor: Mapping[str, Any] | None) -> Frame:
+def prescribed(processor: Json) -> Frame:
     """Return what a post-processor puts around one text; of a sequence the later ones put theirs around the earlier."""
     match processor:
         case {"type": "Sequence", "processors": list(several)}:
@@ -27,20 +29,28 @@ def prescribed(processor: Mapping[str, Any] | None) -> Frame:
         case {"type": "BertProcessing" | "RobertaProcessing", "cls": [str(first), *_], "sep": [str(last), *_]}:
             return Frame((first,), (last,))
         case {"type": "TemplateProcessing", "single": list(parts), "special_tokens": dict(tokens)}:
-            texts = [i for i, part in enumerate(parts) if "Sequence" in part]
+            texts = [i for i, part in enumerate(parts) if isinstance(part, dict) and "Sequence" in part]
             if not texts:
                 return Frame()
             return Frame(_special(parts[: texts[0]], tokens), _special(parts[texts[-1] + 1 :], tokens))
     return Frame()
 
 
-def _special(parts: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]) -> tuple[str, ...]:
+def _special(parts: Sequence[Json], tokens: JsonObject) -> tuple[str, ...]:
     """Return the tokens that stand for the special parts of a template; a part may be several."""
-    names = [part["SpecialToken"]["id"] for part in parts if "SpecialToken" in part]
-    return tuple(token for name in names for token in (tokens.get(name) or {}).get("tokens") or [name])
+    found: list[str] = []
+    for part in parts:
+        match part:
+            case {"SpecialToken": {"id": str(name)}}:
+                match tokens.get(name):
+                    case {"tokens": [_, *_] as several}:
+                        found += [token for token in several if isinstance(token, str)]
+                    case _:
+                        found.append(name)
+    return tuple(found)
 
 
-def left_out(processor: Mapping[str, Any] | None, bos: Sequence[str], eos: Sequence[str]) -> Frame:
+def left_out(processor: JsonObject | None, bos: Sequence[str], eos: Sequence[str]) -> Frame:
     """Return what is prescribed around a text and is not among what a build puts there."""
     before, after = prescribed(processor)
     return Frame(tuple(name for name in before if name not in bos), tuple(name for name in after if name not in eos))

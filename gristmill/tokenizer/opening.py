@@ -65,6 +65,7 @@ def open_encoder(held: Held, file: TokenizerFile, *, names_as_tokens: bool = Fal
         warn_slow(held.reason)
         return held
     from gristmill.tokenizer.encoding.choose import choose_encoder
+    from gristmill.tokenizer.encoding.normalizing import UnreadableNormalizer
     from gristmill.tokenizer.encoding.probe import EncoderMismatch, LibraryFails, check_whole
 
     changed = held.normalizer is not None or any(not token.special for token in held.added)
@@ -74,7 +75,7 @@ def open_encoder(held: Held, file: TokenizerFile, *, names_as_tokens: bool = Fal
         encoder = choose_encoder(held, names_as_tokens=names_as_tokens)
         if library is not None:
             check_whole(encoder, library, [token.content for token in held.added])
-    except LibraryFails as error:
+    except (LibraryFails, UnreadableNormalizer) as error:
         raise InputError(f"tokenizer {file.where!r}: {error}") from error
     except EncoderMismatch as error:
         slow = LibraryEncoder(file, f"tokenizer {file.where!r}: {error}", names_as_tokens=names_as_tokens)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, get_args
+from typing import TypeGuard, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from gristmill.errors import InputError
+from gristmill.json_values import Json, JsonObject, shown
 from gristmill.tokenizer.patterns import Pattern
 from gristmill.tokenizer.token_names import spell, unspell
 from gristmill.tokenizer.vocabulary import Inference, Vocabulary
@@ -61,10 +63,13 @@ def parse_own(text: str, where: str) -> Vocabulary:
         InputError: a key is missing, unknown, or holds what it cannot; names it.
     """
     try:
-        data = json.loads(text)
-        _expect(isinstance(data, dict) and data.get("format") == FORMAT, "format", f"must be {FORMAT!r}")
+        data: Json = json.loads(text)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise _Mistake(f"key format must be {FORMAT!r}")
         _expect(data.get("version") == VERSION, "version", f"is {data.get('version')!r}; this release reads {VERSION}")
         return _vocabulary(data)
+    except RecursionError as error:
+        raise InputError(f"tokenizer {where!r} cannot be read: it is nested too deeply") from error
     except (_Mistake, json.JSONDecodeError) as error:
         raise InputError(f"tokenizer {where!r}: {error}") from error
 
@@ -78,44 +83,63 @@ def _expect(good: bool, key: str, message: str) -> None:
         raise _Mistake(f"key {key} {message}")
 
 
-def _vocabulary(data: dict[str, Any]) -> Vocabulary:
+def _vocabulary(data: JsonObject) -> Vocabulary:
     keys = ("inference", "cuts", "special_tokens", "ignore_merges", "scaffolds", "whole", "merges", "tokens")
     for key in keys:
         _expect(key in data, key, "is missing")
     for key in data:
         _expect(key in (*keys, "format", "version"), key, f"is unknown; known are {', '.join(keys)}")
-    _expect(data["inference"] in get_args(Inference), "inference", f"must be one of {', '.join(get_args(Inference))}")
-    _expect(isinstance(data["ignore_merges"], bool), "ignore_merges", "must be true or false")
-    tokens = _tokens(data["tokens"], data["special_tokens"])
-    scaffolds = data["scaffolds"]
-    _expect(_is_count(scaffolds) and scaffolds <= len(tokens), "scaffolds", "must be a number of tokens")
+    inference, ignore_merges, scaffolds = data["inference"], data["ignore_merges"], data["scaffolds"]
+    if not _is_inference(inference):
+        raise _Mistake(f"key inference must be one of {', '.join(get_args(Inference))}, found {shown(inference)}")
+    if not isinstance(ignore_merges, bool):
+        raise _Mistake(f"key ignore_merges must be true or false, found {shown(ignore_merges)}")
+    special_tokens = _special(data["special_tokens"])
+    tokens = _tokens(data["tokens"], special_tokens)
+    if not _is_count(scaffolds) or scaffolds > len(tokens):
+        raise _Mistake(f"key scaffolds must be a number of tokens, there are {len(tokens)}, found {shown(scaffolds)}")
     merges = _merges(data["merges"], tokens)
     return Vocabulary(
         tokens=tokens,
         merges=merges,
         cuts=_cuts(data["cuts"]),
-        special_tokens=data["special_tokens"],
-        inference=data["inference"],
-        ignore_merges=data["ignore_merges"],
+        special_tokens=special_tokens,
+        inference=inference,
+        ignore_merges=ignore_merges,
         whole=_whole(data["whole"], len(merges)),
         scaffolds=scaffolds,
     )
 
 
-def _is_count(value: object) -> bool:
+def _is_inference(value: Json) -> TypeGuard[Inference]:
+    return value in get_args(Inference)
+
+
+def _is_count(value: Json) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _tokens(spelled: object, special: object) -> tuple[bytes, ...]:
+def _special(given: Json) -> dict[str, int]:
+    """Return the id of each special token."""
+    if not isinstance(given, dict):
+        raise _Mistake(f"key special_tokens must map names to ids, found {shown(given)}")
+    found: dict[str, int] = {}
+    for name, i in given.items():
+        if not _is_count(i):
+            raise _Mistake(f"key special_tokens gives {name!r} {shown(i)}; an id is a whole number from 0 on")
+        found[name] = i
+    return found
+
+
+def _tokens(spelled: Json, special: dict[str, int]) -> tuple[bytes, ...]:
     """Return the bytes of each token."""
-    _expect(isinstance(spelled, list), "tokens", "must be a list")
-    _expect(isinstance(special, dict), "special_tokens", "must map names to ids")
-    assert isinstance(spelled, list) and isinstance(special, dict)
+    if not isinstance(spelled, list):
+        raise _Mistake(f"key tokens must be a list, found {shown(spelled)}")
     names = {i: name for name, i in special.items()}
     _expect(len(names) == len(special), "special_tokens", "gives two names one id")
     nulls = {i for i, token in enumerate(spelled) if token is None}
     _expect(nulls == set(names), "special_tokens", f"must name just the tokens that are null, found {special}")
-    found = []
+    found: list[bytes] = []
     for i, token in enumerate(spelled):
         if token is None:
             found.append(names[i].encode())
@@ -127,46 +151,50 @@ def _tokens(spelled: object, special: object) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _merges(rows: object, tokens: tuple[bytes, ...]) -> np.ndarray:
+def _merges(rows: Json, tokens: tuple[bytes, ...]) -> npt.NDArray[np.int32]:
     """Return the merges, int32 [merges, 3]."""
-    try:
-        merges = np.array(rows or np.zeros((0, 3)), np.int64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _Mistake(f"key merges must hold rows of [left id, right id, joined id]: {error}") from error
-    _expect(merges.ndim == 2 and merges.shape[1] == 3, "merges", "must hold rows of [left id, right id, joined id]")
-    within = bool(((merges >= 0) & (merges < len(tokens))).all())
-    _expect(within, "merges", f"has an id that no token has; there are {len(tokens)}")
-    for rank, (left, right, joined) in enumerate(merges.tolist()):
+    if not isinstance(rows, list):
+        raise _Mistake(f"key merges must hold rows of [left id, right id, joined id], found {shown(rows)}")
+    merges = np.zeros((len(rows), 3), np.int32)
+    for rank, row in enumerate(rows):
+        ids = [i for i in row if _is_count(i)] if isinstance(row, list) else []
+        if not isinstance(row, list) or len(row) != 3 or not all(type(i) is int for i in row):
+            raise _Mistake(f"key merges must hold rows of [left id, right id, joined id], found {shown(row)} at rank {rank}")
+        if len(ids) != 3 or max(ids) >= len(tokens):
+            raise _Mistake(f"key merges has an id that no token has; there are {len(tokens)}, found {row} at rank {rank}")
+        merges[rank] = left, right, joined = ids
         if tokens[left] + tokens[right] != tokens[joined]:
             raise _Mistake(
                 f"key merges has at rank {rank} {tokens[left]!r} with {tokens[right]!r}, but id {joined} is {tokens[joined]!r}"
             )
-    return merges.astype(np.int32)
+    return merges
 
 
-def _cuts(steps: object) -> tuple[Pattern, ...]:
+def _cuts(steps: Json) -> tuple[Pattern, ...]:
     from tokenizers import Regex
 
-    _expect(isinstance(steps, list), "cuts", "must be a list")
-    assert isinstance(steps, list)
-    found = []
+    if not isinstance(steps, list):
+        raise _Mistake(f"key cuts must be a list, found {shown(steps)}")
+    found: list[Pattern] = []
     for step in steps:
-        good = isinstance(step, dict) and isinstance(step.get("regex"), str) and len(step) == 2
-        good = good and (isinstance(step.get("digits"), bool) or step.get("digits") == "each")
-        _expect(good, "cuts", f"must hold objects of regex (a string) and digits (true, false or 'each'), found {step}")
+        match step:
+            case {"regex": str(regex), "digits": (bool() | "each") as digits, **more} if not more:
+                pass
+            case _:
+                raise _Mistake(f"key cuts must hold objects of regex (a string) and digits (true, false or 'each'), found {step}")
         try:
-            Regex(step["regex"])
+            Regex(regex)
         except Exception as error:  # the library raises nothing narrower
-            raise _Mistake(f"key cuts has a regex that does not compile: {error}; found {step['regex']!r}") from error
-        found.append(Pattern(step["regex"], step["digits"]))
+            raise _Mistake(f"key cuts has a regex that does not compile: {error}; found {regex!r}") from error
+        found.append(Pattern(regex, digits))
     return tuple(found)
 
 
-def _whole(ranks: object, merges: int) -> np.ndarray | None:
+def _whole(ranks: Json, merges: int) -> npt.NDArray[np.bool_] | None:
     if ranks is None:
         return None
     good = isinstance(ranks, list) and all(_is_count(rank) and rank < merges for rank in ranks)
-    _expect(good, "whole", f"must be null or hold ranks of merges; there are {merges}")
+    _expect(good, "whole", f"must be null or hold ranks of merges; there are {merges}, found {shown(ranks)}")
     found = np.zeros(merges, bool)
     found[np.array(ranks, np.int64)] = True
     return found

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from gristmill.tokenizer.json_parts import File, Frame, Step
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.token_names import bytes_of_letters, letters, unspell
-from gristmill.tokenizer.tokenizer_json import Mistake, TokenizerJson, Unsupported, blamed_on, read
-from gristmill.tokenizer.vocabulary import BYTES_TO_TEXT, MOST_IDS, Vocabulary
+from gristmill.tokenizer.tokenizer_json import TokenizerJson, Unsupported, blamed_on, read
+from gristmill.tokenizer.vocabulary import BYTES_TO_TEXT, Vocabulary
 
-FRAME = ("normalizer", "post_processor", "decoder")
-FLAGS = ("single_word", "lstrip", "rstrip")
+FLAGS: tuple[Literal["single_word", "lstrip", "rstrip"], ...] = ("single_word", "lstrip", "rstrip")
 IMPOSSIBLE = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 """Bytes that valid UTF-8 never has."""
 
@@ -33,7 +33,8 @@ def parse(text: str, where: str) -> Vocabulary:
 
     Raises:
         UnsupportedTokenizer: it has a part that changes ids in a way not known here; names the key.
-        InputError: it is no such file, or gives two tokens one id, or one token two.
+        InputError: it is no such file, has something else at a key than a tokenizer has there, or gives two tokens one id, or one
+            token two; names the key.
     """
     with blamed_on(where):
         return _vocabulary(read(text, where))
@@ -42,23 +43,28 @@ def parse(text: str, where: str) -> Vocabulary:
 def _vocabulary(file: TokenizerJson) -> Vocabulary:
     data, model, added = file.data, file.data["model"], file.added
     if model.get("type", "BPE") != "BPE" or "merges" not in model:
-        raise Unsupported(f"key model.type is {model.get('type')!r}; only byte-level 'BPE' can be used")
-    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(key):
-            raise Unsupported(f"key model.{key} is {model[key]!r}; only byte-level BPE without it can be used")
-    missing = [letter for byte, letter in letters().items() if byte not in IMPOSSIBLE and letter not in model["vocab"]]
-    for key in ("unk_token", "byte_fallback"):  # no text comes to them where each byte is a token
-        if model.get(key) and missing:
-            raise Unsupported(f"key model.{key} is {model[key]!r}, and not every byte is a token of a byte-level vocabulary")
+        raise Unsupported(f"key model.type is {_bare(model.get('type'))}; only byte-level 'BPE' can be used")
+    for key, value in (
+        ("dropout", model.get("dropout")),
+        ("continuing_subword_prefix", model.get("continuing_subword_prefix")),
+        ("end_of_word_suffix", model.get("end_of_word_suffix")),
+    ):
+        if value:
+            raise Unsupported(f"key model.{key} is {_bare(value)}; only byte-level BPE without it can be used")
+    missing = [letter for byte, letter in letters().items() if byte not in IMPOSSIBLE and letter not in file.pieces]
+    # No text comes to these two where each byte is a token.
+    for key, value in (("unk_token", model.get("unk_token")), ("byte_fallback", model.get("byte_fallback"))):
+        if value and missing:
+            raise Unsupported(f"key model.{key} is {_bare(value)}, and not every byte is a token of a byte-level vocabulary")
     for token in data.get("added_tokens") or []:
         flag = next((flag for flag in FLAGS if token.get(flag)), None)
         if flag and not token["special"]:
             raise Unsupported(f"key added_tokens has {token['content']!r} with {flag}, which is more than its name")
     names = {token.content: token.id for token in added}
     for name in names:
-        if name in model["vocab"] and (model.get("ignore_merges") or name in bytes_of_letters()):
+        if name in file.pieces and (model.get("ignore_merges") or name in bytes_of_letters()):
             raise Unsupported(f"key added_tokens has {name!r}, which the model makes of texts, too")
-    ids: dict[str, int] = {name: i for name, i in model["vocab"].items() if name not in names}
+    ids = {name: i for name, i in file.pieces.items() if name not in names}
     return Vocabulary(
         tokens=_bytes(ids, names),
         merges=_merges(model["merges"], ids),
@@ -70,20 +76,23 @@ def _vocabulary(file: TokenizerJson) -> Vocabulary:
     )
 
 
-def _frame(data: Mapping[str, Any]) -> dict[str, Any]:
+def _frame(data: File) -> Frame:
     """Return what a tokenizer made on top of this one is to keep; nothing where it would have the same of itself."""
-    found = {key: data.get(key) for key in FRAME} | {"normalizer": simplified(data.get("normalizer"))}
+    found = Frame()
+    if (normalizer := simplified(data.get("normalizer"))) is not None:
+        found["normalizer"] = normalizer
+    if (processor := data.get("post_processor")) is not None:
+        found["post_processor"] = processor
+    if (decoder := data.get("decoder")) is not None and decoder != BYTES_TO_TEXT:
+        found["decoder"] = decoder
     listed = data.get("added_tokens") or []
     plain = {flag: False for flag in FLAGS} | {"normalized": False, "special": True}
-    if all(token.get(flag, value) == value for token in listed for flag, value in plain.items()):
-        listed = []
-    found |= {"added_tokens": listed or None}
-    if found["decoder"] == BYTES_TO_TEXT:
-        found["decoder"] = None
-    return {key: value for key, value in found.items() if value is not None}
+    if any(token.get(flag, value) != value for token in listed for flag, value in plain.items()):
+        found["added_tokens"] = listed
+    return found
 
 
-def simplified(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def simplified(normalizer: Step | None) -> Step | None:
     """Return a normalizer without sequences inside sequences, None where it changes nothing."""
     steps = _steps_of(normalizer)
     if len(steps) < 2:
@@ -91,7 +100,7 @@ def simplified(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None
     return {"type": "Sequence", "normalizers": steps}
 
 
-def _steps_of(normalizer: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def _steps_of(normalizer: Step | None) -> list[Step]:
     if normalizer is None:
         return []
     if normalizer["type"] != "Sequence":
@@ -100,10 +109,7 @@ def _steps_of(normalizer: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def _bytes(ids: Mapping[str, int], names: Mapping[str, int]) -> tuple[bytes, ...]:
-    last = max([*ids.values(), *names.values()], default=-1)
-    if last >= MOST_IDS:
-        raise Mistake(f"key model.vocab has ids to {last}; there can be {MOST_IDS:,} at most")
-    found = [b""] * (last + 1)
+    found = [b""] * (max([*ids.values(), *names.values()], default=-1) + 1)
     for name, i in ids.items():
         made = unspell(name)
         if made is None:
@@ -126,7 +132,7 @@ def _merges(pairs: Sequence[str | Sequence[str]], ids: Mapping[str, int]) -> np.
     return merges
 
 
-def _cuts(step: Mapping[str, Any] | None) -> tuple[Pattern, ...]:
+def _cuts(step: Step | None) -> tuple[Pattern, ...]:
     """Return the patterns of a pre-tokenizer that ends in ByteLevel."""
     steps = [] if step is None else step["pretokenizers"] if step["type"] == "Sequence" else [step]
     if not steps or steps[-1]["type"] != "ByteLevel":
@@ -156,5 +162,9 @@ def _regex(pattern: Mapping[str, str]) -> str:
     return pattern["Regex"] if "Regex" in pattern else re.escape(pattern["String"])
 
 
-def _kind(step: Mapping[str, Any] | None) -> str:
-    return "null" if step is None else repr(step.get("type"))
+def _kind(step: Step | None) -> str:
+    return _bare(None if step is None else step["type"])
+
+
+def _bare(value: str | float | None) -> str:
+    return repr(value) if isinstance(value, str) else json.dumps(value)

@@ -19,8 +19,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from gristmill.errors import InputError
+from gristmill.tokenizer.json_parts import MOST_IDS
 from gristmill.tokenizer.patterns import Pattern
-from gristmill.tokenizer.vocabulary import MOST_IDS, Vocabulary
+from gristmill.tokenizer.vocabulary import Vocabulary
 
 
 def looks_like_ranks(data: bytes) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.tokenizer.json_parts import Model, Step
 from gristmill.tokenizer.token_names import single_byte, unspell
 from gristmill.tokenizer.tokenizer_json import TokenizerJson, Unsupported, blamed_on, read
 
@@ -83,8 +83,9 @@ def _table(file: TokenizerJson) -> TokenBytes:
         for piece, i in pieces.items():
             found[i] = (single_byte(piece) if fallback else None) or piece.replace(_SPACE, " ").encode()
     else:
+        kind = json.dumps(data["model"].get("type"))
         raise Unsupported(
-            f"key model.type is {data['model'].get('type')!r} without ByteLevel or {_SPACE} for spaces: its tokens do not say "
+            f"key model.type is {kind} without ByteLevel or {_SPACE} for spaces: its tokens do not say "
             "which bytes they stand for; score with a model whose tokenizer is byte-level or of SentencePiece's kind"
         )
     for token in file.added:
@@ -98,7 +99,7 @@ def _table(file: TokenizerJson) -> TokenBytes:
     return make_token_bytes(found, int(any(_prepends(part) for part in parts[: len(parts) - len(_parts(data.get("decoder")))])))
 
 
-def _parts(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def _parts(step: Step | None) -> list[Step]:
     """Return the steps of a normalizer, pre-tokenizer or decoder, those in sequences too."""
     if step is None:
         return []
@@ -106,18 +107,18 @@ def _parts(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     return [part for each in inside for part in _parts(each)] if inside else [step]
 
 
-def _prepends(part: Mapping[str, Any]) -> bool:
+def _prepends(part: Step) -> bool:
     """Tell whether a normalizer or pre-tokenizer may put a space before the text."""
     if part["type"] == "Metaspace":
         scheme = part.get("prepend_scheme") or ("always" if part.get("add_prefix_space", True) else "never")
-        return bool(scheme != "never")
+        return scheme != "never"
     return part["type"] == "Prepend" or (part["type"] == "ByteLevel" and bool(part.get("add_prefix_space")))
 
 
-def _unknown(model: Mapping[str, Any], pieces: Mapping[str, int]) -> int | None:
+def _unknown(model: Model, pieces: Mapping[str, int]) -> int | None:
     """Return the id that stands for what the vocabulary lacks, if there is one."""
-    if model.get("unk_id") is not None:
-        return int(model["unk_id"])
+    if (given := model.get("unk_id")) is not None:
+        return given
     return pieces.get(model.get("unk_token") or "")
 
 

@@ -22,6 +22,7 @@ from gristmill.arguments import one_of
 from gristmill.columns import flat_texts
 from gristmill.errors import InputError
 from gristmill.extras import needs
+from gristmill.json_values import Json, JsonObject, shown
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 from gristmill.tokenizer.opening import Held, open_encoder, read_tokenizer
@@ -158,7 +159,11 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int | None:
-        """Return the id that begins a document, as the `tokenizer_config.json` beside the file names it; None where none does."""
+        """Return the id that begins a document, as the `tokenizer_config.json` beside the file names it; None where none does.
+
+        Raises:
+            InputError: it names something that is no special token of the tokenizer.
+        """
         return self._role("bos_token")
 
     @property
@@ -172,7 +177,7 @@ class Tokenizer:
         return self._role("pad_token")
 
     @property
-    def post_processor(self) -> Mapping[str, Any] | None:
+    def post_processor(self) -> JsonObject | None:
         """Return what a `tokenizer.json` would put around texts, as it says it; None for nothing."""
         held = self._held
         return held.frame.get("post_processor") if isinstance(held, Vocabulary) else held.post_processor
@@ -210,12 +215,18 @@ class Tokenizer:
             TypeError: these are no texts.
             InputError: some part of a text becomes no token (a build quarantines such a document), or it is no valid Unicode.
         """
-        made = [self.encode_flat(*each) for each in flat(texts)]
+        with needs("tokenizer"):
+            from gristmill.tokenizer.encoding.utf8 import first_damage
+        made: list[Encoded] = []
         first = 0
-        for each in made:
+        for text, offsets in flat(texts):
+            if (bad := first_damage(text, offsets)) is not None:
+                raise InputError(f"texts[{first + bad[0]}] is {bad[1]}")
+            each = self.encode_flat(text, offsets)
             for i, why in each.errors.items():
                 raise InputError(f"texts[{first + i}]: {why}")
-            first += len(each.offsets) - 1
+            made.append(each)
+            first += len(offsets) - 1
         ids = np.concatenate([np.zeros(0, np.uint32), *(each.ids for each in made)])
         sizes = [np.diff(each.offsets) for each in made]
         return ids, np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes]))
@@ -288,7 +299,15 @@ class Tokenizer:
         return numbers
 
     def _role(self, role: str) -> int | None:
-        return self.special_tokens.get(self._roles.get(role, ""))
+        name = self._roles.get(role)
+        if name is None:
+            return None
+        if name not in self.special_tokens:
+            raise InputError(
+                f"tokenizer {self.file.where!r}: its {CONFIG} names {name!r} as its {role}, which is no special token; it has "
+                f"{', '.join(self.special_tokens) or 'none'}"
+            )
+        return self.special_tokens[name]
 
     def _take(self) -> FlatEncoder:
         """Return an encoder that no other thread uses."""
@@ -304,17 +323,28 @@ def read_roles(file: Path) -> dict[str, str]:
     """Return which special tokens a `tokenizer_config.json` names, by `ROLES`; nothing where there is no such file.
 
     Raises:
-        InputError: it is no JSON object; names it.
+        InputError: it is no JSON object, or a role is neither text, nor an object with text as its `content`, nor null.
     """
     if not file.is_file():
         return {}
     try:
-        said = json.loads(file.read_bytes())
-        found = {role: said.get(role) for role in ROLES}
-    except (ValueError, AttributeError) as error:
+        config: Json = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(file)!r} cannot be read as a {CONFIG}: {error}") from error
-    named = {role: token.get("content") if isinstance(token, dict) else token for role, token in found.items()}
-    return {role: name for role, name in named.items() if isinstance(name, str)}
+    if not isinstance(config, dict):
+        raise InputError(f"{str(file)!r} is {shown(config)}; a {CONFIG} is an object")
+    names: dict[str, str] = {}
+    for role in ROLES:
+        match config.get(role):
+            case None:
+                pass
+            case str(name) | {"content": str(name)}:
+                names[role] = name
+            case other:
+                raise InputError(
+                    f"{str(file)!r}: key {role} is {shown(other)}; it must be text, an object with text as 'content', or null"
+                )
+    return names
 
 
 def check_complete(vocabulary: Vocabulary, where: str) -> None:
@@ -343,7 +373,8 @@ def flat(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> list[tuple[Text, 
         if texts.type not in kinds:
             raise TypeError(f"texts must be an Arrow array of strings, found one of {texts.type}")
         if texts.null_count:
-            raise InputError(f"texts has {texts.null_count} nulls; fill them in or leave them out")
+            nulls = "a null" if texts.null_count == 1 else f"{texts.null_count} nulls"
+            raise InputError(f"texts has {nulls}; fill in what is null or leave it out")
         chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
         return [flat_texts(part) for chunk in chunks for part in _small(chunk)]
     if isinstance(texts, str | bytes):
@@ -381,8 +412,9 @@ def _errors(encoder: FlatEncoder, text: Text, offsets: Offsets, ids: Ids, places
     for i in np.flatnonzero(bad).tolist():
         document = text[offsets[i] : offsets[i + 1]].tobytes().decode()
         if isinstance(encoder, LibraryEncoder) and (missing := encoder.unspelled(document)):
-            shown = ", ".join(map(repr, dict.fromkeys(missing[:5])))
-            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} parts of the text, such as {shown}"
+            names = ", ".join(map(repr, dict.fromkeys(missing[:5])))
+            parts = "part" if len(missing) == 1 else "parts"
+            errors[i] = f"{UNSPELLED}: the tokenizer has no token for {len(missing)} {parts} of the text, such as {names}"
         elif document.strip():
             errors[i] = f"{NO_TOKENS}: the tokenizer makes no token of {len(document)} characters, which begin {document[:20]!r}"
     return errors

@@ -11,9 +11,9 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gristmill.errors import ENDINGS, InputError
+from gristmill.tokenizer.json_parts import AddedToken, File, Mistake, is_file
 from gristmill.tokenizer.vocabulary import Added, UnsupportedTokenizer
 
 
@@ -25,17 +25,13 @@ class TokenizerJson:
     the ids that the library gives them.
     """
 
-    data: Mapping[str, Any]
+    data: File
     pieces: Mapping[str, int]
     added: tuple[Added, ...]
 
 
 class Unsupported(ValueError):
     """A part of a tokenizer.json that is not known here."""
-
-
-class Mistake(ValueError):
-    """A file that says two things about one id."""
 
 
 @contextlib.contextmanager
@@ -47,7 +43,7 @@ def blamed_on(where: str) -> Iterator[None]:
 
     Raises:
         UnsupportedTokenizer: for `Unsupported`.
-        InputError: for `Mistake`, and for what is no `tokenizer.json`.
+        InputError: for `Mistake`, and for what is no JSON.
     """
     try:
         yield
@@ -57,31 +53,28 @@ def blamed_on(where: str) -> Iterator[None]:
         raise UnsupportedTokenizer(f"tokenizer {where!r}: {error}") from error
     except Mistake as error:
         raise InputError(f"tokenizer {where!r}: {error}") from error
-    except InputError:
-        raise
-    except KeyError as error:
-        raise InputError(f"tokenizer {where!r} is not a tokenizer.json: it has no key {error}") from error
-    except (TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"tokenizer {where!r} is not a tokenizer.json: {type(error).__name__} {error}") from error
+    except RecursionError as error:
+        raise InputError(f"tokenizer {where!r} cannot be read as a tokenizer.json: it is nested too deeply") from error
 
 
 def read(text: str, where: str) -> TokenizerJson:
-    """Return what a `tokenizer.json` says; to be called in `blamed_on`, for a file may lack anything.
+    """Return what a `tokenizer.json` says; to be called in `blamed_on`.
 
     Args:
         text: of the file.
         where: its name for messages.
 
     Raises:
-        Mistake: it gives two tokens one id, or one token two.
+        Mistake: something in it is not what a tokenizer has there, or it gives two tokens one id, or one token two.
     """
     data = json.loads(text)
+    assert is_file(data)
     vocabulary = data["model"]["vocab"]
     pieces = vocabulary if isinstance(vocabulary, dict) else {piece[0]: i for i, piece in enumerate(vocabulary)}
     return TokenizerJson(data, pieces, _added(data, pieces, text, where))
 
 
-def _added(data: Mapping[str, Any], own: Mapping[str, int], text: str, where: str) -> tuple[Added, ...]:
+def _added(data: File, own: Mapping[str, int], text: str, where: str) -> tuple[Added, ...]:
     """Return the added tokens with the ids that the library gives them.
 
     It numbers those that the model does not have one after the other, whatever ids the file says (tokenizers 0.23).
@@ -115,7 +108,7 @@ def _added(data: Mapping[str, Any], own: Mapping[str, int], text: str, where: st
     )
 
 
-def _check_added(listed: Sequence[Mapping[str, Any]], own: Mapping[str, int], given: Mapping[int, str]) -> None:
+def _check_added(listed: Sequence[AddedToken], own: Mapping[str, int], given: Mapping[int, str]) -> None:
     """Raise Mistake where an id belongs to two tokens, or a token is there twice."""
     names: dict[int, str] = {}
     for token in listed:

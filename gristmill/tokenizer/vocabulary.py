@@ -10,19 +10,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from gristmill.errors import InputError
+from gristmill.json_values import JsonObject
+from gristmill.tokenizer.json_parts import AddedToken, Frame, Step
 from gristmill.tokenizer.patterns import Pattern
 from gristmill.tokenizer.token_names import spell
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MOST_IDS = 2**24
-"""Of a vocabulary, gaps counted: each has a place in memory. The largest that is published has under a million."""
 Inference = Literal["merges", "longest_prefix", "least_tokens"]
 """How a piece becomes tokens: the lowest-ranked merge again and again; greedily the longest token; as few tokens as can be."""
 
@@ -70,7 +70,7 @@ class Vocabulary:
     whole: np.ndarray | None = None
     scaffolds: int = 0
     added: tuple[Added, ...] = ()
-    frame: Mapping[str, Any] = field(default_factory=dict)
+    frame: Frame = field(default_factory=Frame)
 
     @property
     def size(self) -> int:
@@ -83,7 +83,7 @@ class Vocabulary:
         return self.inference == "merges" and self.whole is None and not self.scaffolds
 
     @property
-    def normalizer(self) -> Mapping[str, Any] | None:
+    def normalizer(self) -> Step | None:
         """Return what changes texts before they are cut, as a `tokenizer.json` says it."""
         return self.frame.get("normalizer")
 
@@ -196,14 +196,22 @@ def to_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
 BYTES_TO_TEXT = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 
 
-def _added(name: str, i: int, frame: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    known: Mapping[str, Any] = next((token for token in frame.get("added_tokens") or () if token["content"] == name), {})
-    return {"id": i, "content": name, **plain, **{flag: known[flag] for flag in plain if flag in known}}
+def _added(name: str, i: int, frame: Frame) -> AddedToken:
+    plain: AddedToken = {
+        "id": i,
+        "content": name,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+    known = next((token for token in frame.get("added_tokens") or () if token["content"] == name), plain)
+    return {**plain, **known, "id": i}
 
 
-def _steps(cuts: Sequence[Pattern]) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = []
+def _steps(cuts: Sequence[Pattern]) -> list[JsonObject]:
+    steps: list[JsonObject] = []
     for cut in cuts:
         if cut.digits:
             steps.append({"type": "Digits", "individual_digits": cut.digits == "each"})

@@ -131,7 +131,7 @@ def _problem(found: object, known: Mapping[str, type[Stage]]) -> str | None:
     """Say why something is no stage that a config can make; None when it is one."""
     kinds = ", ".join(kind.__name__ for kind in KINDS)
     if not isinstance(found, type) or not issubclass(found, Stage):
-        what = "a class" if isinstance(found, type) else f"a {type(found).__name__}"
+        what = "a class" if isinstance(found, type) else "a function" if callable(found) else f"the value {found!r:.60}"
         return f"is {what} that is no stage; a stage is a class that derives from one of {kinds} of pipeline.stage"
     if is_ours(found):
         ours = [key for key, cls in known.items() if cls is found]

@@ -221,7 +221,7 @@ def _entry(node: yaml.SequenceNode, part: str, where: str) -> int:
     matches = (
         [int(part)] if part.isdigit() and int(part) < len(names) else [i for i, n in enumerate(names) if _is_called(n, part)]
     )
-    known = [name for name in names if isinstance(name, str)]
+    known = [_called(name) for name in names if isinstance(name, str)]
     if not matches:
         raise ConfigError(f"no entry {part!r} in the list;{suggest(part, known)} it has {', '.join(known)}", where)
     if len(matches) > 1:
@@ -230,7 +230,12 @@ def _entry(node: yaml.SequenceNode, part: str, where: str) -> int:
 
 
 def _is_called(name: object, part: str) -> bool:
-    return isinstance(name, str) and part in (name, name.rpartition(":")[2])
+    return isinstance(name, str) and part in (name, _called(name))
+
+
+def _called(name: str) -> str:
+    """Return the part of a name that a dotted key has for it: a module or a file before it would have dots of its own."""
+    return name.rpartition(":")[2]
 
 
 def _scalar(text: str, name: str) -> yaml.ScalarNode:

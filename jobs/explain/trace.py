@@ -18,6 +18,7 @@ from gristmill.errors import InputError
 from gristmill.format.manifest import Shard, Sidecar
 from gristmill.storage.store import InputFile, Store
 from jobs.config import build_config
+from jobs.html.markup import plural
 from jobs.report.token_scores import whole_manifest
 from pipeline.checked import Reader, reading
 from pipeline.finding import Finding, Value
@@ -91,7 +92,7 @@ class Trace:
                         _search(file, "part", wanted, found)
         if not found:
             raise InputError(
-                f"no document {wanted!r} in build {self.record.build[:12]} ({len(self.record.inputs)} input files); "
+                f"no document {wanted!r} in build {self.record.build[:12]} ({plural(len(self.record.inputs), 'input file')}); "
                 "give a URL exactly as crawled or a document id of 32 hex digits, as the report lists them"
             )
         names = [file.name for file in self.record.inputs]

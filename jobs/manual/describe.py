@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -34,12 +35,16 @@ _WORDS: Mapping[Any, str] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: its name, its type as a hint and in words, and its default, `REQUIRED` where it has none."""
+    """A parameter: its name, its type as a hint and in words, its default (`REQUIRED` where it has none), and what it is.
+
+    `note`: empty where the text around the parameters says it.
+    """
 
     name: str
     hint: Any
     type: str
     default: Any
+    note: str = ""
 
     @property
     def required(self) -> bool:
@@ -78,9 +83,23 @@ def described(name: str, thing: Callable[..., Any], *, without: tuple[str, ...] 
 
 
 def text_of(thing: object) -> str:
-    """Return the docstring; nothing where it is the one that a dataclass makes of its signature."""
+    """Return the docstring without its `Args:`; nothing where it is the one that a dataclass makes of its signature."""
+    return _divided(thing)[0]
+
+
+def _divided(thing: object) -> tuple[str, dict[str, str]]:
+    """Return the docstring without its `Args:`, and what these say of each parameter, on one line."""
     text = inspect.getdoc(thing) or ""
-    return "" if isinstance(thing, type) and text.startswith(f"{thing.__name__}(") else text
+    if isinstance(thing, type) and text.startswith(f"{thing.__name__}("):
+        return "", {}
+    before, heading, rest = text.partition("\n\nArgs:\n")
+    if not heading:
+        return text, {}
+    listed, blank, behind = rest.partition("\n\n")
+    notes = dict[str, str]()
+    for name, note in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE):
+        notes[name] = " ".join(note.split())
+    return before + blank + behind, notes
 
 
 def first_line(thing: object) -> str:
@@ -123,16 +142,17 @@ def as_yaml(value: object) -> str:
 
 
 def _parameters(thing: Callable[..., Any]) -> Iterator[Parameter]:
-    hints = typing.get_type_hints(thing)
+    hints, (_, notes) = typing.get_type_hints(thing), _divided(thing)
     if not dataclasses.is_dataclass(thing):
         for name, each in inspect.signature(thing).parameters.items():
-            yield Parameter(name, hints[name], words(hints[name]), REQUIRED if each.default is each.empty else each.default)
+            default = REQUIRED if each.default is each.empty else each.default
+            yield Parameter(name, hints[name], words(hints[name]), default, notes.get(name, ""))
         return
     for field in dataclasses.fields(thing):
         if field.init:
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             shown = REQUIRED if default is dataclasses.MISSING else default
-            yield Parameter(field.name, hints[field.name], words(hints[field.name]), shown)
+            yield Parameter(field.name, hints[field.name], words(hints[field.name]), shown, notes.get(field.name, ""))
 
 
 def _collect(hint: object, seen: dict[type, Described]) -> None:

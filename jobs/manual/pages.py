@@ -64,10 +64,11 @@ def _section(found: Described, level: str) -> Iterator[str]:
     if found.text:
         yield from (found.text, "")
     if found.parameters:
-        yield from ("| parameter | type | default |", "|---|---|---|")
+        noted = any(each.note for each in found.parameters)
+        yield from ("| parameter | type | default |" + " |" * noted, "|---|---|---|" + "---|" * noted)
         for each in found.parameters:
             default = "required" if each.required else f"`{each.shown}`"
-            yield f"| `{each.name}` | {_cell(each.type)} | {_cell(default)} |"
+            yield f"| `{each.name}` | {_cell(each.type)} | {_cell(default)} |" + f" {_cell(each.note)} |" * noted
         yield ""
     for inner in found.inner:
         yield from _section(inner, level + "#")

@@ -6,6 +6,7 @@ Written from the entries' own docstrings and types; prints to standard output.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 
 from gristmill.errors import UserError
@@ -15,6 +16,9 @@ from jobs.manual.describe import Described, described, first_line
 from jobs.manual.entries import GROUPS, Group, full_name, kind
 from jobs.terminal import say
 from stages import STAGES
+
+NOTE_WIDTH = 110
+"""Columns of the terminal that the note of a parameter may take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +70,7 @@ def lines(found: Described) -> list[str]:
         out.append("")
     for each in found.parameters:
         out.append(f"  {each.name}: {each.type}" + (", required" if each.required else f" = {each.shown}"))
+        out += textwrap.wrap(each.note, NOTE_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     for inner in found.inner:
         out += ["", *lines(inner)]
     return out

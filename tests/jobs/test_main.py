@@ -33,10 +33,23 @@ def test_help_lists_them_all(capsys):
         assert name in out and text.split()[0] in out
 
 
-@pytest.mark.parametrize("words", [[], ["bild"], ["--set", "a=b"]])
-def test_no_command_and_no_such_command_are_mistakes(words, capsys):
+def test_no_command_lists_them_with_a_line_each(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    first, *listed = shown.err.splitlines()
+    assert shown.out == "" and "python -m jobs COMMAND" in first
+    assert [line.split(maxsplit=1) for line in listed] == [[name, text] for name, (_, text) in COMMANDS.items()]
+
+
+def test_no_such_command_is_a_mistake(capsys):
+    assert main(["bild", "a.yaml"]) == 2
+    expected = f"error: unknown command 'bild'; did you mean 'build'? the commands are {', '.join(COMMANDS)}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_an_option_in_the_place_of_a_command_is_a_mistake(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(words)
+        main(["--set", "a=b"])
     assert ended.value.code == 2 and "usage: python -m jobs" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gristmill.errors import InputError
 from gristmill.models.causal_lm.weights import Files
+from gristmill.tokenizer.json_parts import is_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -62,13 +63,15 @@ def size_of(text: str, path: str) -> int:
     """Return one more than the largest id that a text can come out as: special tokens stand for no text."""
     try:
         data = json.loads(text)
-        pieces = data["model"]["vocab"]
-        ids = list(pieces.values()) if isinstance(pieces, dict) else list(range(len(pieces)))
-        added = [token["id"] for token in data.get("added_tokens") or [] if not token["special"]]
-        special = {token["id"] for token in data.get("added_tokens") or [] if token["special"]}
-        return int(max([-1, *added, *(i for i in ids if i not in special)])) + 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"model {path!r}: its {STANDARD} is none ({type(error).__name__}: {error})") from error
+        assert is_file(data)
+    except ValueError as error:
+        raise InputError(f"model {path!r}: its {STANDARD} cannot be used: {error}") from error
+    pieces = data["model"]["vocab"]
+    ids = list(pieces.values()) if isinstance(pieces, dict) else list(range(len(pieces)))
+    listed = data.get("added_tokens") or []
+    special = {token["id"] for token in listed if token["special"]}
+    added = [token["id"] for token in listed if not token["special"]]
+    return max([-1, *added, *(i for i in ids if i not in special)]) + 1
 
 
 def special(files: Files, config: PretrainedConfig, text: str | None, kind: Literal["bos", "eos"], rows: int) -> int | None:

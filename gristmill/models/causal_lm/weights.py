@@ -27,6 +27,7 @@ import fsspec
 
 from gristmill.errors import FormatError, InputError
 from gristmill.home import cache_folder
+from gristmill.json_values import shown
 from gristmill.secrets import masked
 from gristmill.storage.remote.folder import Remote
 
@@ -261,5 +262,5 @@ def _parse(text: str, where: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{where}: cannot be read as JSON ({error}); copy it again") from error
     if not isinstance(found, dict):
-        raise InputError(f"{where}: holds a {type(found).__name__}, expected an object; copy it again")
+        raise InputError(f"{where}: holds {shown(found)}, expected an object; copy it again")
     return found

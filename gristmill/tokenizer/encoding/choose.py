@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from gristmill.tokenizer.encoding.library import warn_slow
 from gristmill.tokenizer.encoding.windows import FlatEncoder
+from gristmill.tokenizer.json_parts import Step
 from gristmill.tokenizer.vocabulary import Added, Vocabulary
 
 
@@ -46,7 +46,7 @@ def _with_names(encoder: FlatEncoder, names: Mapping[str, int], silent: tuple[in
     return NamesEncoder(encoder, Names(names, silent))
 
 
-def _normal(token: Added, normalizer: Mapping[str, Any] | None) -> str:
+def _normal(token: Added, normalizer: Step | None) -> str:
     """Return the name of a token as it is looked for behind the normalizer."""
     if normalizer is None:
         return token.content

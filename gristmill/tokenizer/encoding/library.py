@@ -10,12 +10,14 @@ import json
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gristmill.errors import ENDINGS, InputError
+from gristmill.json_values import JsonObject
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text
+from gristmill.tokenizer.json_parts import File
 from gristmill.tokenizer.tokenizer_file import TokenizerFile
 
 _UNKNOWN = "<no token>"
@@ -72,7 +74,7 @@ class LibraryEncoder:
         self.unknown: int | None = None
         self._numbers: Ids | None = None
         content = json.loads(data)
-        self.post_processor: dict[str, Any] | None = content.get("post_processor")
+        self.post_processor: JsonObject | None = content.get("post_processor")
         parts = json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
         self.byte_level = '"ByteLevel"' in parts
         twin = _with_unknown(content, silent=tell_unknown)
@@ -122,7 +124,7 @@ class LibraryEncoder:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def _with_unknown(data: dict[str, Any], *, silent: bool) -> str | None:
+def _with_unknown(data: File, *, silent: bool) -> str | None:
     """Return the file with a token for what no token of it spells; None where it has one.
 
     `silent`: also where the library leaves such characters out, as BPE does, rather than raise (WordLevel, WordPiece, Unigram).
@@ -130,21 +132,28 @@ def _with_unknown(data: dict[str, Any], *, silent: bool) -> str | None:
     model = data["model"]
     kind = model.get("type", "BPE" if "merges" in model else None)
     pieces = model["vocab"]
-    unigram = kind == "Unigram"
-    if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram") or (unigram and model.get("unk_id") is not None):
+    if isinstance(pieces, list):
+        if model.get("unk_id") is not None:
+            return None
+        model["unk_id"] = len(pieces)
+        least = min((piece[1] for piece in pieces), default=0.0)
+        pieces.append((_new_name({piece[0] for piece in pieces}), least))
+        return json.dumps(data)
+    has_one = model.get("unk_token") in pieces or (model.get("unk_token") is None and not silent)
+    if has_one or kind not in ("BPE", "WordLevel", "WordPiece"):
         return None
-    if not unigram and (model.get("unk_token") in pieces or (model.get("unk_token") is None and not silent)):
-        return None
-    name, known = _UNKNOWN, {piece for piece, _ in pieces} if unigram else set(pieces)
+    name = _new_name(set(pieces))
+    pieces[name] = max(pieces.values(), default=-1) + 1
+    model["unk_token"] = name
+    return json.dumps(data)
+
+
+def _new_name(known: set[str]) -> str:
+    """Return a name that no token has."""
+    name = _UNKNOWN
     while name in known:
         name += "_"
-    if unigram:
-        model["unk_id"] = len(pieces)
-        pieces.append([name, min((score for _, score in pieces), default=0.0)])
-    else:
-        pieces[name] = max(pieces.values(), default=-1) + 1
-        model["unk_token"] = name
-    return json.dumps(data)
+    return name
 
 
 def encode_each(tokenizer: Tokenizer, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:

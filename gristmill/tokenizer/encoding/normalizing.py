@@ -12,13 +12,15 @@ import json
 import unicodedata
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.errors import ENDINGS, InputError
 from gristmill.tokenizer.encoding.utf8 import check_utf8
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text, encode_windows
+from gristmill.tokenizer.json_parts import Step as Part
 
 CODE_POINTS = 0x110000
 PLAIN, MARK, JOINS, CHANGES, FOREIGN = range(5)
@@ -35,10 +37,14 @@ _SPACES = "".join(
 Step = Callable[[str], str]
 
 
+class UnreadableNormalizer(InputError):
+    """A normalizer that the Hugging Face library does not know, or whose options are wrong."""
+
+
 class NormalizingEncoder:
     """An encoder of texts that a normalizer changes first."""
 
-    def __init__(self, inside: FlatEncoder, normalizer: Mapping[str, Any]) -> None:
+    def __init__(self, inside: FlatEncoder, normalizer: Part) -> None:
         self._inside, self._normalize = inside, Normalizer(normalizer)
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
@@ -54,8 +60,12 @@ class NormalizingEncoder:
 class Normalizer:
     """f(text, offsets) → the same documents normalized."""
 
-    def __init__(self, normalizer: Mapping[str, Any]) -> None:
-        """Take a normalizer as `tokenizer.json` has it."""
+    def __init__(self, normalizer: Part) -> None:
+        """Take a normalizer as `tokenizer.json` has it.
+
+        Raises:
+            UnreadableNormalizer: the library does not know it.
+        """
         parts = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
         self._steps = [_step(part) for part in parts]
         self._only_nfc = [part["type"] for part in parts] == ["NFC"]
@@ -189,7 +199,7 @@ def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _step(part: Mapping[str, Any]) -> Step:
+def _step(part: Mapping[str, object]) -> Step:
     """Return one step: by Python where that is the same, else by the library."""
     match part:
         case {"type": "NFC"}:
@@ -211,12 +221,18 @@ def _strip(text: str, left: bool, right: bool) -> str:
     return text.rstrip(_SPACES) if right else text
 
 
-def _library(part: Mapping[str, Any]) -> Step:
+def _library(part: Mapping[str, object]) -> Step:
     """Return a step that the library does."""
     from tokenizers import Tokenizer
 
     model = {"type": "BPE", "vocab": {}, "merges": []}
-    tokenizer = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "normalizer": part, "model": model}))
+    file = json.dumps({"version": "1.0", "added_tokens": [], "normalizer": part, "model": model})
+    try:
+        tokenizer = Tokenizer.from_str(file)
+    except ENDINGS:
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and panics
+        raise UnreadableNormalizer(f"key normalizer: the library cannot read {json.dumps(part)[:200]}: {error}") from error
     normalizer = tokenizer.normalizer
     assert normalizer is not None
     return lambda text: str(normalizer.normalize_str(text)) if text else text

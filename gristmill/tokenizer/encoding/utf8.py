@@ -23,6 +23,12 @@ U = np.uint64
 
 def check_utf8(text: Text, offsets: Offsets) -> None:
     """Raise ValueError unless each document text[offsets[d]:offsets[d+1]] is valid UTF-8; names document and byte."""
+    if (bad := first_damage(text, offsets)) is not None:
+        raise ValueError(f"document {bad[0]} is {bad[1]}")
+
+
+def first_damage(text: Text, offsets: Offsets) -> tuple[int, str] | None:
+    """Return the number of the first document that is not valid UTF-8, and what is wrong with it; None where all are."""
     begin, end = int(offsets[0]), int(offsets[-1])
     at = int(first_invalid(address_of(text), np.uint64(begin), np.uint64(end)))
     inner = offsets[(offsets > begin) & (offsets < end)]
@@ -31,10 +37,11 @@ def check_utf8(text: Text, offsets: Offsets) -> None:
         at = min(at, int(inside[0]))
     if at < end:
         document = int(np.searchsorted(offsets, at, side="right")) - 1
-        raise ValueError(
-            f"document {document} is not valid UTF-8 at its byte {at - int(offsets[document])} (0x{text[at]:02X}); "
+        return document, (
+            f"not valid UTF-8 at its byte {at - int(offsets[document])} (0x{text[at]:02X}); "
             "texts must be valid UTF-8, so decode them with errors='replace' where they are read"
         )
+    return None
 
 
 @compiled

@@ -5,12 +5,14 @@ Reads texts that the caller holds; writes nothing. What is learned must not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
+
+from gristmill.tokenizer.json_parts import Step
 
 BATCH_BYTES = 4_000_000
 
@@ -39,7 +41,7 @@ class Batch:
             yield data[begin:end]
 
 
-def normalized(corpus: Corpus, normalizer: Mapping[str, Any] | None) -> Corpus:
+def normalized(corpus: Corpus, normalizer: Step | None) -> Corpus:
     """Return the corpus as a normalizer of a `tokenizer.json` leaves it; the same one for None."""
     if normalizer is None:
         return corpus

@@ -86,6 +86,16 @@ def test_no_text_at_all(path: Path) -> None:
     assert found.by_label(3).shape == (0, 3)
 
 
+@pytest.mark.parametrize("kind", [FastText, LanguageId])
+def test_a_null_is_no_text(kind: type, path: Path) -> None:
+    model = kind(**{"path" if kind is FastText else "model": str(path)}).open()
+    texts = pa.chunked_array([["a fine buy", ""], ["buy", None, None]], pa.string())
+    message = r"^texts\[3\] is null, one of 2 of 5; fill in what is null or leave it out$"
+    with pytest.raises(ValueError, match=message):
+        model.classify(texts)
+    assert len(model.classify(texts.drop_null()).labels) == 3
+
+
 def test_the_beginning_of_a_text(path: Path) -> None:
     texts = pa.array(["äfine pills pills pills"])
     cut, given = FastText(path=str(path), max_chars=5).open().classify(texts), FastText(path=str(path)).open()

@@ -126,7 +126,7 @@ def test_kinds(uri: str, output: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ("{}", r"runs/4.json: 'manifest' must be str, found nothing"),
+        ("{}", r"runs/4.json: 'manifest' must be text, found nothing"),
         ("{", r"runs/4.json: cannot be read as JSON"),
         pytest.param("[" * 100_000, r"runs/4.json: cannot be read as JSON", id="deep"),
         ('{"manifest": "builds/gone/manifest.json"}', "runs/4.json: names the manifest .*builds/gone.* which is not there"),

@@ -220,11 +220,14 @@ def test_what_a_tokenizer_json_can_say_is_one(tmp_path):
         ({"inference": "viterbi"}, "key inference must be one of merges, longest_prefix, least_tokens"),
         ({"inference": None}, "key inference"),
         ({"ignore_merges": 1}, "key ignore_merges must be true or false"),
-        ({"scaffolds": -1}, "key scaffolds"),
+        ({"scaffolds": -1}, "key scaffolds must be a number of tokens, there are \\d+, found the number -1"),
         ({"scaffolds": 10**6}, "key scaffolds"),
         ({"merges": [[98, 99]]}, "key merges must hold rows"),
         ({"merges": [[98, 99, 257], [1]]}, "key merges must hold rows"),
-        ({"merges": "x"}, "key merges must hold rows"),
+        ({"merges": "x"}, r"key merges must hold rows of .*, found the text 'x'"),
+        ({"merges": {}}, r"key merges must hold rows of .*, found an empty object"),
+        ({"merges": [[98.0, 99, 257]]}, r"key merges must hold rows of .*, found a list of 3 at rank 0"),
+        ({"merges": [[-1, 99, 257]]}, r"key merges has an id that no token has; there are \d+, found \[-1, 99, 257\] at rank 0"),
         ({"merges": [[98, 99, 10**6]]}, "key merges has an id that no token has"),
         ({"merges": [[98, 98, 257]]}, r"key merges has at rank 0 b'a' with b'a', but id 257 is b'ab'"),
         ({"whole": [2]}, "key whole must be null or hold ranks of merges; there are 2"),
@@ -234,7 +237,9 @@ def test_what_a_tokenizer_json_can_say_is_one(tmp_path):
         ({"cuts": None}, "key cuts must be a list"),
         ({"special_tokens": {}}, "key special_tokens must name just the tokens that are null"),
         ({"special_tokens": {"<s>": 0, "<t>": 0}}, "gives two names one id"),
-        ({"special_tokens": []}, "key special_tokens must map"),
+        ({"special_tokens": []}, "key special_tokens must map names to ids, found a list of 0"),
+        ({"special_tokens": {"<s>": -1}}, "key special_tokens gives '<s>' the number -1; an id is a whole number from 0 on"),
+        ({"special_tokens": {"<s>": [1]}}, "key special_tokens gives '<s>' a list of 1; an id is"),
         ({"tokens": ["日"], "special_tokens": {}}, "key tokens has '日' at 0, which is not byte-level"),
         ({"tokens": None}, "key tokens must be a list"),
         ({"more": 1}, "key more is unknown"),
@@ -296,5 +301,5 @@ def test_a_base_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(UnsupportedTokenizer, match=r"key model\.type is 'Unigram'"):
         load(tmp_path)
     (tmp_path / STANDARD).write_text('{"model": {"type": "BPE", "vocab": {}, "merges": ["a b c"]}}')
-    with pytest.raises(InputError, match="is not a tokenizer"):
+    with pytest.raises(InputError, match=r"key model.merges.0. is the text .a b c.; it must be two tokens"):
         load(tmp_path)

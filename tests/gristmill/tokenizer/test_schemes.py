@@ -259,7 +259,7 @@ def test_a_tokenizer_json_is_read_and_given_back_to_the_letter():
     [
         (lambda data: data["model"].update(type="Unigram"), "model.type is 'Unigram'"),
         (lambda data: data["model"].update(dropout=0.1), "model.dropout is 0.1"),
-        (lambda data: data["model"].update(byte_fallback=True, vocab=FEW), "model.byte_fallback is True"),
+        (lambda data: data["model"].update(byte_fallback=True, vocab=FEW), "model.byte_fallback is true"),
         (lambda data: data["model"].update(unk_token="a", vocab=FEW), "model.unk_token is 'a'"),
         (lambda data: data.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer is 'Whitespace'"),
         (lambda data: data["model"]["vocab"].update({"日": 999}), "model.vocab is not byte-level: its token '日'"),

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,7 +104,7 @@ def test_a_text_that_cannot_be_spelled_is_an_error_and_which(tmp_path: Path) -> 
     content["model"] |= {"unk_token": None, "byte_fallback": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     tokenizer = Tokenizer.open(tmp_path)
-    with pytest.raises(InputError, match=r"^texts\[1\]: unspelled: .* has no token for 1 parts of the text, such as '日'$"):
+    with pytest.raises(InputError, match=r"^texts\[1\]: unspelled: .* has no token for 1 part of the text, such as '日'$"):
         tokenizer.encode(pa.chunked_array([["the cat"], ["the 日cat"]]))
 
 
@@ -153,9 +154,36 @@ def test_roles_are_those_of_the_config_beside_the_file(folders: dict[str, Path],
     tokenizer = Tokenizer.open(tmp_path / "tokenizer.json")
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (1, 0, None)
     assert pickle.loads(pickle.dumps(tokenizer)).eos_id == 0
-    config.write_text("[")
-    with pytest.raises(InputError, match=r"tokenizer_config.json' cannot be read as a tokenizer_config.json"):
-        Tokenizer.open(tmp_path)
+    for text, message in (
+        ("[", r"tokenizer_config.json' cannot be read as a tokenizer_config.json"),
+        ("[]", r"tokenizer_config.json' is a list of 0; a tokenizer_config.json is an object$"),
+        ('{"eos_token": 5}', r"key eos_token is the number 5; it must be text, an object with text as 'content', or null$"),
+        ('{"pad_token": {"content": null}}', r"key pad_token is an object with 'content'; it must be text"),
+    ):
+        config.write_text(text)
+        with pytest.raises(InputError, match=message):
+            Tokenizer.open(tmp_path)
+
+
+def test_a_role_that_no_token_has_is_not_silently_none(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folders["bpe"] / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": "<s>"}))
+    tokenizer = Tokenizer.open(tmp_path)
+    assert (tokenizer.bos_id, tokenizer.pad_id, len(tokenizer.encode(["the cat"])[1])) == (1, None, 2)
+    with pytest.raises(InputError, match=r"names '</s>' as its eos_token, which is no special token; it has .*, <s>$"):
+        _ = tokenizer.eos_id
+
+
+@pytest.mark.parametrize("make", [None, llama2])
+def test_what_is_no_utf8_is_numbered_over_all_chunks(folders: dict[str, Path], tmp_path: Path, make) -> None:
+    if make is not None:
+        make().save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.open(tmp_path if make else folders["bpe"])
+    good = pa.array(["the", "cat"])
+    bad = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 3, 6], np.int32)), pa.py_buffer(b"thec\xfft"))
+    for texts in (pa.chunked_array([good, good.slice(1), bad]), pa.chunked_array([good, pa.array(["a"]), bad.slice(0)])):
+        with pytest.raises(InputError, match=r"^texts\[4\] is not valid UTF-8 at its byte 1 \(0xFF\); texts must be valid"):
+            tokenizer.encode(texts)
 
 
 def test_mistakes_say_what_to_do(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -164,7 +192,7 @@ def test_mistakes_say_what_to_do(folders: dict[str, Path], tmp_path: Path) -> No
         ("the cat", TypeError, r"found one string; give \[text\]"),
         (["a", 3], TypeError, r"texts\[1\] must be a string, found int"),
         (pa.array([1]), TypeError, "found one of int64"),
-        (pa.array(["a", None]), InputError, "1 nulls"),
+        (pa.array(["a", None]), InputError, "texts has a null; fill in"),
         (["a", "\ud800"], InputError, r"texts\[1\] is no valid Unicode"),
     ):
         with pytest.raises(error, match=message):
@@ -206,6 +234,17 @@ def test_an_id_far_off_takes_no_memory(folders: dict[str, Path], tmp_path: Path)
     ranks.write_bytes(b"\n".join(base64.b64encode(bytes([i])) + b" %d" % i for i in range(256)))
     with pytest.raises(InputError, match=rf"has ids to {2**40}, its special tokens counted; there can be 16,777,216 at most"):
         Tokenizer.open(ranks, pattern="gpt2", special_tokens=[("<end>", 2**40)])
+
+
+@pytest.mark.parametrize("inference", ["longest_prefix", "least_tokens"])
+def test_a_normalizer_that_is_none_is_a_mistake_without_merges_too(
+    folders: dict[str, Path], tmp_path: Path, inference: Any
+) -> None:
+    data = json.loads((folders["bpe"] / "tokenizer.json").read_text()) | {"normalizer": {"type": "Nope"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    message = r"^tokenizer '.*': key normalizer: the library cannot read {\"type\": \"Nope\"}: "
+    with pytest.raises(InputError, match=message):
+        Tokenizer.open(tmp_path, inference=inference).encode(["the cat"])
 
 
 def test_a_normalizer_that_is_none_is_a_mistake_in_the_file(folders: dict[str, Path], tmp_path: Path) -> None:

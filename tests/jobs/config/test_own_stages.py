@@ -100,6 +100,8 @@ def test_a_stage_of_a_package_and_one_of_a_file_are_made_by_a_config(repository:
         assert name == "Digits" and isinstance(stage, Filter) and stage.bound.most == 0.02  # type: ignore[attr-defined]
         assert build.text["stages"][0] == {f"{where}:Digits": {"bound": {"most": 0.02}, "which": "ascii"}}
         assert plan_of(build_config.from_record(build.text)).fingerprint == plan_of(build).fingerprint
+        with pytest.raises(ConfigError, match=r"no entry 'digits' in the list; did you mean 'Digits'\? it has Digits, documents"):
+            build_config.load(config(f"{where}:Digits"), {"stages.digits.which": "all"})
         changed = build_config.load(config(f"{where}:Digits"), {"stages.Digits.which": "all"})
         assert changed.stages[0][1].which == "all"  # type: ignore[attr-defined]
         with pytest.raises(ConfigError, match=r"stage .*:Digits': it has no parameter 'bond'; did you mean 'bound'\?") as raised:

@@ -62,6 +62,43 @@ def test_a_function_is_described_by_its_parameters():
     assert lines(described("make", make)) == ["make", "", "Take two.", "", "  keep: number = 0.6", "  model: text, required"]
 
 
+@dataclass(frozen=True)
+class Noted:
+    """What has notes.
+
+    Args:
+        size: in bytes,
+            and nothing else.
+        name: of it; see `size`.
+
+    Behind them.
+    """
+
+    size: int
+    name: str = "a"
+    other: bool = True
+
+
+def test_arguments_of_a_docstring_stand_under_the_parameters():
+    assert lines(described("noted", Noted)) == [
+        "noted",
+        "",
+        "What has notes.\n\nBehind them.",
+        "",
+        "  size: integer, required",
+        "      in bytes, and nothing else.",
+        "  name: text = a",
+        "      of it; see `size`.",
+        "  other: true or false = true",
+    ]
+
+
+def test_no_entry_shows_the_form_of_a_docstring(capsys):
+    for name in ("train-reference", "train-tokenizer", "run"):
+        assert main(["stages", name]) == 0
+        assert "Args:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
