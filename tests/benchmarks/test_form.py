@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pytest
 
-from benchmarks import _table, runs
+from benchmarks import _reader_turns, _table, dedup_signatures, reader, runs
 from benchmarks._turns import Ratio, Turns, calls, ratio, take_turns, timed
 from benchmarks.end_to_end import CRAWL, select
 from benchmarks.overhead import SHARDS, plan_of, shards, tasks_of
+from benchmarks.reader import claims
 from benchmarks.resume import Opened
 from benchmarks.stages import left, megabytes, split
 from tests.conftest import Checkout
@@ -33,31 +35,42 @@ def test_every_benchmark_has_quick(name: str, monkeypatch: pytest.MonkeyPatch, c
     assert f"python -m benchmarks.{name}" in (printed := capsys.readouterr().out) and "--quick" in printed
 
 
-# That the other readers work, test_reader.py shows; what a turn is, the tests below.
-FEW_READERS = (
-    "it.QUICK = (400_000, 2); it.OURS = {{'gristmill': it.OURS['gristmill']}}; it.OTHERS = {{'memmap': it.OTHERS['memmap']}}; "
-    "it.FURTHER = {{}}; it.READERS = it.OURS | it.OTHERS; from benchmarks import _reader_turns; _reader_turns.LEAST_S = 0.01"
-)
-SMALL_CRAWL = (
-    "it.CRAWL = Path({crawl!r}); it.QUICK = 50_000; from functools import partial; "
-    "it.take_turns = partial(it.take_turns, least_s=0.01); it.compiling = lambda: (1.0, 1.0)"
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "quicker"), [("reader", FEW_READERS), ("dedup_signatures", SMALL_CRAWL)], ids=["reader", "dedup_signatures"]
-)
-def test_last_line_is_for_machines(name: str, quicker: str, small_crawl: Checkout) -> None:
-    smaller = quicker.format(crawl=str(small_crawl.folder / "examples/crawl"))
-    code = f"from pathlib import Path; from benchmarks import {name} as it; {smaller}; it.main()"
-    done = subprocess.run([sys.executable, "-c", code, "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    *table, last = done.stdout.splitlines()
+def run_quick(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run a benchmark; its last line is for machines."""
+    monkeypatch.setattr(sys, "argv", [benchmark.__name__, "--quick"])
+    benchmark.main()
+    *table, last = capsys.readouterr().out.splitlines()
     rows = json.loads(last)
     assert rows and table
     for row in rows.values():
         assert set(row) == {"ratio", "goal"}
         assert row["goal"] > 0 and (row["ratio"] is None or row["ratio"] > 0)
+
+
+def test_two_readers_run_and_what_their_starts_cost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """That the other readers work, test_reader.py shows; what a turn is, the tests below."""
+    ours, others = ({name: readers[name]} for name, readers in (("gristmill", reader.OURS), ("memmap", reader.OTHERS)))
+    found: dict[str, float] = {}
+    fewer = {"QUICK": (400_000, 2), "OURS": ours, "OTHERS": others, "FURTHER": {}, "READERS": ours | others}
+    for name, value in {**fewer, "claims": lambda *given: found.update(claims(*given)) or found}.items():
+        monkeypatch.setattr(reader, name, value)
+    monkeypatch.setattr(_reader_turns, "LEAST_S", 0.01)
+    run_quick(reader, monkeypatch, capsys)
+    assert found.keys() == {"indices_seconds", "indices_bytes", "resume", "resume_mixed", "state_bytes"}
+    assert 8 * 1024 <= found["indices_bytes"] <= 10e6, "the indices themselves, and no table of all"
+    assert 0 < found["state_bytes"] <= 200
+
+
+def test_signatures_run(small_crawl: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_table, "machine", lambda: ["1", "2", "3"])  # measured in the test above
+    for name, value in {
+        "CRAWL": small_crawl.folder / "examples/crawl",
+        "QUICK": 50_000,
+        "take_turns": partial(take_turns, least_s=0.01),
+        "compiling": lambda: (1.0, 1.0),
+    }.items():
+        monkeypatch.setattr(dedup_signatures, name, value)
+    run_quick(dedup_signatures, monkeypatch, capsys)
 
 
 def test_closing_line_and_table() -> None:

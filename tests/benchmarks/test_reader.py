@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks import _reader_cold as cold
+from benchmarks import _reader_turns
 from benchmarks._reader_data import LENGTH, ROWS, Data, make
-from benchmarks._reader_turns import READERS, Reader, take_turns
+from benchmarks._reader_turns import READERS, take_turns
 from benchmarks.reader import BETWEEN, GOALS, started
 from gristmill import TokenDataset
 
@@ -58,23 +59,19 @@ def test_flat_file_and_build_are_the_same_tokens(data: Data) -> None:
     assert (dataset[3]["input_ids"] == data.sequences()[3]).all()
 
 
-def test_turns_are_shared_by_those_that_can(data: Data, tmp_path: Path) -> None:
+def test_turns_are_shared_by_those_that_can(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reader_turns, "LEAST_S", 0.01)
     with started(["gristmill", "none of them", "memmap"], data, tmp_path, 3) as readers:
         assert [reader.missing for reader in readers] == [None, "it failed: KeyError: 'none of them'", None]
         found = take_turns(readers, 3)
+        ended = readers[2]
+        ended._process.kill()
+        with pytest.raises((RuntimeError, BrokenPipeError)):
+            for _ in range(2):
+                ended.turn()
     assert set(found.seconds) == {"gristmill", "memmap"}
     assert all(len(turns) == 3 and min(turns) > 0 for turns in found.seconds.values())
     assert found.over("none of them", "gristmill") is None and found.over("memmap", "gristmill") is not None
-
-
-def test_reader_that_ends_is_no_turn(data: Data, tmp_path: Path) -> None:
-    reader = Reader("memmap", data, tmp_path, 3)
-    reader.wait()
-    reader._process.kill()
-    with pytest.raises((RuntimeError, BrokenPipeError)):
-        for _ in range(2):
-            reader.turn()
-    reader.close()
 
 
 def test_rows_are_those_that_machines_expect() -> None:
@@ -88,21 +85,17 @@ def test_peers_are_pinned() -> None:
     assert named and all(re.match(r"[\w-]+==[\d.]+( |$)", line) for line in named)
 
 
-def test_start_costs_are_found_in_a_fresh_process(data: Data) -> None:
-    command = [sys.executable, "-m", "benchmarks._reader_claims", str(data.folder), "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found.keys() == {"indices_seconds", "indices_bytes", "resume", "resume_mixed", "state_bytes"}
-    assert 8 * 1024 <= found["indices_bytes"] <= 10e6, "the indices themselves, and no table of all"
-    assert 0 < found["state_bytes"] <= 200
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    if reason := cold.droppable(tmp_path):
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("disk")
+    if reason := cold.droppable(folder):
         pytest.skip(f"no disk to measure: {reason}")
-    return tmp_path
+    return folder
+
+
+@pytest.fixture(scope="module")
+def larger(disk: Path) -> Data:
+    return make(disk / "data", 3_000_000, columns=False)
 
 
 def test_dropped_files_are_read_from_the_disk(disk: Path) -> None:
@@ -120,9 +113,8 @@ def test_dropped_files_are_read_from_the_disk(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("name", cold.READERS)
-def test_cold_runs_count_what_they_needed(name: str, disk: Path) -> None:
-    data = make(disk / "data", 3_000_000, columns=False)
-    found = cold.run(name, data, 2 * ROWS, 0)
+def test_cold_runs_count_what_they_needed(name: str, larger: Data) -> None:
+    found = cold.run(name, larger, 2 * ROWS, 0)
     assert found["left_bytes"] == 0
     assert found["sequences"] == 2 * ROWS and found["needed_bytes"] == 2 * ROWS * LENGTH * 2
     assert found["read_bytes"] >= found["needed_bytes"] and found["seconds"] > 0

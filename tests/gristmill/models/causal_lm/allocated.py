@@ -18,6 +18,11 @@ class Allocated(TorchDispatchMode):
         self.peak = 0
         self._alive: list[tuple[StorageWeakRef, int]] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled within it: guarding it against torch's compiler would import that, which takes a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it made; views and what it wrote into are not new."""
         given = {each.untyped_storage().data_ptr() for each in tree_leaves((args, kwargs)) if torch.is_tensor(each)}
