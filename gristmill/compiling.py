@@ -52,7 +52,7 @@ numba.config.CACHE_DIR = numba.config.CACHE_DIR or _cache()
 
 def compiled(function: Function) -> Function:
     """Compile for callers in Python and in compiled code."""
-    return cast(Function, njit(cache=True, nogil=True)(function))
+    return cast(Function, njit(cache=True, nogil=True, no_cfunc_wrapper=True)(function))
 
 
 def outer(function: Function) -> Function:

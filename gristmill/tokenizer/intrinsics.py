@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 
 from gristmill.compiling import Primitive, primitive
+
+
+def address_of(array: npt.NDArray[np.generic]) -> np.uint64:
+    """Return where the bytes of an array begin; the caller keeps the array for as long as a loop is at it."""
+    assert array.flags.c_contiguous
+    return np.uint64(array.ctypes.data)
 
 
 def _load(bits: int, scale: int) -> Primitive:

@@ -2,7 +2,7 @@
 
 Reads flat buffers of bytes, writes the ends of the pieces. A pattern is made into a table once (`automaton`); the scan then
 takes one step a character, and steps back where a match ended earlier than it could be known. It never looks beyond the
-end of the document. Importing this module compiles the loops, or loads them from numba's cache.
+end of the document. Importing this module compiles nothing; the first calls do, or load numba's cache.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled
+from gristmill.compiling import compiled, inner
 from gristmill.tokenizer.cutting import automaton
 from gristmill.tokenizer.cutting.classes import CODE_POINTS, numerics
 from gristmill.tokenizer.cutting.regex import One, parse
-from gristmill.tokenizer.intrinsics import lower_run
+from gristmill.tokenizer.intrinsics import address_of, byte_at, lower_run, word_at
 from gristmill.tokenizer.patterns import Pattern
 
 _EVENT, _MATCH, _CUT, _START = (np.uint32(flag) for flag in (automaton.EVENT, automaton.MATCH, automaton.CUT, automaton.START))
@@ -50,50 +50,57 @@ class Cutter(NamedTuple):
     levels: npt.NDArray[np.uint64]
 
 
-@compiled
 def cut_into(cutter: Cutter, text: npt.NDArray[np.uint8], begin: int, end: int, ends: npt.NDArray[np.int64]) -> int:
     """Write where each piece of text[begin:end] ends, as places in `text`; return how many pieces there are.
 
     `text`: valid UTF-8, uint8 [bytes]. `ends`: int64, with room for end - begin entries; what is behind the pieces' is garbage.
     """
-    if begin >= end:
-        return 0
-    ends[0] = end
-    count = 1
-    for level in range(cutter.levels.shape[0]):
-        if level == 0:
-            count = int(_scan(cutter, level, text, np.uint64(begin), np.uint64(end), ends, 0))
-            continue
-        pieces = ends[:count].copy()
-        count, behind = 0, begin
-        for piece in pieces:
-            count = int(_scan(cutter, level, text, np.uint64(behind), np.uint64(piece), ends, count))
-            behind = int(piece)
-    return count
+    offsets = np.array([begin, end], np.int64)
+    return int(_cut_documents(cutter, address_of(text), address_of(offsets), _ONE, ends))
 
 
-@compiled
 def batch_ends(cutter: Cutter, text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the end of each piece of each document, int64 [pieces], positions in `text`."""
     ends = np.empty(len(text), np.int64)
-    count = 0
-    for document in range(len(offsets) - 1):
-        begin, end = offsets[document], offsets[document + 1]
-        if begin < end:
-            count += cut_into(cutter, text, begin, end, ends[count:])
-    return ends[:count].copy()
+    count = _cut_documents(cutter, address_of(text), address_of(offsets), np.uint64(len(offsets) - 1), ends)
+    return ends[: int(count)].copy()
 
 
 @compiled
+def _cut_documents(
+    cutter: Cutter, text: np.uint64, offsets: np.uint64, documents: np.uint64, ends: npt.NDArray[np.int64]
+) -> np.uint64:
+    """Write where each piece of each document ends; return how many pieces there are.
+
+    `text`, `offsets`: addresses, for arrays that can be written to and others would be two types, and all compiled twice.
+    """
+    count, document = _ZERO, _ZERO
+    while document < documents:
+        begin, end = word_at(offsets, document), word_at(offsets, document + _ONE)
+        document += _ONE
+        if begin < end:
+            first = count
+            ends[first] = end
+            count += _ONE
+            for level in range(cutter.levels.shape[0]):
+                pieces = ends[np.int64(first) : np.int64(count)].copy()
+                count, behind = first, begin
+                for piece in pieces:
+                    count = _scan(cutter, np.uint64(level), text, behind, np.uint64(piece), ends, count)
+                    behind = np.uint64(piece)
+    return count
+
+
+@inner
 def _scan(
     cutter: Cutter,
-    level: int,
-    text: npt.NDArray[np.uint8],
+    level: np.uint64,
+    text: np.uint64,
     begin: np.uint64,
     end: np.uint64,
     ends: npt.NDArray[np.int64],
-    found: int,
-) -> np.int64:
+    found: np.uint64,
+) -> np.uint64:
     """Append where the pieces of text[begin:end] end from `found` on, by one pattern; return the new count."""
     symbols, table = cutter.symbols, cutter.table
     base, first_digit, end_symbol = (
@@ -101,14 +108,14 @@ def _scan(
         cutter.levels[level, _FIRST_DIGIT],
         cutter.levels[level, _END_SYMBOL],
     )
-    address, letter = np.uint64(text.ctypes.data), np.uint64(symbols[_LETTER])
+    letter = np.uint64(symbols[_LETTER])
     state, at, start, last, gap = base, begin, begin, begin, begin
     digit, behind_digit, left = end, end, _ZERO  # the digit last seen, what follows it, how many there are from it on, modulo 3
-    first = count = np.uint64(found)
+    first = count = found
     while True:
         entry = _EVENT
         while at < end:
-            byte = np.uint64(text[at])
+            byte = byte_at(text, at)
             if byte < _ASCII:
                 symbol, size = np.uint64(symbols[byte]), _ONE
             else:
@@ -129,7 +136,7 @@ def _scan(
             state = np.uint64((entry & ~_CALM) >> _SHIFT)
             at += size
             if entry & _CALM and at + _BLOCK <= end:
-                run = lower_run(address, at)
+                run = lower_run(text, at)
                 behind = np.uint64((table[state + letter] & ~_CALM) >> _SHIFT)
                 state ^= (state ^ behind) & -np.uint64(run != _ZERO)
                 at += run
@@ -155,28 +162,26 @@ def _scan(
     if gap < end:
         ends[count] = end
         count += _ONE
-    return np.int64(count)
+    return count
 
 
-@compiled
-def _symbol(symbols: npt.NDArray[np.uint8], text: npt.NDArray[np.uint8], at: np.uint64) -> tuple[np.uint64, np.uint64]:
+@inner
+def _symbol(symbols: npt.NDArray[np.uint8], text: np.uint64, at: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the symbol and the size in bytes of the character that begins at `at`."""
-    byte = np.uint64(text[at])
+    byte = byte_at(text, at)
     if byte < _ASCII:
         return np.uint64(symbols[byte]), _ONE
     point, size = byte & np.uint64(0x1F), _TWO
-    point = point << np.uint64(6) | (np.uint64(text[at + _ONE]) & np.uint64(0x3F))
+    point = point << np.uint64(6) | (byte_at(text, at + _ONE) & np.uint64(0x3F))
     if byte >= np.uint64(0xE0):
-        point, size = (point & np.uint64(0x3FF)) << np.uint64(6) | (np.uint64(text[at + _TWO]) & np.uint64(0x3F)), _THREE
+        point, size = (point & np.uint64(0x3FF)) << np.uint64(6) | (byte_at(text, at + _TWO) & np.uint64(0x3F)), _THREE
     if byte >= np.uint64(0xF0):
-        point, size = (point & np.uint64(0x7FFF)) << np.uint64(6) | (np.uint64(text[at + _THREE]) & np.uint64(0x3F)), _FOUR
+        point, size = (point & np.uint64(0x7FFF)) << np.uint64(6) | (byte_at(text, at + _THREE) & np.uint64(0x3F)), _FOUR
     return np.uint64(symbols[point]), size
 
 
-@compiled
-def _digits(
-    symbols: npt.NDArray[np.uint8], first_digit: np.uint64, text: npt.NDArray[np.uint8], at: np.uint64, end: np.uint64
-) -> np.uint64:
+@inner
+def _digits(symbols: npt.NDArray[np.uint8], first_digit: np.uint64, text: np.uint64, at: np.uint64, end: np.uint64) -> np.uint64:
     """Return the number of digits from `at` on, modulo three."""
     count = _ZERO
     while at < end:

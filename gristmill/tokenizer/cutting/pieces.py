@@ -6,6 +6,7 @@ Reads flat texts; compiled for the patterns that tokenizers use, by the Hugging 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -27,11 +28,7 @@ def open_cutter(cuts: tuple[Pattern, ...]) -> Ends:
     except UnsupportedPattern:
         return _library(cuts)
 
-    def ends(text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        # Copies: what comes through Ray cannot be written to, for which everything would be compiled a second time.
-        return batch_ends(cutter, text.copy(), offsets.copy())
-
-    return ends
+    return partial(batch_ends, cutter)
 
 
 def _library(cuts: tuple[Pattern, ...]) -> Ends:

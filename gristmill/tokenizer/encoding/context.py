@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.tokenizer.intrinsics import address_of
+
 NAMES = (
     "ASCII", "EDGES", "CHARACTERS", "CHARACTERS_SHIFT", "BYTE_IDS", "BYTE_PAIRS", "LOW", "LOW_SHIFT", "LOW_MASK",
     "LOW_JOINED", "HIGH", "HIGH_SHIFT", "HIGH_MASK", "HIGH_JOINED", "LINKS", "LINKS_SHIFT", "SHORT", "LONG", "POOL", "FILLED",
@@ -38,12 +40,6 @@ class Context:
             self.held[name] = value
             value = int(address_of(value))
         self.row[NAMES.index(name)] = value
-
-
-def address_of(array: npt.NDArray[np.generic]) -> np.uint64:
-    """Return where the bytes of an array begin."""
-    assert array.flags.c_contiguous
-    return np.uint64(array.ctypes.data)
 
 
 def cache_lines(words: int) -> npt.NDArray[np.uint64]:

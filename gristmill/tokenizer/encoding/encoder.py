@@ -11,7 +11,6 @@ import numpy as np
 from gristmill.tokenizer.cutting.cutter import batch_ends, make_cutter
 from gristmill.tokenizer.cutting.regex import UnsupportedPattern
 from gristmill.tokenizer.encoding.barriers import UnsupportedMerges
-from gristmill.tokenizer.encoding.context import address_of
 from gristmill.tokenizer.encoding.kernels import SLACK, encode_pieces
 from gristmill.tokenizer.encoding.library import encode_each
 from gristmill.tokenizer.encoding.memory import SHORT_BYTES
@@ -19,6 +18,7 @@ from gristmill.tokenizer.encoding.probe import check_encoder
 from gristmill.tokenizer.encoding.tables import make_context
 from gristmill.tokenizer.encoding.utf8 import check_utf8
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
+from gristmill.tokenizer.intrinsics import address_of
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 

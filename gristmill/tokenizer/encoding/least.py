@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled
+from gristmill.compiling import compiled, inner
 from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells, make_trie
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
@@ -32,6 +32,7 @@ class LeastTokens:
         """Build the trie of the tokens and the cutter; raises ValueError as `make_trie` does."""
         self._cells = make_trie(vocabulary)
         self._sizes = np.array([len(token) for token in vocabulary.tokens], np.uint32)
+        self._longest = np.uint64(self._sizes.max())
         self._cut = open_cutter(vocabulary.cuts)
 
     def encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
@@ -40,7 +41,7 @@ class LeastTokens:
 
     def _encode(self, text: Text, offsets: Offsets) -> tuple[Ids, Offsets]:
         ids, places = np.empty(len(text), np.uint32), np.zeros(len(offsets), np.int64)
-        count = _least_tokens(self._cells, self._sizes, text, offsets, self._cut(text, offsets), ids, places)
+        count = _least_tokens(self._cells, self._sizes, self._longest, text, offsets, self._cut(text, offsets), ids, places)
         return ids[:count].copy(), places
 
 
@@ -48,11 +49,12 @@ class LeastTokens:
 def _grown(last: Steps) -> Steps:
     """Return the array twice as long."""
     more = np.empty(2 * len(last), np.uint32)
-    more[: len(last)] = last
+    for i in range(len(last)):
+        more[i] = last[i]
     return more
 
 
-@compiled
+@inner
 def _settle(last: Steps, sizes: Steps, at: np.uint64, ids: Ids, end: np.uint64) -> None:
     """Write the ids of the path to place `at`, the last of them before ids[end]."""
     while at > 0:
@@ -62,14 +64,15 @@ def _settle(last: Steps, sizes: Steps, at: np.uint64, ids: Ids, end: np.uint64) 
 
 
 @compiled
-def _least_tokens(cells: Cells, sizes: Steps, text: Text, offsets: Offsets, ends: Offsets, ids: Ids, places: Offsets) -> int:
+def _least_tokens(
+    cells: Cells, sizes: Steps, room: np.uint64, text: Text, offsets: Offsets, ends: Offsets, ids: Ids, places: Offsets
+) -> int:
     """Write the ids of the pieces that end at `ends`, and where those of each document end; return their number.
 
-    `sizes`: of each token in bytes, uint32.
+    `sizes`: of each token in bytes, uint32; `room`: the largest of them.
     """
     # By place: the last token of the best path there, counted from what is settled; and the number of its tokens, in a ring.
     last = np.empty(STEPS, np.uint32)
-    room = np.uint64(sizes.max())
     ring = np.uint64(1)
     while ring <= room:
         ring *= np.uint64(2)

@@ -115,7 +115,7 @@ def merge_long(ids: U, count: U, table: U, shift: U, mask: U, joined: U) -> U:
     return left
 
 
-@compiled
+@inner
 def _push(heap: npt.NDArray[np.uint64], size: U, value: U) -> U:
     at = size
     while at > _0:
@@ -128,7 +128,7 @@ def _push(heap: npt.NDArray[np.uint64], size: U, value: U) -> U:
     return size + _1
 
 
-@compiled
+@inner
 def _pop(heap: npt.NDArray[np.uint64], size: U) -> U:
     size -= _1
     value = heap[size]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled
+from gristmill.compiling import compiled, inner
 from gristmill.tokenizer.encoding.trie import BASE, BASE_SHIFT, ID_SHIFT, LABEL, ROOT, USED, Cells
 from gristmill.tokenizer.encoding.windows import Offsets, Text
 
@@ -17,7 +17,7 @@ NONE = 1 << 62
 Rows = npt.NDArray[np.int64]
 
 
-@compiled
+@inner
 def _find(cells: Cells, text: Text, begin: int, end: int) -> int:
     """Return the id of the token text[begin:end], or NONE."""
     node = cells[ROOT]

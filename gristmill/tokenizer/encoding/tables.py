@@ -9,8 +9,9 @@ import numpy as np
 
 from gristmill.tokenizer.encoding import kernels, memory
 from gristmill.tokenizer.encoding.barriers import Merges, find_barriers, find_links, find_transition, known_merges
-from gristmill.tokenizer.encoding.context import Context, address_of, cache_lines
+from gristmill.tokenizer.encoding.context import Context, cache_lines
 from gristmill.tokenizer.encoding.pair_tables import merge_table, shift_of
+from gristmill.tokenizer.intrinsics import address_of
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 _NONE = 2**32 - 1

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled
+from gristmill.compiling import compiled, inner
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 LABEL = np.uint64(0x1FF)
@@ -62,7 +62,7 @@ def build_trie(tokens: Iterable[tuple[bytes, int]]) -> Cells:
     return cells
 
 
-@compiled
+@inner
 def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDArray[np.uint8], count: int) -> bool:
     """Tell whether no node has this base and all the cells of the children would be free."""
     if base == 0 or bases[base]:
@@ -73,7 +73,7 @@ def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDA
     return True
 
 
-@compiled
+@inner
 def _place(
     cells: Cells, bases: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], count: int, begin: int, end: int
 ) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def _build(text: npt.NDArray[np.uint8], offsets: Places, ids: Places) -> Cells:
         if low < high and offsets[low + 1] - offsets[low] == depth:
             cells[node] |= np.uint64(ids[low] + 1) << ID_SHIFT
             low += 1
-        count = 0
+        count = np.int64(0)  # 0 would be another type, and `_place` compiled twice
         for token in range(low, high):
             label = text[offsets[token] + depth]
             if count == 0 or label != labels[count - 1]:
@@ -124,7 +124,8 @@ def _build(text: npt.NDArray[np.uint8], offsets: Places, ids: Places) -> Cells:
         if base == 0:
             if size == len(cells):
                 more, used = np.zeros(2 * size, np.uint64), np.zeros(2 * size, np.bool_)
-                more[:size], used[:size] = cells, bases
+                for cell in range(size):
+                    more[cell], used[cell] = cells[cell], bases[cell]
                 cells, bases = more, used
             base = size
             size += BLOCK

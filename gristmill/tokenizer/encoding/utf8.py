@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.compiling import compiled
-from gristmill.tokenizer.encoding.context import address_of
 from gristmill.tokenizer.encoding.windows import Offsets, Text
-from gristmill.tokenizer.intrinsics import byte_at, bytes_at
+from gristmill.tokenizer.intrinsics import address_of, byte_at, bytes_at
 
 _1, _2, _3, _8, _16, _24, _32 = (np.uint64(i) for i in (1, 2, 3, 8, 16, 24, 32))
 _80, _C0, _C2, _E0, _ED, _F0, _F4, _F5 = (np.uint64(i) for i in (0x80, 0xC0, 0xC2, 0xE0, 0xED, 0xF0, 0xF4, 0xF5))

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import Int, compiled
+from gristmill.compiling import Int, compiled, inner
 from gristmill.tokenizer.cutting.pieces import open_cutter
 from gristmill.tokenizer.encoding.encoder import Encoder
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text, encode_windows
@@ -56,7 +56,7 @@ class WholeEncoder:
         return ids[: ends[-1]].copy(), ends
 
 
-@compiled
+@inner
 def _seat(table: Table, key: Int) -> int:
     """Return where a key sits, or the free seat where it would."""
     mask = len(table) - 1
@@ -80,7 +80,7 @@ def _make_table(keys: Offsets) -> Table:
     return table
 
 
-@compiled
+@inner
 def _rank(table: Table, left: int, right: int) -> int:
     """Return the rank of the merge of two ids, or NONE."""
     at = _seat(table, np.int64(left) << 32 | np.int64(right))
@@ -141,7 +141,7 @@ def _join_run(run: Ids, table: Table, joined: Ids) -> int:
         return size
     heap = np.empty(waiting + 2 * size, np.int64)
     before, behind = np.arange(-1, size - 1), np.arange(1, size + 1)
-    filled = 0
+    filled = np.int64(0)  # 0 would be another type, and the heap compiled twice
     for at in range(size - 1):
         filled = _push(heap, filled, _rank(table, run[at], run[at + 1]), at)
     while filled > 0:
@@ -167,7 +167,7 @@ def _join_run(run: Ids, table: Table, joined: Ids) -> int:
     return count
 
 
-@compiled
+@inner
 def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
     """Put a pair into a heap of `filled` entries, if there is a merge of it; return how many there are then."""
     if rank == NONE:
@@ -181,7 +181,7 @@ def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
     return filled + 1
 
 
-@compiled
+@inner
 def _pop(heap: Offsets, filled: int) -> int:
     """Take out the smallest entry; return how many are left."""
     filled -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled
+from gristmill.compiling import compiled, inner
 
 STEP_BITS = 16
 TOKEN_BITS = 16
@@ -33,7 +33,7 @@ def make_table(merges: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
     return keys, steps
 
 
-@compiled
+@inner
 def _find(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64], key: np.int64) -> np.int64:
     mask = np.uint64(len(keys) - 1)
     slot = (np.uint64(key) * _MIX >> np.uint64(32)) & mask
@@ -73,7 +73,7 @@ def replay(
     for word in range(len(counts)):
         longest = max(longest, offsets[word + 1] - offsets[word])
     ids, ranks, fresh = np.zeros(longest, np.int64), np.zeros(longest, np.int64), np.zeros(longest, np.bool_)
-    filled = 0
+    filled = np.int64(0)  # 0 would be another type, and `_merge` compiled twice
     for word in range(len(counts)):
         begin, size, count = offsets[word], offsets[word + 1] - offsets[word], counts[word]
         for i in range(size):
@@ -99,7 +99,7 @@ def replay(
     return filled
 
 
-@compiled
+@inner
 def _merge(
     ids: npt.NDArray[np.int64],
     ranks: npt.NDArray[np.int64],

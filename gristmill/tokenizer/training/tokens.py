@@ -174,8 +174,14 @@ def _leads(tokens: Tokens, leading: Any, left: Int, right: Int) -> bool:  # noqa
     for i in range(size):
         at = start + i
         value = value << 8 | np.int64(tokens.text[at] if at < middle else tokens.text[rest + at - middle])
-    at = np.searchsorted(leading, value)
-    return bool(at < leading.size and leading[at] == value)
+    low, high = np.int64(0), np.int64(leading.size)
+    while low < high:  # np.searchsorted takes a second to compile
+        middle = (low + high) >> 1
+        if leading[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return bool(low < leading.size and leading[low] == value)
 
 
 @inner

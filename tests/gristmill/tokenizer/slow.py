@@ -1,10 +1,10 @@
 """Byte-pair encoding written down as plainly as can be, for the tests of schemes: everything is recounted at every step."""
 
+import functools
 import gzip
 import re
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -19,12 +19,19 @@ TINY = [
 ]
 
 
+@functools.cache
+def stripped():
+    """The pages of a crawl that are long enough, tags stripped roughly, in the order of the file."""
+    with gzip.open("examples/crawl/docs-00000.warc.gz") as file:
+        pages = file.read(6_000_000).decode("utf-8", "ignore").split("WARC/1.")[1:-1]
+    texts = (re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "", page.split("\r\n\r\n", 2)[-1]) for page in pages)
+    return [text for text in texts if len(text) > 500]
+
+
 def crawl_texts(limit=60):
-    """Real pages, tags stripped roughly."""
-    raw = gzip.decompress(Path("examples/crawl/docs-00000.warc.gz").read_bytes()).decode("utf-8", "ignore")
-    pages = raw.split("WARC/1.")[1 : 3 * limit]
-    texts = [re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "", page.split("\r\n\r\n", 2)[-1]) for page in pages]
-    return [text for text in texts if len(text) > 500][:limit]
+    """Real pages, read once for all tests of a process."""
+    assert len(stripped()) >= limit
+    return stripped()[:limit]
 
 
 def cut(text, cuts):

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from gristmill.tokenizer import Bpe, SuperBpe
 from gristmill.tokenizer.encoding import memory
 from gristmill.tokenizer.encoding.barriers import UnsupportedMerges, find_transition, known_merges
-from gristmill.tokenizer.encoding.context import FILLED, address_of
+from gristmill.tokenizer.encoding.context import FILLED
 from gristmill.tokenizer.encoding.encoder import Encoder, HfEncoder, open_encoder
 from gristmill.tokenizer.encoding.probe import EncoderMismatch, check_encoder
 from gristmill.tokenizer.encoding.utf8 import first_invalid
+from gristmill.tokenizer.intrinsics import address_of
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer

@@ -1,10 +1,7 @@
 """The trainer against the stock one, against bpe-continue, and against a slow one that recounts everything at every step."""
 
-import gzip
 import json
-import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from gristmill.tokenizer.training.capacity import Capacity
 from gristmill.tokenizer.training.merges import learn
 from gristmill.tokenizer.training.rules import NO_QUOTA, Quota, Rules
 from gristmill.tokenizer.training.stream import Stream
+from tests.gristmill.tokenizer.slow import crawl_texts
 from tests.gristmill.tokenizer.slow_merges import Slow, same, stream, words_of
 
 CRAMPED = Capacity(
@@ -68,13 +66,6 @@ def test_any_words_as_the_stock_trainer(words, least):
     learned = learn(stream(pieces, list(words.values())), tokens, 20, min_frequency=least)
     spelled = [(learned.tokens[a].decode(), learned.tokens[b].decode()) for a, b, _ in learned.merges.tolist()]
     assert spelled == stock(words, len(tokens) + 20, least)
-
-
-def crawl_texts(limit=60):
-    raw = gzip.decompress(Path("examples/crawl/docs-00000.warc.gz").read_bytes()).decode("utf-8", "ignore")
-    pages = raw.split("WARC/1.")[1 : 3 * limit]
-    texts = [re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "", page.split("\r\n\r\n", 2)[-1]) for page in pages]
-    return [text for text in texts if len(text) > 500][:limit]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
 """The schemes against a slow trainer that recounts everything at every step, and what they refuse."""
 
-import gzip
 import json
 import random
 import re
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,24 +18,10 @@ from gristmill.tokenizer.parsing import parse
 from gristmill.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import to_json, to_tokenizer
+from tests.gristmill.tokenizer.slow import TINY, crawl_texts
 
 EOS = "<|endoftext|>"
 FEW = {EOS: 0, "a": 1}
-
-
-def crawl_texts(limit=120):
-    """Real pages, tags stripped roughly: what matters here is real words, spaces, numbers and other scripts."""
-    raw = gzip.decompress(Path("examples/crawl/docs-00000.warc.gz").read_bytes()).decode("utf-8", "ignore")
-    pages = raw.split("WARC/1.")[1 : 3 * limit]
-    texts = [re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", "", page.split("\r\n\r\n", 2)[-1]) for page in pages]
-    return [text for text in texts if len(text) > 500][:limit]
-
-
-TINY = [
-    "the cat sat on the mat. the cat sat on the hat, and the dog sat on the cat\n",
-    "In 2024 there were 1234567 cats; in 2025 there were 1234568 cats.\n\n    on the mat   on the hat\t\taaaaaaa aaaa",
-    "Über den Dächern: 日本語のテキスト, 日本語の猫. naïve café 🐈🐈 the cat's mat isn't the dog's mat",
-]
 
 
 def slow_merge(word, pair, new):
@@ -146,8 +130,7 @@ def test_superbpe_of_any_text_is_that_of_a_slow_trainer(texts, patterns):
 def test_real_pages_round_trip(scheme):
     from tokenizers import Tokenizer
 
-    texts = crawl_texts()
-    assert len(texts) > 60
+    texts = crawl_texts(80)
     tokenizer = Tokenizer.from_str(train(scheme, texts[:60]).to_str())  # as others will load it
     assert tokenizer.get_vocab_size() == 1200
     assert tokenizer.token_to_id(EOS) == 0
