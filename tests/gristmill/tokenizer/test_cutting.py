@@ -1,5 +1,6 @@
 """The compiled cutter against the pre-tokenizers of `tokenizers`, which it must equal on any text."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -80,6 +81,7 @@ def cutters():
     return {name: make_cutter(cuts) for name, cuts in CUTS.items()}
 
 
+@functools.cache
 def peer(cuts):
     steps = []
     for each in cuts:
@@ -115,10 +117,12 @@ def test_adversarial_texts(cutters, name):
 def test_real_pages(cutters, name, texts):
     pre_tokenizer = peer(CUTS[name])
     for text in texts["text"].to_pylist():
-        check(cutters[name], pre_tokenizer, text[:20_000])
+        check(cutters[name], pre_tokenizer, text[:4000])
 
 
-ALL = "".join(map(chr, [*range(0xD800), *range(0xE000, CODE_POINTS)]))
+# All characters of the planes where some are assigned, some of the others.
+ASSIGNED = [*range(0xD800), *range(0xE000, 0x33500), *range(0xE0000, 0xE0200)]
+ALL = "".join(map(chr, sorted({*ASSIGNED, *range(0x33500, CODE_POINTS, 97), CODE_POINTS - 1})))
 
 
 @pytest.mark.parametrize("name", ["o200k", "superbpe_paper"])
@@ -154,8 +158,8 @@ def letters():
     return st.one_of(near, near, near, st.sampled_from(edges), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.text(letters(), max_size=60))
+@settings(max_examples=80, deadline=None)
+@given(st.text(st.deferred(letters), max_size=60))
 def test_random_texts(cutters, text):
     for name, cuts in CUTS.items():
         check(cutters[name], peer(cuts), text)
@@ -175,7 +179,7 @@ def test_random_texts(cutters, text):
 )
 def test_all_short_texts_of_digits(cutters, name):
     pre_tokenizer = peer(CUTS[name])
-    for size in range(1, 6):
+    for size in range(1, 5):
         for text in itertools.product("1٣²a ", repeat=size):
             check(cutters[name], pre_tokenizer, "".join(text))
     for size in range(6, 13):

@@ -8,7 +8,7 @@ import pytest
 from tests.gristmill.tokenizer.slow import encode
 from tests.gristmill.tokenizer.test_encoder import library, opened
 
-SIZE = 40_000  # characters; what is slow for a compiled loop is slower by far for the library
+SIZE = 12_000  # characters; what is slow for a compiled loop is slower by far for the library
 
 
 def repeated(text, size=SIZE):

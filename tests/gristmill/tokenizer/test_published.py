@@ -75,8 +75,8 @@ def test_published_kinds_are_compiled(opened):
 
 
 def test_ids_are_those_of_the_library_on_real_pages_and_odd_texts(opened):
-    check(opened, [*ODD, *crawl_texts(40)])
-    check(opened, [unicodedata.normalize("NFD", text) for text in crawl_texts(10)])
+    check(opened, [*ODD, *crawl_texts(12)])
+    check(opened, [unicodedata.normalize("NFD", text) for text in crawl_texts(4)])
 
 
 PARTS = st.one_of(
@@ -88,7 +88,7 @@ PARTS = st.one_of(
 
 
 def test_ids_are_those_of_the_library_on_any_text(opened):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(st.lists(st.lists(PARTS, max_size=12).map("".join), min_size=1, max_size=3))
     @example(["<tool", ">e", "\u0301"])
     def run(texts):
@@ -109,8 +109,8 @@ def marks():
     return st.one_of(*chosen, st.sampled_from(list(map(chr, assigned))), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.lists(st.text(marks(), max_size=8), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.deferred(marks), max_size=8), min_size=1, max_size=4))
 @example(["\u0112\u0328"])  # a macron that the ogonek goes before
 @example(["a\u0323", "\u0301\u0323"])
 @example(["\u1112", "\u1161\u11ab", "\ud55c\u11ab"])
