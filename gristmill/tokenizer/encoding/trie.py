@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled, inner
+from gristmill.compiling import Int, compiled, inner
 from gristmill.tokenizer.vocabulary import Vocabulary
 
 LABEL = np.uint64(0x1FF)
@@ -63,7 +63,7 @@ def build_trie(tokens: Iterable[tuple[bytes, int]]) -> Cells:
 
 
 @inner
-def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDArray[np.uint8], count: int) -> bool:
+def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDArray[np.uint8], count: Int) -> bool:
     """Tell whether no node has this base and all the cells of the children would be free."""
     if base == 0 or bases[base]:
         return False
@@ -75,7 +75,7 @@ def _fits(cells: Cells, bases: npt.NDArray[np.bool_], base: int, labels: npt.NDA
 
 @inner
 def _place(
-    cells: Cells, bases: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], count: int, begin: int, end: int
+    cells: Cells, bases: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], count: Int, begin: int, end: int
 ) -> tuple[int, int]:
     """Return a base for a node with these children below cell `end`, 0 if none was found; and where to begin the next time."""
     while begin < end and cells[begin] != 0:
@@ -110,7 +110,7 @@ def _build(text: npt.NDArray[np.uint8], offsets: Places, ids: Places) -> Cells:
         if low < high and offsets[low + 1] - offsets[low] == depth:
             cells[node] |= np.uint64(ids[low] + 1) << ID_SHIFT
             low += 1
-        count = np.int64(0)  # 0 would be another type, and `_place` compiled twice
+        count: Int = np.int64(0)  # 0 would be another type, and `_place` compiled twice
         for token in range(low, high):
             label = text[offsets[token] + depth]
             if count == 0 or label != labels[count - 1]:
@@ -119,7 +119,7 @@ def _build(text: npt.NDArray[np.uint8], offsets: Places, ids: Places) -> Cells:
         if count == 0:
             continue
         firsts[count] = high
-        kind = min(count, 2) - 1
+        kind = 0 if count == 1 else 1
         base, begins[kind] = _place(cells, bases, labels, count, begins[kind], size)
         if base == 0:
             if size == len(cells):

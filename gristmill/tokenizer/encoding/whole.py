@@ -141,7 +141,7 @@ def _join_run(run: Ids, table: Table, joined: Ids) -> int:
         return size
     heap = np.empty(waiting + 2 * size, np.int64)
     before, behind = np.arange(-1, size - 1), np.arange(1, size + 1)
-    filled = np.int64(0)  # 0 would be another type, and the heap compiled twice
+    filled: Int = np.int64(0)  # 0 would be another type, and the heap compiled twice
     for at in range(size - 1):
         filled = _push(heap, filled, _rank(table, run[at], run[at + 1]), at)
     while filled > 0:
@@ -168,7 +168,7 @@ def _join_run(run: Ids, table: Table, joined: Ids) -> int:
 
 
 @inner
-def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
+def _push(heap: Offsets, filled: Int, rank: int, at: int) -> Int:
     """Put a pair into a heap of `filled` entries, if there is a merge of it; return how many there are then."""
     if rank == NONE:
         return filled
@@ -182,7 +182,7 @@ def _push(heap: Offsets, filled: int, rank: int, at: int) -> int:
 
 
 @inner
-def _pop(heap: Offsets, filled: int) -> int:
+def _pop(heap: Offsets, filled: Int) -> Int:
     """Take out the smallest entry; return how many are left."""
     filled -= 1
     entry = heap[filled]

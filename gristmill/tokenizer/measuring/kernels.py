@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.compiling import compiled, inner
+from gristmill.compiling import Int, compiled, inner
 
 STEP_BITS = 16
 TOKEN_BITS = 16
@@ -54,7 +54,7 @@ def replay(
     steps: npt.NDArray[np.int64],
     changed: npt.NDArray[np.int64],
     by: npt.NDArray[np.int64],
-) -> int:
+) -> Int:
     """Apply the merges of a table to words in their order; write down how the number of each pair changes, and when.
 
     Args:
@@ -73,7 +73,7 @@ def replay(
     for word in range(len(counts)):
         longest = max(longest, offsets[word + 1] - offsets[word])
     ids, ranks, fresh = np.zeros(longest, np.int64), np.zeros(longest, np.int64), np.zeros(longest, np.bool_)
-    filled = np.int64(0)  # 0 would be another type, and `_merge` compiled twice
+    filled: Int = np.int64(0)  # 0 would be another type, and `_merge` compiled twice
     for word in range(len(counts)):
         begin, size, count = offsets[word], offsets[word + 1] - offsets[word], counts[word]
         for i in range(size):
@@ -109,8 +109,8 @@ def _merge(
     count: np.int64,
     changed: npt.NDArray[np.int64],
     by: npt.NDArray[np.int64],
-    filled: int,
-) -> tuple[int, int]:
+    filled: Int,
+) -> tuple[Int, int]:
     """Join, left to right, each pair whose rank is `step`; write down the pairs that go. Marks what is joined in `fresh`."""
     read, kept = 0, 0
     last, before = np.int64(0), False  # the token left of `read`, as it was, and whether it was joined
