@@ -8,7 +8,8 @@ the like more than others, all of them more in trafilatura.
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from gristmill.html.dom import Tree
 
 # Units of at most 1/60 µs, measured on pages of one kind of element (characters 1/200 µs, lists 1/80, trafilatura 1/60).
 ELEMENT, MENDED, TRAFILATURA = 1_000, 5_000, 6_000
@@ -19,7 +20,7 @@ VOID_NAMES = "area base br col embed hr img input link meta source track wbr"
 VOID = frozenset(VOID_NAMES.split())
 
 
-def too_much(tree: Any, markup: str, limit: int, engine: str) -> bool:  # noqa: ANN401 - resiliparse's HTMLTree
+def too_much(tree: Tree, markup: str, limit: int, engine: str) -> bool:
     """Say whether the work on a page, parsed as `tree`, is more than `limit` units.
 
     The exact sum is computed only for pages whose size times their depth could reach it.
@@ -34,7 +35,7 @@ def too_much(tree: Any, markup: str, limit: int, engine: str) -> bool:  # noqa: 
     return depth < elements and is_deeper(tree, depth) and levels(str(tree)) > left
 
 
-def work(tree: Any, engine: str) -> int:  # noqa: ANN401 - as above
+def work(tree: Tree, engine: str) -> int:
     """Return the work on a page in units: what `too_much` compares with its limit, never cut short."""
     elements = len(tree.document.get_elements_by_tag_name("*"))
     if engine == "trafilatura":
@@ -42,12 +43,12 @@ def work(tree: Any, engine: str) -> int:  # noqa: ANN401 - as above
     return ELEMENT * elements + mended(tree) + levels(str(tree))
 
 
-def mended(tree: Any) -> int:  # noqa: ANN401 - as above
+def mended(tree: Tree) -> int:
     """Return the work on lists, notes and the like, beyond that on any element."""
     return MENDED * len(tree.document.query_selector_all(MENDED_ELEMENTS))
 
 
-def depth(tree: Any, most: int) -> int:  # noqa: ANN401 - as above
+def depth(tree: Tree, most: int) -> int:
     """Return how many levels the deepest element has, by what `is_deeper` says; `most` + 1 where there are more than `most`."""
     low, high = 0, most + 1
     while low < high:
@@ -56,7 +57,7 @@ def depth(tree: Any, most: int) -> int:  # noqa: ANN401 - as above
     return low
 
 
-def is_deeper(tree: Any, depth: int) -> bool:  # noqa: ANN401 - as above
+def is_deeper(tree: Tree, depth: int) -> bool:
     """Say whether an element of the tree has more than `depth` levels, itself included."""
     # A chain of child selectors matches an element at that depth or none; most pages have too few elements for one.
     if len(tree.document.get_elements_by_tag_name("*")) <= depth:

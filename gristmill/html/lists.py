@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+
+from gristmill.html.dom import Element, Node, Tree
 
 # Class names that say what a list is (of the list itself and of a <div> around it alone), and what it stands in.
 OWN_NAMES = (
@@ -35,12 +36,12 @@ FEW_LINKS, SOME_LINKS = 0.2, 0.6  # share of linked bytes
 OWN_WORDS = 10  # unlinked bytes an item
 
 
-def keep_lists(tree: Any, links: bool) -> None:  # noqa: ANN401 - resiliparse's HTMLTree
+def keep_lists(tree: Tree, links: bool) -> None:
     """Change `tree` so that resiliparse keeps each `<ul>` that is content: three levels deeper, and without its `<a>`.
 
     With `links` the target of a link follows its text in parentheses, as resiliparse writes it.
     """
-    prose: dict[Any, int] = {}
+    prose: dict[Element, int] = {}
     last = None
     for found in tree.body.get_elements_by_tag_name("ul").values():
         if last is not None and last.contains(found):
@@ -52,7 +53,7 @@ def keep_lists(tree: Any, links: bool) -> None:  # noqa: ANN401 - resiliparse's 
                 unlink(tree, anchor, links)
 
 
-def is_content(found: Any, prose: dict[Any, int]) -> bool:  # noqa: ANN401 - resiliparse's ElementNode
+def is_content(found: Element, prose: dict[Element, int]) -> bool:
     """Say whether a list is content; `prose` remembers `_prose` by box.
 
     It is when it stands beside paragraphs of text, or has few links, or some links but its own words too, and no class
@@ -78,25 +79,25 @@ def is_content(found: Any, prose: dict[Any, int]) -> bool:  # noqa: ANN401 - res
     return text - linked >= OWN_WORDS * max(1, items) and found.query_selector(TEASER) is None
 
 
-def unlink(tree: Any, anchor: Any, links: bool) -> None:  # noqa: ANN401 - resiliparse's
+def unlink(tree: Tree, anchor: Element, links: bool) -> None:
     """Put the content of an `<a>` in its place, with its target behind it if `links` and if it has one."""
     target = anchor.getattr("href") if links else None
     rest = [tree.document.create_text_node(f" ({target.strip()})")] if target is not None else []
     anchor.replace_with(*anchor.child_nodes.values(), *rest)
 
 
-def visible(element: Any) -> tuple[int, int]:  # noqa: ANN401 - resiliparse's ElementNode
+def visible(element: Element) -> tuple[int, int]:
     """Return the bytes of text of an element and how many of them are links, white space and scripts left out."""
     text = size(element) - sum(size(part) for part in element.query_selector_all(INVISIBLE).values())
     return text, sum(size(anchor) for anchor in element.query_selector_all("a[href]").values())
 
 
-def size(node: Any) -> int:  # noqa: ANN401 - resiliparse's Node
+def size(node: Node) -> int:
     """Return the UTF-8 bytes of a node's text without white space: scripts that need fewer letters count as much."""
     return len("".join((node.text or "").split()).encode())
 
 
-def _prose(box: Any) -> int:  # noqa: ANN401 - as above
+def _prose(box: Element) -> int:
     """Return the unlinked bytes of the paragraphs that are children of `box`; it stops counting at `PROSE`."""
     found = 0
     for child in box.children.values():
@@ -105,15 +106,15 @@ def _prose(box: Any) -> int:  # noqa: ANN401 - as above
     return found
 
 
-def _around(element: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+def _around(element: Element) -> Iterator[str]:
     """Yield the classes of what an element stands in, up to body."""
-    element = element.parent_element
-    while element is not None and element.local_name != "body":
-        yield _class(element)
-        element = element.parent_element
+    around = element.parent_element
+    while around is not None and around.local_name != "body":
+        yield _class(around)
+        around = around.parent_element
 
 
-def _class(element: Any) -> str:  # noqa: ANN401 - as above
+def _class(element: Element) -> str:
     return element.getattr("class") or ""
 
 
@@ -122,7 +123,7 @@ def _names(text: str) -> set[str]:
     return {name.lower() for name in NAME.findall(text)}
 
 
-def _deepen(tree: Any, found: Any) -> None:  # noqa: ANN401 - as above
+def _deepen(tree: Tree, found: Element) -> None:
     """Put an element into three `<div>`."""
     outer, middle, inner = (tree.document.create_element("div") for _ in range(3))
     found.replace_with(outer)

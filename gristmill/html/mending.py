@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
+from gristmill.html.dom import Element, Tree
 from gristmill.html.lists import keep_lists, size, unlink, visible
 
 # resiliparse takes a text node of one character of three UTF-8 bytes for an icon. Beside a noncharacter it does not.
@@ -92,7 +92,7 @@ def mark_alone(markup: str) -> str:
     return ALONE.sub(mark, markup)
 
 
-def mend_all(tree: Any) -> None:  # noqa: ANN401 - resiliparse's HTMLTree
+def mend_all(tree: Tree) -> None:
     """Change `tree` so that resiliparse keeps all of its text: figures, labels, the base of `<ruby>` in one piece."""
     for element in reversed(tree.body.query_selector_all("label,figure,ruby").values()):
         if element.local_name == "ruby":
@@ -103,9 +103,9 @@ def mend_all(tree: Any) -> None:  # noqa: ANN401 - resiliparse's HTMLTree
             unlink(tree, element, False)
 
 
-def mend(tree: Any, links: bool) -> None:  # noqa: ANN401 - as above
+def mend(tree: Tree, links: bool) -> None:
     """Change `tree` so that what resiliparse would lose of the main content is kept."""
-    known: dict[Any, bool] = {}
+    known: dict[Element | None, bool] = {}
     for element in reversed(tree.body.query_selector_all(LOST).values()):
         name = element.local_name
         if name in ("a", "button"):
@@ -123,7 +123,7 @@ def mend(tree: Any, links: bool) -> None:  # noqa: ANN401 - as above
     keep_lists(tree, links)
 
 
-def _rename(tree: Any, element: Any, name: str) -> Any:  # noqa: ANN401 - as above
+def _rename(tree: Tree, element: Element, name: str) -> Element:
     """Put an element without attributes, called `name`, in the place of another; return it."""
     other = tree.document.create_element(name)
     element.replace_with(other)
@@ -131,7 +131,7 @@ def _rename(tree: Any, element: Any, name: str) -> Any:  # noqa: ANN401 - as abo
     return other
 
 
-def _ruby(tree: Any, ruby: Any) -> None:  # noqa: ANN401 - as above
+def _ruby(tree: Tree, ruby: Element) -> None:
     """Write the base of a `<ruby>` whole and its readings behind it, in the parentheses that the page has or in ( )."""
     signs = [sign for sign in ((part.text or "").strip() for part in ruby.query_selector_all("rp").values()) if sign]
     readings = [reading for reading in ((part.text or "").strip() for part in ruby.query_selector_all("rt").values()) if reading]
@@ -143,7 +143,7 @@ def _ruby(tree: Any, ruby: Any) -> None:  # noqa: ANN401 - as above
         ruby.append(tree.document.create_text_node(f"{opening}{between.join(readings)}{closing}"))
 
 
-def _figure(tree: Any, figure: Any) -> None:  # noqa: ANN401 - as above
+def _figure(tree: Tree, figure: Element) -> None:
     """Keep a figure that has more than a picture, with its caption."""
     if figure.query_selector(BODY_OF_FIGURE) is None and figure.query_selector(PICTURES) is not None:
         return
@@ -152,7 +152,7 @@ def _figure(tree: Any, figure: Any) -> None:  # noqa: ANN401 - as above
     _rename(tree, figure, "div")
 
 
-def _is_note(aside: Any) -> bool:  # noqa: ANN401 - as above
+def _is_note(aside: Element) -> bool:
     """Say whether an `<aside>` is part of the text: called a note, or prose with few links inside the main content."""
     names = " ".join(aside.getattr(name) or "" for name in ("class", "id", "role", "epub:type"))
     if NOTES.search(names) and not CONTENTS.search(names):
@@ -163,18 +163,19 @@ def _is_note(aside: Any) -> bool:  # noqa: ANN401 - as above
     return text > 0 and linked <= 0.2 * text
 
 
-def _is_inline(time: Any, known: dict[Any, bool]) -> bool:  # noqa: ANN401 - as above
+def _is_inline(time: Element, known: dict[Element | None, bool]) -> bool:
     """Say whether a `<time>` is part of a text, not the date line of a page: its block has other text, or is a cell."""
     block = time.parent_element
-    while block.local_name not in BLOCKS:
+    while block is not None and block.local_name not in BLOCKS:
         block = block.parent_element
+    assert block is not None, "what is looked at lies in the body, which is a block"
     if block not in known:
         dates = sum(size(date) for date in block.query_selector_all("time").values())
         known[block] = block.local_name in CELLS or size(block) - dates >= SENTENCE
     return known[block]
 
 
-def _is_text(label: Any, known: dict[Any, bool]) -> bool:  # noqa: ANN401 - as above
+def _is_text(label: Element, known: dict[Element | None, bool]) -> bool:
     """Say whether a `<label>` is text: of no form, or of one that holds the whole page."""
     form = label.closest("form")
     if form not in known:
@@ -182,15 +183,16 @@ def _is_text(label: Any, known: dict[Any, bool]) -> bool:  # noqa: ANN401 - as a
     return known[form]
 
 
-def _unname(tree: Any) -> None:  # noqa: ANN401 - as above
+def _unname(tree: Tree) -> None:
     """Take the attributes that resiliparse would drop them for off inline elements in sentences, and off addresses."""
     for element in tree.body.query_selector_all(".jp,.wa").values():
         element.class_name = " ".join(name for name in (element.getattr("class") or "").split() if name not in ("jp", "wa"))
-    text: dict[Any, int] = {}  # of each parent, without those of its children that have such names
+    text: dict[Element, int] = {}  # of each parent, without those of its children that have such names
     for element in tree.body.query_selector_all(NAMES).values():
         if element.local_name not in INLINE:
             continue
         parent = element.parent_element
+        assert parent is not None, "what is looked at lies in the body"
         if parent not in text:
             text[parent] = size(parent) - sum(size(part) for part in parent.children.values() if part.matches(NAMES))
         if text[parent] >= (SENTENCE_OF_PEOPLE if element.matches(PEOPLE) else IN_A_SENTENCE) or "@" in (element.text or ""):

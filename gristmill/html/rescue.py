@@ -7,8 +7,7 @@ promoted, or in `<noscript>`.
 
 from __future__ import annotations
 
-from typing import Any
-
+from gristmill.html.dom import Element, Tree
 from gristmill.html.lists import size
 
 ROOTS = ".article-body,.articleBody,.contentBody,.article-text,.main-content,.postcontent,.post-content,.single-post,[role=main]"
@@ -17,7 +16,7 @@ HARDLY = 0.1  # share of the bytes of the page's paragraphs that is found
 ENOUGH = 200  # bytes of paragraphs that a page needs for a second look, when something was found
 
 
-def is_lost(tree: Any, text: str) -> bool:  # noqa: ANN401 - resiliparse's HTMLTree
+def is_lost(tree: Tree, text: str) -> bool:
     """Say whether `text` is nothing, or hardly anything of the paragraphs of a page."""
     if not text or text.isspace():
         return True
@@ -28,7 +27,7 @@ def is_lost(tree: Any, text: str) -> bool:  # noqa: ANN401 - resiliparse's HTMLT
     return paragraphs >= ENOUGH and found < HARDLY * paragraphs
 
 
-def reveal(tree: Any) -> None:  # noqa: ANN401 - as above
+def reveal(tree: Tree) -> None:
     """Take the names off the boxes that hold more than half of the page's paragraphs, and off the box called main content.
 
     The content of `<noscript>` becomes part of a page that has nothing else.
@@ -41,7 +40,7 @@ def reveal(tree: Any) -> None:  # noqa: ANN401 - as above
         for element in tree.body.get_elements_by_tag_name("noscript").values():
             _rename(tree, element)
         paragraphs = _paragraphs(tree)
-    held: dict[Any, int] = {}
+    held: dict[Element, int] = {}
     for paragraph, weight in paragraphs:
         box = paragraph.parent_element
         while box is not None and box.local_name != "body":
@@ -56,13 +55,13 @@ def reveal(tree: Any) -> None:  # noqa: ANN401 - as above
                 _rename(tree, box)
 
 
-def _paragraphs(tree: Any) -> list[tuple[Any, int]]:  # noqa: ANN401 - as above
+def _paragraphs(tree: Tree) -> list[tuple[Element, int]]:
     """Return the paragraphs of a page that are not in its head, foot or menus, each with its bytes."""
     found = [p for p in tree.body.query_selector_all("p").values() if p.closest("noscript," + NOT_MAIN) is None]
     return [(paragraph, weight) for paragraph in found if (weight := size(paragraph))]
 
 
-def _rename(tree: Any, element: Any) -> None:  # noqa: ANN401 - as above
+def _rename(tree: Tree, element: Element) -> None:
     """Put a `<div>` without attributes in the place of an element."""
     other = tree.document.create_element("div")
     element.replace_with(other)

@@ -7,7 +7,7 @@ converted.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from llvmlite import ir
 from numba import types
 
 from gristmill.compiling import Primitive, primitive
+
+Compiling: TypeAlias = Any
+"""What numba and llvmlite hand to code that generates code, values, types and builders: both are without types."""
 
 
 def address_of(array: npt.NDArray[np.generic]) -> np.uint64:
@@ -26,8 +29,8 @@ def address_of(array: npt.NDArray[np.generic]) -> np.uint64:
 def _load(bits: int, scale: int) -> Primitive:
     """Return a compiled function: the unsigned number of so many bits at address + scale * i, as uint64."""
 
-    def load(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
-        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def load(_context: Compiling, address: Compiling, i: Compiling) -> Compiling:
+        def generate(_context: Compiling, builder: Compiling, _signature: Compiling, arguments: Compiling) -> Compiling:
             value = builder.load(_pointer(builder, arguments, bits, scale), typ=ir.IntType(bits), align=min(scale, bits // 8))
             return value if bits == 64 else builder.zext(value, ir.IntType(64))
 
@@ -39,8 +42,8 @@ def _load(bits: int, scale: int) -> Primitive:
 def _store(bits: int) -> Primitive:
     """Return a compiled function that writes the low bits of a value at address + bits / 8 * i."""
 
-    def store(_context: Any, address: Any, i: Any, value: Any) -> Any:  # noqa: ANN401
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def store(_context: Compiling, address: Compiling, i: Compiling, value: Compiling) -> Compiling:
+        def generate(context: Compiling, builder: Compiling, _signature: Compiling, arguments: Compiling) -> Compiling:
             pointer = _pointer(builder, arguments, bits, bits // 8)
             value = arguments[2] if bits == 64 else builder.trunc(arguments[2], ir.IntType(bits))
             builder.store(value, pointer, align=bits // 8)
@@ -51,7 +54,7 @@ def _store(bits: int) -> Primitive:
     return primitive(store)
 
 
-def _pointer(builder: Any, arguments: Any, bits: int, scale: int) -> Any:  # noqa: ANN401
+def _pointer(builder: Compiling, arguments: Compiling, bits: int, scale: int) -> Compiling:
     place = builder.add(arguments[0], builder.mul(arguments[1], ir.Constant(ir.IntType(64), scale)))
     return builder.inttoptr(place, ir.IntType(bits).as_pointer())
 
@@ -65,10 +68,10 @@ put_word = _store(64)
 
 
 @primitive
-def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
+def lower_run(_context: Compiling, address: Compiling, i: Compiling) -> Compiling:
     """Return how many of the sixteen bytes at address + i are lower-case letters in a row from the first on."""
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(_context: Compiling, builder: Compiling, _signature: Compiling, arguments: Compiling) -> Compiling:
         kind = ir.VectorType(ir.IntType(8), 16)
         pointer = builder.inttoptr(builder.add(*arguments), kind.as_pointer())
         letters = builder.sub(builder.load(pointer, typ=kind, align=1), ir.Constant(kind, [ord("a")] * 16))
@@ -81,10 +84,10 @@ def lower_run(_context: Any, address: Any, i: Any) -> Any:  # noqa: ANN401
 
 
 @primitive
-def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
+def prefetch(_context: Compiling, address: Compiling) -> Compiling:
     """Ask for the cache line of an address."""
 
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Compiling, builder: Compiling, _signature: Compiling, arguments: Compiling) -> Compiling:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         name = "llvm.prefetch.p0"
@@ -96,10 +99,10 @@ def prefetch(_context: Any, address: Any) -> Any:  # noqa: ANN401
 
 
 @primitive
-def trailing_ones(_context: Any, bits: Any) -> Any:  # noqa: ANN401
+def trailing_ones(_context: Compiling, bits: Compiling) -> Compiling:
     """Return how many of the lowest bits of a number are one in a row."""
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(_context: Compiling, builder: Compiling, _signature: Compiling, arguments: Compiling) -> Compiling:
         return builder.cttz(builder.not_(arguments[0]), ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate

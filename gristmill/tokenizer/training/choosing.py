@@ -13,11 +13,12 @@ queue with its own frequency: when it comes to the head, it is a token again. In
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gristmill.compiling import Int, inner
+from gristmill.tokenizer.training.arrays import Doubles, Int32s, Int64s, UInt8s
 from gristmill.tokenizer.training.pairs import Pairs, best
 
 NOTHING, RECONSIDER, DONE = -1, -2, -3  # what `choose` returns instead of a pair
@@ -38,17 +39,17 @@ class Policy(NamedTuple):
     `waiting`: int32 [ids], the scaffold tokens. `buckets`: int64 [BUCKETS].
     """
 
-    numbers: Any
-    targets: Any
-    out: Any
-    forecast: Any
-    frequency: Any
-    marks: Any
-    waiting: Any
-    buckets: Any
+    numbers: Int64s
+    targets: Doubles
+    out: UInt8s
+    forecast: Doubles
+    frequency: Int64s
+    marks: UInt8s
+    waiting: Int32s
+    buckets: Int64s
 
 
-def make_policy(initial: int, wanted: int, least: int, targets: Any, reserve: float, frequency: Any) -> Policy:  # noqa: ANN401
+def make_policy(initial: int, wanted: int, least: int, targets: Doubles, reserve: float, frequency: Int64s) -> Policy:
     """Return the state before the first merge."""
     return Policy(
         numbers=np.array([initial, wanted, 0, 0, -1, -1, 0, least, FORECASTS], np.int64),
@@ -150,7 +151,7 @@ def _needed(pairs: Pairs, policy: Policy, column: Int, excess: float) -> float:
 
 
 @inner
-def _column(pairs: Pairs, policy: Policy, now: Any) -> Int:  # noqa: ANN401 - numba has no types
+def _column(pairs: Pairs, policy: Policy, now: Int64s) -> Int:
     """Return the column of counts in which the next pair is the most frequent: 0 for all groups together."""
     worst, ratio = -1, 1.0
     for group in range(policy.targets.size):
@@ -172,7 +173,7 @@ def _column(pairs: Pairs, policy: Policy, now: Any) -> Int:  # noqa: ANN401 - nu
 
 
 @inner
-def choose(pairs: Pairs, policy: Policy, now: Any) -> Int:  # noqa: ANN401 - numba has no types
+def choose(pairs: Pairs, policy: Policy, now: Int64s) -> Int:
     """Return the pair to merge; or `NOTHING`: none in column `COLUMN` reaches its threshold; `RECONSIDER`; or `DONE`."""
     numbers = policy.numbers
     if policy.frequency.size == 0 and numbers[MADE] >= numbers[TARGET]:

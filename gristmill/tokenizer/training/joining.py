@@ -5,11 +5,12 @@ Python then makes room, counts anew, or reports progress, and calls it again: th
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gristmill.compiling import Int, inlined, inner, outer
+from gristmill.tokenizer.training.arrays import Int32s, Int64s, Limits
 from gristmill.tokenizer.training.choosing import NOTHING, RECONSIDER, Policy, choose, count_in
 from gristmill.tokenizer.training.kernels import Scratch, Work, account, find_all, replace
 from gristmill.tokenizer.training.pairs import LOW, PAIRS, POOL, Pairs, forget
@@ -26,15 +27,15 @@ class Log(NamedTuple):
     `numbers`: int64 [3]: ids there are, rows filled, room that was lacking. `now`: int64 [groups], tokens left.
     """
 
-    merges: Any
-    counts: Any
-    left: Any
-    numbers: Any
-    now: Any
+    merges: Int32s
+    counts: Int64s
+    left: Int64s
+    numbers: Int64s
+    now: Int64s
 
 
 @inner
-def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Any, occurrences: Int) -> Int:  # noqa: ANN401
+def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Int64s, occurrences: Int) -> Int:
     """Say which room is lacking for a merge that makes so many occurrences, or `PAUSE` if none is."""
     most = occurrences
     if work.weights.size == 0:  # as many pairs as fit into a column of counts, on each side
@@ -56,7 +57,7 @@ def _lacking(work: Work, pairs: Pairs, scratch: Scratch, numbers: Any, occurrenc
 
 
 @inlined
-def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch, policy: Policy, log: Log, pair: Int) -> Int:  # noqa: ANN401
+def _join(work: Work, tokens: Tokens, rules: Limits, pairs: Pairs, scratch: Scratch, policy: Policy, log: Log, pair: Int) -> Int:
     """Join one pair everywhere; return `PAUSE`, or which room was lacking: then nothing has been done."""
     key, known = pairs.keys[pair], log.numbers[IDS]
     left, right = key >> 32, key & LOW
@@ -103,7 +104,7 @@ def _join(work: Work, tokens: Tokens, rules: Any, pairs: Pairs, scratch: Scratch
 def merge(
     work: Work,
     tokens: Tokens,
-    rules: Any,  # noqa: ANN401
+    rules: Limits,
     pairs: Pairs,
     scratch: Scratch,
     policy: Policy,

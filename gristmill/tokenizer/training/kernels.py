@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gristmill.compiling import Int, inlined, inner, outer
+from gristmill.tokenizer.training.arrays import Int32s, Int64s, Limits, UInt32s
 from gristmill.tokenizer.training.pairs import FIRST, LOW, PAIRS, PLAIN, POOL, Pairs, add, after, find, forget, tracked
 from gristmill.tokenizer.training.tokens import Tokens, allowed
 
@@ -25,11 +26,11 @@ class Work(NamedTuple):
     `weights`: int64 [pieces], empty if all are 1. `blocks`: int32 [slots / 32], then: the piece of each 32nd slot.
     """
 
-    ids: Any
-    ends: Any
-    weights: Any
-    blocks: Any
-    group_ends: Any
+    ids: Int32s
+    ends: Int64s
+    weights: Int64s
+    blocks: Int32s
+    group_ends: Int64s
 
 
 class Scratch(NamedTuple):
@@ -41,15 +42,15 @@ class Scratch(NamedTuple):
     `others`: int32, `sizes`, `cursors`: int64 [ids + 1], `sums`: int64 [ids + 1, columns].
     """
 
-    places: Any
-    before_at: Any
-    before: Any
-    behind: Any
-    index: Any
-    others: Any
-    sizes: Any
-    cursors: Any
-    sums: Any
+    places: UInt32s
+    before_at: UInt32s
+    before: Int32s
+    behind: Int32s
+    index: Any  # an Int32s, but a tuple has a method of this name
+    others: Int32s
+    sizes: Int64s
+    cursors: Int64s
+    sums: Int64s
 
 
 def make_scratch(ids: int, columns: int, occurrences: int) -> Scratch:
@@ -93,7 +94,7 @@ def weight(work: Work, at: Int) -> Int:
 
 
 @outer
-def tally(work: Work, histogram: Any, frequency: Any, now: Any) -> None:  # noqa: ANN401 - numba has no types
+def tally(work: Work, histogram: Int64s, frequency: Int64s, now: Int64s) -> None:
     """Count the tokens of each id, without weights, that another of the piece follows: int64 [ids].
 
     Also with weights all tokens of each id, int64 [ids], and of each group, int64 [groups].
@@ -114,7 +115,7 @@ def tally(work: Work, histogram: Any, frequency: Any, now: Any) -> None:  # noqa
 
 
 @outer
-def scatter(work: Work, low: Int, high: Int, cursors: Any, places: Any, rights: Any) -> None:  # noqa: ANN401
+def scatter(work: Work, low: Int, high: Int, cursors: Int64s, places: UInt32s, rights: Int32s) -> None:
     """Write places and right neighbours of the tokens from id `low` to `high`, sorted by id; `cursors`: where each id begins."""
     ids = work.ids
     for at in range(ids.size):
@@ -131,7 +132,7 @@ def scatter(work: Work, low: Int, high: Int, cursors: Any, places: Any, rights: 
 
 
 @inlined
-def _gather(work: Work, scratch: Scratch, places: Any, others: Any, count: Int) -> Int:  # noqa: ANN401
+def _gather(work: Work, scratch: Scratch, places: UInt32s, others: Int32s, count: Int) -> Int:
     """Sum up `places` by the id in `others` (those < 0 are left out); return how many different ids were met."""
     met = 0
     group = 0
@@ -188,11 +189,11 @@ def _fits(pairs: Pairs, scratch: Scratch, met: Int) -> bool:
 def account(
     work: Work,
     tokens: Tokens,
-    rules: Any,  # noqa: ANN401
+    rules: Limits,
     pairs: Pairs,
     scratch: Scratch,
-    places: Any,  # noqa: ANN401
-    others: Any,  # noqa: ANN401
+    places: UInt32s,
+    others: Int32s,
     token: Int,
     was: Int,
     chain: Int,
@@ -238,15 +239,15 @@ def account(
 def collect(
     work: Work,
     tokens: Tokens,
-    rules: Any,  # noqa: ANN401
+    rules: Limits,
     pairs: Pairs,
     scratch: Scratch,
     low: Int,
     high: Int,
     base: Int,
-    starts: Any,  # noqa: ANN401
-    places: Any,  # noqa: ANN401
-    rights: Any,  # noqa: ANN401
+    starts: Int64s,
+    places: UInt32s,
+    rights: Int32s,
 ) -> Int:
     """Track the pairs of left ids from `low` to `high`, sorted by `scatter`, whose arrays begin with starts[...] = `base`.
 
@@ -264,7 +265,7 @@ def collect(
 
 
 @inlined
-def note(ids: Any, scratch: Scratch, at: Int, end: Int, last: Int, count: Int) -> None:  # noqa: ANN401
+def note(ids: Int32s, scratch: Scratch, at: Int, end: Int, last: Int, count: Int) -> None:
     """Note one more token, in slots `at` to `end`, and its neighbours; `last`: where the one noted before begins."""
     chain = scratch.index.size - 1
     scratch.places[count] = at
@@ -279,7 +280,7 @@ def note(ids: Any, scratch: Scratch, at: Int, end: Int, last: Int, count: Int) -
 
 
 @inner
-def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: Int, token: Int, now: Any) -> Int:  # noqa: ANN401
+def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: Int, token: Int, now: Int64s) -> Int:
     """Put `token` where the pair stands, from left to right; note the places and neighbours; return how many."""
     ids = work.ids
     left, right = pairs.keys[pair] >> 32, pairs.keys[pair] & LOW
@@ -304,7 +305,7 @@ def replace(work: Work, pairs: Pairs, scratch: Scratch, pair: Int, token: Int, n
 
 
 @inner
-def find_all(ids: Any, scratch: Scratch, token: Int) -> Int:  # noqa: ANN401
+def find_all(ids: Int32s, scratch: Scratch, token: Int) -> Int:
     """Note the places and neighbours of all occurrences of `token`, as far as there is room; return how many there are."""
     count, last = 0, -1
     for at in range(ids.size):

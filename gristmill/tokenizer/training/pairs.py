@@ -6,11 +6,12 @@ its newer token are known, a pair below the threshold never comes back, and its 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gristmill.compiling import Int, inner, outer
+from gristmill.tokenizer.training.arrays import Int32s, Int64s, UInt32s
 
 MIX = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(32)
@@ -37,20 +38,20 @@ class Pairs(NamedTuple):
     `thresholds`: int64 [columns]: a pair is tracked if its count reaches any of them.
     """
 
-    used: Any
-    keys: Any
-    counts: Any
-    offsets: Any
-    sizes: Any
-    pool: Any
-    seats: Any
-    heap: Any
-    heights: Any
-    heap_sizes: Any
-    thresholds: Any
+    used: Int64s
+    keys: Int64s
+    counts: Int64s
+    offsets: Int64s
+    sizes: Int64s
+    pool: UInt32s
+    seats: Int32s
+    heap: Int32s
+    heights: Int64s
+    heap_sizes: Int64s
+    thresholds: Int64s
 
 
-def make_pairs(columns: int, room: int, places: int, thresholds: Any) -> Pairs:  # noqa: ANN401 - numba has no types
+def make_pairs(columns: int, room: int, places: int, thresholds: Int64s) -> Pairs:
     """Return an empty table."""
     return Pairs(
         used=np.zeros(2, np.int64),
@@ -157,7 +158,7 @@ def find(pairs: Pairs, key: Int) -> Int:
 
 
 @inner
-def tracked(pairs: Pairs, counts: Any, row: Int) -> bool:  # noqa: ANN401 - numba has no types
+def tracked(pairs: Pairs, counts: Int64s, row: Int) -> bool:
     """Say if a pair with the counts of this row is to be tracked."""
     for column in range(pairs.thresholds.size):  # noqa: SIM110 - compiled
         if counts[row, column] >= pairs.thresholds[column]:
@@ -166,7 +167,7 @@ def tracked(pairs: Pairs, counts: Any, row: Int) -> bool:  # noqa: ANN401 - numb
 
 
 @inner
-def add(pairs: Pairs, key: Int, counts: Any, row: Int, size: Int) -> None:  # noqa: ANN401 - numba has no types
+def add(pairs: Pairs, key: Int, counts: Int64s, row: Int, size: Int) -> None:
     """Track one more pair, with the counts of this row and `size` places; one of the same key must have been forgotten."""
     pair = pairs.used[PAIRS]
     pairs.keys[pair] = key
@@ -189,7 +190,7 @@ def forget(pairs: Pairs, pair: Int) -> None:
 
 
 @inner
-def after(ids: Any, at: Int) -> Int:  # noqa: ANN401 - numba has no types
+def after(ids: Int32s, at: Int) -> Int:
     """Return the slot after the token that begins at slot `at`."""
     if at + 1 < ids.size and ids[at + 1] < 0:
         return np.int64(at - ids[at + 1])
@@ -197,7 +198,7 @@ def after(ids: Any, at: Int) -> Int:  # noqa: ANN401 - numba has no types
 
 
 @outer
-def settle(ids: Any, pairs: Pairs) -> None:  # noqa: ANN401 - numba has no types
+def settle(ids: Int32s, pairs: Pairs) -> None:
     """Drop pairs below the thresholds and outdated places, close the gaps, and make `seats` and heaps anew."""
     count, taken = 0, 0
     for pair in range(pairs.used[PAIRS]):

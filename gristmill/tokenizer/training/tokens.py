@@ -6,11 +6,12 @@ The compiled half of `rules.py`: reads and fills the arrays of `Tokens`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gristmill.compiling import Int, inner, outer
+from gristmill.tokenizer.training.arrays import Int32s, Int64s, Limits, UInt8s
 
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 SHIFT = np.uint64(32)
@@ -29,12 +30,12 @@ class Tokens(NamedTuple):
     `seats`: int32 [a power of two], token ids by the hash of their bytes, -1 where free (open addressing).
     """
 
-    text: Any
-    starts: Any
-    words: Any
-    units: Any
-    marks: Any
-    seats: Any
+    text: UInt8s
+    starts: Int64s
+    words: Int32s
+    units: Int32s
+    marks: UInt8s
+    seats: Int32s
 
 
 def make_tokens(tokens: Sequence[bytes], room: int) -> Tokens:
@@ -85,7 +86,7 @@ def _seat(tokens: Tokens, start: Int, end: Int) -> Int:
 
 
 @inner
-def _byte(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:  # noqa: ANN401 - numba has no types
+def _byte(text: UInt8s, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:
     """Return byte i of text[start:middle] + text[rest:end], -1 behind its end."""
     if start + i < middle:
         return np.int64(text[start + i])
@@ -94,7 +95,7 @@ def _byte(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> In
 
 
 @inner
-def _blank(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:  # noqa: ANN401 - numba has no types
+def _blank(text: UInt8s, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> Int:
     """Return how many bytes the white space character has that begins at byte i, 0 if none does: as `str.isspace` has it."""
     first = _byte(text, start, middle, rest, end, i)
     if first < 0x80:
@@ -115,7 +116,7 @@ def _blank(text: Any, start: Int, middle: Int, rest: Int, end: Int, i: Int) -> I
 
 
 @inner
-def _read(text: Any, start: Int, middle: Int, rest: Int, end: Int) -> Int:  # noqa: ANN401 - numba has no types
+def _read(text: UInt8s, start: Int, middle: Int, rest: Int, end: Int) -> Int:
     """Return the words of text[start:middle] + text[rest:end] << MARKS, and its marks."""
     words, marks, inside, colon = np.int64(0), np.int64(0), False, False
     i, size = np.int64(0), middle - start + end - rest
@@ -162,7 +163,7 @@ def describe(tokens: Tokens, count: Int) -> None:
 
 
 @inner
-def _leads(tokens: Tokens, leading: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
+def _leads(tokens: Tokens, leading: Int64s, left: Int, right: Int) -> bool:
     """Say if the joined token begins with a character of `leading` and goes on after it."""
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, end = tokens.starts[right], tokens.starts[right + 1]
@@ -185,7 +186,7 @@ def _leads(tokens: Tokens, leading: Any, left: Int, right: Int) -> bool:  # noqa
 
 
 @inner
-def _is_name(tokens: Tokens, names: Any, ends: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
+def _is_name(tokens: Tokens, names: UInt8s, ends: Int64s, left: Int, right: Int) -> bool:
     """Say if the joined token is one of `names`."""
     start, middle = tokens.starts[left], tokens.starts[left + 1]
     rest, size = tokens.starts[right], tokens.starts[right + 1] - tokens.starts[right] + middle - start
@@ -204,7 +205,7 @@ def _is_name(tokens: Tokens, names: Any, ends: Any, left: Int, right: Int) -> bo
 
 
 @inner
-def allowed(tokens: Tokens, rules: Any, left: Int, right: Int) -> bool:  # noqa: ANN401 - numba has no types
+def allowed(tokens: Tokens, rules: Limits, left: Int, right: Int) -> bool:
     """Say if the rules let `left` and `right` be joined; a token without bytes is never joined.
 
     `rules`: limits, leading and names, see `Rules`.
