@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gristmill.columns import without
 
@@ -34,6 +35,9 @@ DOCUMENT = pa.schema(
         pa.field("text", pa.string(), nullable=False),  # valid UTF-8
     ]
 )
+
+
+ADDRESS = ("id", "file", "offset", "length")  # what a document is known by, which no stage changes
 
 
 def document_id(file: str, offset: int) -> str:
@@ -74,6 +78,37 @@ def undeclared(before: pa.Schema, after: pa.Schema, adds: Mapping[str, pa.DataTy
         if name in expected and kind != expected[name]
     ]
     return odd
+
+
+def odd_documents(table: pa.Table, given: pa.Table | None = None) -> str | None:
+    """Return in words which document of a table is not as documents are; None when all are.
+
+    Args:
+        table: documents, with decisions in `drop` and `error` perhaps: those that are decided on may lack all but their address.
+        given: the table of as many documents that a stage made it of, whose `ADDRESS` it keeps.
+    """
+    names = [field.name for field in DOCUMENT if not field.nullable and table.column_names.count(field.name) == 1]
+    for name in ADDRESS if given is not None else ():
+        new, old = table.column(name) if name in names else None, given.column(name)
+        if new is not None and new.type == old.type and not new.equals(old):
+            row = next(row for row, pair in enumerate(zip(new.to_pylist(), old.to_pylist(), strict=True)) if pair[0] != pair[1])
+            return f"it changes {name!r} of {_told(given, row)} from {old[row].as_py()!r} to {new[row].as_py()!r}"
+    for name in names:
+        if table.column(name).null_count:
+            empty = pc.is_null(table.column(name))
+            for fate in (DROP, ERROR):
+                if fate in table.column_names and name not in ADDRESS:
+                    empty = pc.and_(empty, pc.is_null(table.column(fate)))
+            row = pc.index(empty, pa.scalar(True)).as_py()
+            if row >= 0:
+                return f"{name!r} of {_told(table, row)} is null"
+    return None
+
+
+def _told(table: pa.Table, row: int) -> str:
+    """Return which document a row is, in words."""
+    file, offset = (table.column(name)[row].as_py() for name in ("file", "offset"))
+    return f"row {row} (document {table.column('id')[row].as_py()}, {file!r} at {offset})"
 
 
 def check(table: pa.Table, required: pa.Schema | Mapping[str, pa.DataType], where: str) -> None:

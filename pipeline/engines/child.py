@@ -281,10 +281,12 @@ def serve(descriptor: int, files: Sequence[str] = ()) -> None:
     for path in files:
         load_file(Path(path))
     pandas_later()
-    channel = Connection(descriptor)
+    channel, at = Connection(descriptor), -1
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
 
     def report(number: int, stage: str, document: str | None, documents: int) -> None:
+        nonlocal at
+        at = number
         channel.send(("at", (number, stage, document, documents)))
 
     def to_parent(name: str) -> Send:
@@ -296,9 +298,20 @@ def serve(descriptor: int, files: Sequence[str] = ()) -> None:
 
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            work, batch_rows = channel.recv()
-            pools = {name: RemotePool(to_parent(name), 1, rows) for name, rows in batch_rows.items()}
-            channel.send(("done", attempt(work, report) if isinstance(work, TableRequest) else attempt(work, report, pools)))
+            at, result = -1, None
+            try:
+                work, batch_rows = channel.recv()
+                pools = {name: RemotePool(to_parent(name), 1, rows) for name, rows in batch_rows.items()}
+                result = attempt(work, report) if isinstance(work, TableRequest) else attempt(work, report, pools)
+            except (EOFError, ConnectionError):
+                raise
+            except (ImportError, AttributeError) as error:  # of unpickling: `attempt` raises nothing
+                result = Failure("failed", f"a process of the build cannot load a stage ({type(error).__name__}: {error})")
+            except (KeyboardInterrupt, SystemExit):
+                if at >= 0:  # on documents: the one that ends the process is to be found
+                    raise
+                result = Failure("failed", f"the stage ended the process: {traceback.format_exc(limit=-1)}")
+            channel.send(("done", result))
 
 
 def _end_with_parent(descriptor: int) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from gristmill.errors import UserError
 from pipeline.engines.child import Child, Closed, attempt, replaceable, reporting, run_isolated
 from pipeline.engines.drive import Result
 from pipeline.engines.failure import Failure
@@ -47,10 +48,15 @@ class LocalEngine:
         self._children = [Child(stalled=self._heart.rhythm.limit) for _ in range(workers)]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Yield each task with its result, in the order they end. Raises UserError when a stage's pool cannot be made."""
+        """Yield each task with its result, in the order they end.
+
+        Raises:
+            UserError: a stage's pool cannot be made, or a stage is of a class that no other process can import.
+        """
         if not tasks:
             return
         if self._children:
+            _refuse_script(tasks[0])
             pools = self._ready(tasks[0])
             for child in self._children:
                 child.pools = {name: RemotePool(pool.send, 1, pool.asked.batch_rows) for name, pool in pools.items()}
@@ -129,3 +135,13 @@ class LocalEngine:
                 time.sleep(backoff(refused))
         finally:
             self._heart.finished(unit)
+
+
+def _refuse_script(task: Task) -> None:
+    """Refuse stages of the script that runs: its children could import them only by running it, which would build in each."""
+    for name, stage in task.spec.all():
+        if type(stage).__module__ == "__main__":
+            raise UserError(
+                f"stage {name!r}: its class {type(stage).__name__} is in the script that runs, which the processes that work "
+                "cannot import; put the class into a module of its own and import it from there, or give LocalEngine(workers=0)"
+            )

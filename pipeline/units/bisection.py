@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
-from pipeline.schema import DROP, ERROR, undecided
+from pipeline.schema import DROP, ERROR, odd_documents, undecided
 from pipeline.stage import Filter, FlatMap, Stage, Transform
 from pipeline.units.lost import lost_rows
 from pipeline.units.making import made_of
@@ -108,6 +108,9 @@ class Bisection:
         for name in (each for each in (DROP, ERROR) if each in result.column_names):
             if not _is_text(result.column(name).type):
                 raise self._broken(f"its column {name!r} is {result.column(name).type}, expected string")
+        odd = odd_documents(result, table)
+        if odd is not None:
+            raise self._broken(odd)
         return result
 
     def _broken(self, what: str) -> UnitFailed:

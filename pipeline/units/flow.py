@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from gristmill.errors import UnitFailed
 from pipeline.schema import DROP, ERROR, undecided, undeclared
-from pipeline.stage import Stage, Transform
+from pipeline.stage import FlatMap, Stage, Transform
 from pipeline.units.bisection import StageResult, Watch, work_through
 from pipeline.units.ledger import Measure, Tally, measure_of
 from pipeline.units.lost import details_of, lost_rows, lost_table
@@ -105,13 +105,15 @@ class Flow:
     """Takes tables through runs and keeps their accounts.
 
     `poison`, `watch` and `careful` are those of `Bisection`, and no concern of runs with a pool, which has its own. Tables have
-    numbers; what is lost is kept with that of its table.
+    numbers; what is lost is kept with that of its table. Of a table that a stage makes larger than `batch_rows` the next stages
+    are given pieces.
     """
 
     runs: Sequence[StageRun]
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     watch: Watch | None = None
     careful: bool = False
+    batch_rows: int | None = None
     first_error: dict[str, str] = field(default_factory=dict)
     elsewhere_s: float = 0.0  # CPU time of pools
     _dropped: list[tuple[int, pa.Table]] = field(default_factory=list)
@@ -157,9 +159,7 @@ class Flow:
 
     def _through(self, run: StageRun, tables: Numbered) -> Numbered:
         for number, table in tables:
-            out = self._account(run, number, table, self._work(run, table))
-            if out.num_rows:
-                yield number, out
+            yield from self._pieces(run, number, self._account(run, number, table, self._work(run, table)))
 
     def _ahead(self, run: StageRun, pool: Pool, tables: Numbered) -> Numbered:
         sent: collections.deque[tuple[int, pa.Table, Callable[[], StageResult]]] = collections.deque()
@@ -178,9 +178,13 @@ class Flow:
                 number, table, wait = sent.popleft()
                 done = wait()
                 self.elsewhere_s += done.cpu_s
-                out = self._account(run, number, table, done)
-                if out.num_rows:
-                    yield number, out
+                yield from self._pieces(run, number, self._account(run, number, table, done))
+
+    def _pieces(self, run: StageRun, number: int, table: pa.Table) -> Numbered:
+        """Yield what is left of a table: nothing, the table, or what a FlatMap made of it in tables of `batch_rows`."""
+        rows = self.batch_rows if isinstance(run.stage, FlatMap) and self.batch_rows is not None else max(table.num_rows, 1)
+        for start in range(0, table.num_rows, rows):
+            yield number, table.slice(start, rows)
 
     def _work(self, run: StageRun, table: pa.Table) -> StageResult:
         assert run.work is not None

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
+from gristmill.errors import UnitFailed
 from gristmill.private import fresh_folder, private_folder
 from pipeline.planning.fingerprint import describe, digest, parameters
 from pipeline.stage import AnyMap, Stage, Transform
@@ -20,12 +22,17 @@ LIMIT = 32  # stages; the oldest makes room
 
 _OPENED: dict[str, object] = {}
 
-Opened = TypeVar("Opened")
+Opened = TypeVar("Opened", bound=Callable[..., object])
 
 
-def opened(stage: Stage, how: Callable[[], Opened], extra: str = "") -> Opened:
-    """Return what `how` opens, remembered by the stage's fingerprint (its files' content too) and `extra`."""
-    return _remembered(digest(type(stage).__module__, describe(stage), extra), how)
+def opened(stage: Stage, how: Callable[[], Opened], extra: str = "", method: str = "open") -> Opened:
+    """Return what `how` opens, remembered by the stage's fingerprint (its files' content too) and `extra`.
+
+    Raises:
+        UnitFailed: as `function_of`.
+    """
+    key = digest(type(stage).__module__, describe(stage), extra)
+    return _remembered(key, lambda: function_of(stage, how, method))
 
 
 def opened_alone(stage: AnyMap) -> Transform:
@@ -35,7 +42,32 @@ def opened_alone(stage: AnyMap) -> Transform:
     alone: hashing the weights in each process would take as long as reading them, and such a process serves one build.
     """
     key = digest("alone", type(stage).__module__, type(stage).__name__, parameters(stage))
-    return _remembered(key, lambda: _locked(key, stage.open))
+    return _remembered(key, lambda: _locked(key, lambda: function_of(stage, stage.open, "open")))
+
+
+def function_of(stage: Stage, how: Callable[[], Opened], method: str) -> Opened:
+    """Return the function that a method of a stage gives; `how` calls it.
+
+    Raises:
+        UnitFailed: it gives no function, or it ends the process, which would be started again in vain.
+    """
+    try:
+        found = how()
+    except SystemExit as error:
+        raise UnitFailed(f"{method}() of {_place(stage)} ended the process (SystemExit: {error.code}); raise an error") from error
+    if not callable(found):
+        forgotten = "; is its `return` missing?" if found is None else ""
+        raise UnitFailed(
+            f"{method}() of {_place(stage)} returned {found!r:.60}, expected the function that does the work{forgotten}"
+        )
+    return found
+
+
+def _place(stage: Stage) -> str:
+    """Return the class of a stage, with the file that it is in."""
+    cls = type(stage)
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return f"stage {cls.__name__}" + (f" ({file})" if file else "")
 
 
 def _remembered(key: str, how: Callable[[], Opened]) -> Opened:

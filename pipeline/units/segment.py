@@ -23,13 +23,13 @@ from gristmill.storage.store import Store, open_store
 from pipeline import checked
 from pipeline.planning.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
-from pipeline.schema import NOTE, check, undecided, undeclared
+from pipeline.schema import NOTE, check, odd_documents, undecided, undeclared
 from pipeline.stage import AnyMap, Barrier, Exchange, Filter, Fit, Part, Sink, Source, Transform
 from pipeline.units import exchange
 from pipeline.units.bisection import Watch
 from pipeline.units.flow import Flow, Pool, StageRun
 from pipeline.units.ledger import Tally
-from pipeline.units.opened import opened
+from pipeline.units.opened import function_of, opened
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
         assert isinstance(barrier, Barrier)
         writer = exchange.RunWriter(folder, barrier.combine())
         stage_runs.append(StageRun(name, barrier, _Emit(opened(barrier, barrier.open), writer), "before"))
-    flow = Flow(stage_runs, task.poison, way.at if report is not None else None)
+    flow = Flow(stage_runs, task.poison, way.at if report is not None else None, batch_rows=task.batch_rows)
     flowing = _flowing(task, tables, entry, flow, way)
     result = _UnitResult()
     accounts = [*([entry] if entry is not None else []), *stage_runs]
@@ -226,6 +226,9 @@ def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
         odd = undeclared(expected, table.schema, {})
         if odd:
             raise UnitFailed(f"source {name!r} breaks its word: {'; '.join(odd)}; its tables have the columns of its schema()")
+        lacking = odd_documents(undecided(table))
+        if lacking is not None:
+            raise UnitFailed(f"source {name!r} breaks its word: {lacking} (pipeline.schema says what its tables hold)")
         check(table, expected, f"source {name!r}")
         yield table
         at("source", None)
@@ -258,7 +261,7 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Sta
             with checked.reading(store, settled, settle) as file:
                 return fit.apply(file.read_all())
 
-        found.append(StageRun(name, fit, opened(fit, model, settled.sha256), "after"))
+        found.append(StageRun(name, fit, opened(fit, model, settled.sha256, "apply"), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
         assert isinstance(stage, AnyMap | Filter), "between a segment's ends are no others"
@@ -325,7 +328,7 @@ def _telling(task: Task, report: Report | None) -> exchange.Told:
 def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _UnitResult:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
-    work = barrier.reduce()
+    work = function_of(barrier, barrier.reduce, "reduce")
     emitted = [
         (shard, name, record.outputs[f"rows-{index}"])
         for shard, (name, record) in enumerate((name, read_unit(store, name)) for name in task.unit.inputs)
@@ -346,7 +349,7 @@ def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Uni
         with checked.reading(store, read_unit(store, name).outputs["reduced"], name) as file:
             tables.append(file.read_all())
     told(0, sum(table.num_rows for table in tables), "rows to settle")
-    settled = barrier.settle()(tables)
+    settled = function_of(barrier, barrier.settle, "settle")(tables)
     path = folder / "settled.arrow"
     if isinstance(barrier, Exchange):
         found = checked.commit(store, path, *exchange.write_verdicts(barrier, settled, task.shards, path))

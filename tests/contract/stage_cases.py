@@ -323,11 +323,9 @@ def _chunked(docs: pa.Table) -> pa.Table:
 
 SPLITS: dict[str, Callable[[pa.Table], list[pa.Table]]] = {
     "rows": lambda docs: _cut(docs, [1]),
-    "uneven": lambda docs: _cut(docs, [2, 11, 1, 5]),
-    "offset": lambda docs: [_at_an_offset(docs)],
-    "chunked": lambda docs: [_chunked(docs)],
+    "pieces of an offset": lambda docs: _cut(_at_an_offset(docs), [2, 11, 1, 5]),
+    "chunks of an offset": lambda docs: [_chunked(_at_an_offset(docs))],
     "copies": lambda docs: [docs.slice(0, 0), *map(whole, _cut(docs, [9, 3])), docs.slice(0, 0)],
-    "pieces of an offset": lambda docs: _cut(_at_an_offset(docs), [4, 13]),
 }
 
 

@@ -36,7 +36,7 @@ def files(texts: pa.Table, small_crawl: Checkout, tmp_path_factory: pytest.TempP
     pq.write_table(texts.select(["text"]), place / "1.parquet", compression="zstd")
     # Where plain text ends too soon it is still text, so that only compressed files can tell. To read a document again is to
     # unpack all before it, so the texts are short.
-    short = [text[:3000].encode() + b"\n\n" for text in texts["text"].to_pylist()]
+    short = [text[:400].encode() + b"\n\n" for text in texts["text"].to_pylist()]
     for number, pack in enumerate((partial(gzip.compress, mtime=0), zstandard.compress)):
         (place / f"{number}.text").write_bytes(b"".join(map(pack, short)))
     for number, path in enumerate(sorted((small_crawl.folder / "examples/crawl").glob("*.gz"))):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gristmill.errors import UserError
 from gristmill.storage.store import expand
 from pipeline.engines import local
 from pipeline.engines.failure import Failure, Kind
@@ -14,6 +15,7 @@ from pipeline.engines.heartbeat import Heartbeat, Rhythm
 from pipeline.engines.local import LocalEngine
 from pipeline.engines.retries import backoff
 from pipeline.planning.plan import make_plan
+from pipeline.records import UnitRecord
 from pipeline.units.segment import Task
 from tests.toy import Files, Lines
 
@@ -92,3 +94,13 @@ def test_without_work_nothing_is_started() -> None:
 
 def test_waits_grow_to_a_bound() -> None:
     assert [backoff(times) for times in (1, 2, 3, 6, 7, 50)] == [0.5, 1.0, 2.0, 16.0, 30.0, 30.0]
+
+
+def test_a_stage_of_the_script_that_runs_is_refused_before_a_process_starts(
+    tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Files, "__module__", "__main__")
+    with pytest.raises(UserError, match="stage 'files': its class Files is in the script that runs, which the processes"):
+        next(LocalEngine(1).run(tasks))
+    (_, result) = next(LocalEngine(0).run(tasks[:1]))
+    assert isinstance(result, UnitRecord), "in this process it is there"

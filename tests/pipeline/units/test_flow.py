@@ -228,3 +228,59 @@ def test_a_decision_column_may_be_there_where_something_is_decided_alone(careful
     assert done.table["text"].to_pylist() == ["one", "bad", "two"]
     assert done.table["drop"].to_pylist() == [None, "bad", None] and done.table.schema.field("drop").type == pa.string()
     assert [lost["reason"].to_pylist() for lost in done.lost] == [["RuntimeError"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swaps(Map):
+    """Puts other values into columns that a document has from its source."""
+
+    columns: tuple[str, ...] = ("text",)
+
+    def open(self) -> Transform:
+        def work(docs: pa.Table) -> pa.Table:
+            for name in self.columns:
+                values = OTHER[name](docs)
+                docs = docs.set_column(docs.column_names.index(name), name, values) if name in docs.column_names else docs
+                docs = docs if name in docs.column_names else docs.append_column(name, values)
+            return docs
+
+        return work
+
+
+OTHER: dict[str, Callable[[pa.Table], pa.Array]] = {
+    "text": lambda docs: pa.array([None if text == "b" else text for text in docs["text"].to_pylist()], pa.string()),
+    "id": lambda docs: pa.array([each[:-1] + "x" if row else each for row, each in enumerate(docs["id"].to_pylist())]),
+    "offset": lambda docs: pa.array([0] * docs.num_rows, pa.int64()),
+    "drop": lambda docs: pa.array(["short" if text == "b" else None for text in docs["text"].to_pylist()], pa.string()),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (("text",), "stage 'swaps' breaks its word: 'text' of row 1 (document {1}, 'f' at 1) is null"),
+        (("id",), "stage 'swaps' breaks its word: it changes 'id' of row 1 (document {1}, 'f' at 1) from '{1}' to"),
+        (("offset",), "stage 'swaps' breaks its word: it changes 'offset' of row 1 (document {1}, 'f' at 1) from 1 to 0"),
+        (("drop", "text"), None),
+    ],
+)
+def test_a_map_that_takes_the_text_or_the_address_of_a_document_is_refused(columns: tuple[str, ...], said: str | None) -> None:
+    flow = Flow([run_of("swaps", Swaps(columns=columns))])
+    if said is None:
+        assert through(flow, ["a", "b", "c"]) == [["a", "c"]], "what is dropped needs no text"
+        return
+    with pytest.raises(UnitFailed) as raised:
+        through(flow, ["a", "b", "c"])
+    assert said.format(*documents("f", ["a", "b", "c"])["id"].to_pylist()) in str(raised.value)
+
+
+def test_stages_behind_one_that_makes_documents_get_tables_of_the_size_that_is_asked_for() -> None:
+    given: list[int] = []
+
+    def work(docs: pa.Table) -> pa.Table:
+        given.append(docs.num_rows)
+        return docs
+
+    flow = Flow([run_of("words", Words()), run_of("swaps", Swaps(columns=()), work)], batch_rows=2)
+    assert through(flow, ["a b c d e", "f"], ["g"]) == [["a", "b"], ["c", "d"], ["e", "f"], ["g"]]
+    assert given == [2, 2, 2, 1]
