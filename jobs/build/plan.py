@@ -15,7 +15,9 @@ from jobs.build.moved import moved
 from jobs.config import build_config
 from jobs.terminal import command, say, show_json, warn
 from pipeline.builds.finish import is_finished
+from pipeline.planning.asking import asked
 from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan_check import content_faults
 from pipeline.stage import FlatMap
 
 DONE = 0
@@ -51,12 +53,15 @@ def plan_of(build: build_config.Build) -> Plan:
     """Return the plan of a build over the files that its source names now."""
     stages = [(build.source_name, build.source), *build.stages]
     try:
-        inputs = expand(build.source.patterns(), warn)
+        patterns = asked(type(build.source), "patterns", build.source.patterns)
+        inputs = expand(patterns, warn)
     except UserError as error:
         raise ConfigError(f"source {build.source_name!r}: {error}", build.places[build_config.SOURCE]) from error
     if not inputs:
         advice = "paths is an empty list; give at least one file or pattern"
         raise ConfigError(f"source {build.source_name!r}: {advice}", build.places[build_config.SOURCE])
+    for fault in content_faults(stages):
+        raise ConfigError(fault.message, build.places[fault.at - 1])
     return make_plan(build.name, stages, inputs, build.run.partitions)
 
 

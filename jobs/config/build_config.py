@@ -21,6 +21,7 @@ from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.run import Run
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
+from pipeline.planning.asking import asked
 from pipeline.planning.plan_check import Fault, column_faults, order_faults
 from pipeline.stage import Sink, Source, Stage, may_have_pool
 from stages import STAGES
@@ -169,7 +170,7 @@ def _source(node: Node, known: Mapping[str, type[Stage]]) -> _Named:
     made = _Named(name, build(sources[name], arguments, f"source {name!r}"), place(name_node))
     assert isinstance(made.stage, Source)
     try:
-        return replace(made, stage=made.stage.resolved())
+        return replace(made, stage=asked(type(made.stage), "resolved", made.stage.resolved))
     except UserError as error:
         raise _placed(error, made) from error
 
@@ -224,7 +225,7 @@ def _check(names: Sequence[str], all_stages: Sequence[_Named], known: Mapping[st
         raise _placed_fault(fault, all_stages[fault.at], known)
     for each in all_stages:
         try:
-            each.stage.check()
+            asked(type(each.stage), "check", each.stage.check)
         except UserError as error:
             raise _placed(error, each) from error
     for fault in column_faults(plan):
@@ -246,7 +247,7 @@ def _placed_fault(fault: Fault, each: _Named, known: Mapping[str, type[Stage]]) 
 def _check_home(last: _Named, output: str, node: Node) -> None:
     assert isinstance(last.stage, Sink)
     try:
-        home = last.stage.home()
+        home = asked(type(last.stage), "home", last.stage.home)
     except UserError as error:
         raise _placed(error, last) from error
     if home is not None and os.path.normpath(home) != os.path.normpath(output):
@@ -257,7 +258,7 @@ def _check_home(last: _Named, output: str, node: Node) -> None:
 def _check_finished(source: _Named, last: _Named, known: Mapping[str, type[Stage]]) -> None:
     """Check that what adds to a finished build is given the tokens of that, and what reads one adds to it."""
     assert isinstance(source.stage, Source) and isinstance(last.stage, Sink)
-    read, added = source.stage.of_build(), last.stage.of_build()
+    read, added = (_build_of(each) for each in (source, last))
     if read == added:
         return
     if added is None:
@@ -278,6 +279,15 @@ def _check_finished(source: _Named, last: _Named, known: Mapping[str, type[Stage
         f"stage {last.name!r} adds to build {added}, source {source.name!r} reads build {read}; name the same one in both",
         last.place,
     )
+
+
+def _build_of(each: _Named) -> str | None:
+    """Return the id of the finished build that a source reads or a sink adds to."""
+    assert isinstance(each.stage, Source | Sink)
+    try:
+        return asked(type(each.stage), "of_build", each.stage.of_build)
+    except UserError as error:
+        raise _placed(error, each) from error
 
 
 def _gives_by_default(cls: type[Stage]) -> set[str]:

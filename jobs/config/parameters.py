@@ -19,6 +19,7 @@ import yaml
 
 from gristmill.errors import ConfigError
 from jobs.config.yaml_nodes import Node, found, pairs, place, plain, resolve, suggest
+from pipeline.planning.asking import asked
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ def _build(cls: type[T], node: Node, where: str, path: str) -> T:
         if name not in values:
             raise ConfigError(f"{where}: parameter {prefix + name!r} is missing; it is {describe(hints[name])}", place(node))
     try:
-        return cls(**values)
+        return asked(cls, "__post_init__", lambda: cls(**values), ValueError)
     except ValueError as error:
         first = (str(error).split() or [""])[0].strip("'\"`:,")
         raise ConfigError(f"{where}: {prefix if first in known else ''}{error}", place(nodes.get(first, node))) from error

@@ -23,7 +23,7 @@ from gristmill.secrets import masked, without_secrets
 from gristmill.storage.store import InputFile, Store
 from pipeline.lineage import BuildInput, BuildStage, Lineage
 from pipeline.planning.fingerprint import MACHINE, describe, digest, parameters
-from pipeline.planning.plan_check import column_faults, order_faults
+from pipeline.planning.plan_check import column_faults, content_faults, order_faults
 from pipeline.resources import Resources
 from pipeline.stage import AnyMap, Barrier, Named, Save, Sink
 
@@ -160,7 +160,7 @@ def make_plan(name: str, stages: Sequence[Named], inputs: Sequence[InputFile], p
     Raises:
         ConfigError: `partitions` is none of these, or the stages are no plan (`plan_check`).
     """
-    for check in (order_faults, column_faults):
+    for check in (order_faults, column_faults, content_faults):
         for fault in check(stages):
             raise ConfigError(fault.message)
     if partitions is None:

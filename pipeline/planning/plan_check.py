@@ -13,11 +13,13 @@ from typing import Literal
 import pyarrow as pa
 
 from gristmill.errors import UserError
+from pipeline.planning.asking import odd_answer
+from pipeline.planning.fingerprint import describe
 from pipeline.schema import DOCUMENT, DROP, ERROR, PARENT, PARENT_ROW
 from pipeline.stage import FlatMap, Named, Save, Sink, Source, Stage
 
 # Columns that no stage behind the source gives by declaring them: its decisions, and what leads to the raw record.
-MACHINES = ("id", "file", "offset", "length", DROP, ERROR, PARENT_ROW)
+MACHINES = ("id", "file", "offset", "length", DROP, ERROR, PARENT, PARENT_ROW)
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,21 @@ def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
         givers |= dict.fromkeys(given[at], at)
 
 
+def content_faults(stages: Sequence[Named]) -> Iterator[Fault]:
+    """Yield which stage's files or code cannot be read, in stages without other faults: both are in the names of units."""
+    for at, (name, stage) in enumerate(stages):
+        try:
+            describe(stage)
+        except UserError as error:
+            yield Fault(at, f"{'stage' if at else 'source'} {name!r}: {error}")
+
+
 def _odd_word(stage: Stage) -> str | None:
-    """Return in words what is wrong with what a stage says of its columns, whatever the others are."""
-    adds: object = stage.adds()
-    if not isinstance(adds, Mapping) or not all(isinstance(kind, pa.DataType) for kind in adds.values()):
-        return f"its adds() returns {adds!r}, expected a mapping of columns to types of pyarrow, such as {{'size': pa.int32()}}"
-    said: Mapping[str, object] = {"needs": stage.needs(), "replaces": stage.replaces()}
-    for method, names in said.items():
-        if not isinstance(names, Sequence) or isinstance(names, str):
-            return f"its {method}() returns {names!r}, expected a tuple of columns, such as ('size',)"
-    taken = [] if isinstance(stage, Source) else [column for column in adds if column in MACHINES]
+    """Return in words what is wrong with what a stage says of itself, whatever the others are. Raises UserError."""
+    odd = odd_answer(stage)
+    if odd is not None:
+        return odd
+    taken = [] if isinstance(stage, Source) else [column for column in stage.adds() if column in MACHINES]
     return f"it adds column {taken[0]!r}, which the machine gives or takes itself; call it something else" if taken else None
 
 

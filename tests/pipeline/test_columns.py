@@ -160,6 +160,14 @@ class Parents(Map):
         return {"parent": pa.string()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class WordsOfParents(Words):
+    """Declares the column that the machine gives to documents that are made of others."""
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {**super().adds(), "parent": pa.string()}
+
+
 def told(*between: tuple[str, Stage], source: Source | None = None) -> list[tuple[int, str]]:
     stages = [("lines", source or Lines(paths="")), *between, ("files", Files())]
     return [(fault.at, fault.message) for check in (order_faults, column_faults) for fault in check(stages)]
@@ -182,8 +190,9 @@ def test_what_a_source_was_asked_for_is_replaced_by_nobody() -> None:
 
 def test_parents_are_given_by_flat_maps_alone() -> None:
     assert told(("words", Words()), ("needs", Needs(columns=("parent", "word")))) == []
-    assert [at for at, _ in told(("words", Words()), ("parents", Parents()))] == [2]
-    assert [at for at, _ in told(("parents", Parents()), ("words", Words()))] == [2]
+    said = "adds column 'parent', which the machine gives or takes itself; call it something else"
+    assert told(("words", Words()), ("parents", Parents())) == [(2, f"stage 'parents': it {said}")]
+    assert told(("again", WordsOfParents()), ("words", Words())) == [(1, f"stage 'again': it {said}")]
     (again,) = told(("words", Words()), ("words-2", Words()))
     assert again[1].startswith("stage 'words-2' adds column 'word'"), "its own column, not that of parents"
 

@@ -1,0 +1,82 @@
+"""What a stage says of itself, asked once before anything runs: the answers of its methods, and what is no answer.
+
+Reads stages; raises UserError in words. Stages of others raise what they like there: it is told with the method, the error and
+the line of their file.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from gristmill.errors import UserError
+from pipeline.planning.code import is_ours
+from pipeline.resources import Resources
+from pipeline.stage import Stage
+
+Answer = TypeVar("Answer")
+
+_TUPLES = {
+    "needs": "columns, such as ('size',)",
+    "replaces": "columns, such as ('size',)",
+    "measures": "columns, such as ('size',)",
+    "files": "paths, such as ('model.bin',)",
+    "libraries": "distributions as pip names them, such as ('numpy',)",
+}
+
+
+def asked(cls: type, method: str, how: Callable[[], Answer], words: type[ValueError] = UserError) -> Answer:
+    """Return what a method of a class gives; `how` calls it.
+
+    Raises:
+        ValueError: of the kind `words`, as the method raises it: that is how it says what is wrong.
+        UserError: for whatever else a class that is not this project's raises.
+    """
+    try:
+        return how()
+    except words:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_ours(cls):
+            raise
+        kind = type(error).__name__
+        raise UserError(f"its {method}() raised {kind}: {error} ({_place(cls, error)}); mend it") from error
+
+
+def odd_answer(stage: Stage) -> str | None:
+    """Return in words which of a stage's methods gives what it may not; None when none does.
+
+    Raises:
+        UserError: as `asked`.
+    """
+    adds: object = _answer(stage, "adds")
+    if not isinstance(adds, Mapping) or not all(isinstance(kind, pa.DataType) for kind in adds.values()):
+        return f"its adds() returns {adds!r}, expected a mapping of columns to types of pyarrow, such as {{'size': pa.int32()}}"
+    for method, example in _TUPLES.items():
+        names = _answer(stage, method)
+        if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            return f"its {method}() returns {names!r}, expected a tuple of {example}"
+    attached = _answer(stage, "attachments")
+    if not isinstance(attached, Mapping) or not all(isinstance(text, str) for pair in attached.items() for text in pair):
+        return f"its attachments() returns {attached!r}, expected a mapping of names to paths, such as {{'a.json': 'a/a.json'}}"
+    asks = _answer(stage, "resources")
+    if not isinstance(asks, Resources | None):
+        return f"its resources() returns {asks!r}, expected pipeline.resources.Resources, or None"
+    return None
+
+
+def _answer(stage: Stage, method: str) -> object:
+    return asked(type(stage), method, getattr(stage, method))
+
+
+def _place(cls: type, error: BaseException) -> str:
+    """Return the innermost line that is in the file of the class; where there is none, the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    own = [frame for frame in frames if frame.filename == file]
+    last = (own or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
