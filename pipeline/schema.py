@@ -8,7 +8,7 @@ quarantined). The machine removes and counts those rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,11 +88,9 @@ def odd_documents(table: pa.Table, given: pa.Table | None = None) -> str | None:
         given: the table of as many documents that a stage made it of, whose `ADDRESS` it keeps.
     """
     names = [field.name for field in DOCUMENT if not field.nullable and table.column_names.count(field.name) == 1]
-    for name in ADDRESS if given is not None else ():
-        new, old = table.column(name) if name in names else None, given.column(name)
-        if new is not None and new.type == old.type and not new.equals(old):
-            row = next(row for row, pair in enumerate(zip(new.to_pylist(), old.to_pylist(), strict=True)) if pair[0] != pair[1])
-            return f"it changes {name!r} of {_told(given, row)} from {old[row].as_py()!r} to {new[row].as_py()!r}"
+    changed = _changed(table, given, [name for name in ADDRESS if name in names]) if given is not None else None
+    if changed is not None:
+        return changed
     for name in names:
         if table.column(name).null_count:
             empty = pc.is_null(table.column(name))
@@ -102,6 +100,16 @@ def odd_documents(table: pa.Table, given: pa.Table | None = None) -> str | None:
             row = pc.index(empty, pa.scalar(True)).as_py()
             if row >= 0:
                 return f"{name!r} of {_told(table, row)} is null"
+    return None
+
+
+def _changed(table: pa.Table, given: pa.Table, names: Sequence[str]) -> str | None:
+    """Return in words the first value in which two tables differ in columns that are of one type in both."""
+    for name in names:
+        new, old = table.column(name), given.column(name)
+        if new.type == old.type and not new.equals(old):
+            row = next(row for row, pair in enumerate(zip(new.to_pylist(), old.to_pylist(), strict=True)) if pair[0] != pair[1])
+            return f"it changes {name!r} of {_told(given, row)} from {old[row].as_py()!r} to {new[row].as_py()!r}"
     return None
 
 

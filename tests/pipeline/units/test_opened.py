@@ -45,10 +45,11 @@ DOES: dict[str, Callable[[], object]] = {
     "exit": lambda: sys.exit("no GPU"),
     "interrupt": interrupt,
 }
+OPENING = f"open() of stage Odd ({__file__})"
 SAID = {
-    "nothing": f"open() of stage Odd ({__file__}) returned None, expected the function that does the work; is its `return` missing?",
-    "text": f"open() of stage Odd ({__file__}) returned 'upper', expected the function that does the work",
-    "exit": f"open() of stage Odd ({__file__}) ended the process (SystemExit: no GPU); raise an error",
+    "nothing": f"{OPENING} returned None, expected the function that does the work; is its `return` missing?",
+    "text": f"{OPENING} returned 'upper', expected the function that does the work",
+    "exit": f"{OPENING} ended the process (SystemExit: no GPU); raise an error",
     "interrupt": "the stage ended the process: ",
 }
 
