@@ -7,6 +7,7 @@ files hold pages of `examples/crawl`, whose compressed records are copied byte f
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import is_hypothesis_test, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -33,6 +35,19 @@ from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
 
 ROOT = Path(__file__).parents[1]
+
+# How many random examples a test tries: in `make test` a third of those it asks for, with `HYPOTHESIS_PROFILE=thorough make test`
+# all of them. The latter is for a change of what they compare (cutting, encoding, packing, archives) and before a release.
+# No profile has a deadline: how long an example takes says how busy the machine is.
+settings.register_profile("default", deadline=None)
+settings.register_profile("thorough", deadline=None)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+settings.load_profile(PROFILE)
+FEW = 10  # a test that asks for so many or fewer gets them always
+
+# What the imports and the items of a collection allocate stays until the end: to search it for cycles again and again takes a
+# sixth of the time to collect the tests, and as long as all of that again when a worker ends.
+gc.disable()
 
 # The files that need the finished build of the small crawl: one worker takes them all, so that it is made once.
 ON_THE_SMALL_BUILD = ("jobs/test_commands.py", "jobs/explain/test_explain.py", "test_readme.py")
@@ -100,13 +115,25 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first.
+    """Put the slowest files first, and have random tests try fewer examples unless all are asked for.
 
     Workers take whole files in this order (`make test`). Were a long one among the last, its worker would end long after the
     others. The order is the same in every worker, as it must be.
     """
     place = {ROOT / "tests" / name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+    if PROFILE == "default":
+        tests = {item.function for item in items if isinstance(item, pytest.Function) and is_hypothesis_test(item.function)}
+        for test in tests:
+            asked: settings = test._hypothesis_internal_use_settings  # it has no other door; its own plugin reads it here too
+            fewer = max(asked.max_examples // 3, min(asked.max_examples, FEW))
+            test._hypothesis_internal_use_settings = settings(asked, max_examples=fewer)
+
+
+def pytest_collection_finish() -> None:
+    """Search from here on, but never what there is by now."""
+    gc.freeze()
+    gc.enable()
 
 
 class Together(LoadFileScheduling):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch._inductor.config as inductor
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -260,6 +259,8 @@ def repeatable() -> Iterator[None]:
     On the CPU this changes nothing for decoders. On CUDA sums that are made in any order (of embeddings' gradients, in the
     backward of attention) are made in one, and torch.compile chooses kernels without measuring them, which costs some per cent.
     """
+    import torch._inductor.config as inductor  # two seconds, which reading a recipe need not wait for
+
     before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS takes what is free, and sums differ
     torch.use_deterministic_algorithms(True)

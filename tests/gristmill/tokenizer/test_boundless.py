@@ -115,7 +115,7 @@ def test_merges_are_those_of_a_slow_trainer(pattern, max_words):
     assert not vocabulary.whole[: vocabulary.tokens.index(b" on the") - 257].all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.text(alphabet="aab  B,'", max_size=40), min_size=1, max_size=5),
     st.integers(259, 285),
@@ -137,7 +137,7 @@ def test_what_two_pieces_make_is_no_piece():
         assert ids == slow_encode(vocabulary, text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=12),
     st.lists(st.sampled_from(["a", "b", "c", "dd", "."]), max_size=40),

@@ -43,7 +43,7 @@ def test_merges_are_those_of_a_slow_trainer(min_frequency):
     assert vocabulary.merges.tolist() == [list(merge) for merge in merges]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.text(alphabet="किाa ", max_size=30), min_size=1, max_size=5))
 def test_merges_of_any_text_are_those_of_a_slow_trainer(texts):
     scheme = CBpe(vocab_size=275, min_frequency=1)

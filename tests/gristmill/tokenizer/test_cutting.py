@@ -158,7 +158,7 @@ def letters():
     return st.one_of(near, near, near, st.sampled_from(edges), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(st.deferred(letters), max_size=60))
 def test_random_texts(cutters, text):
     for name, cuts in CUTS.items():

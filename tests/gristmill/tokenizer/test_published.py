@@ -109,7 +109,7 @@ def marks():
     return st.one_of(*chosen, st.sampled_from(list(map(chr, assigned))), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.lists(st.text(st.deferred(marks), max_size=8), min_size=1, max_size=4))
 @example(["\u0112\u0328"])  # a macron that the ogonek goes before
 @example(["a\u0323", "\u0301\u0323"])

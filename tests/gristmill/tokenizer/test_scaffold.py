@@ -83,7 +83,7 @@ def test_merges_and_scaffolds_are_those_of_a_slow_trainer(pattern, min_frequency
     assert vocabulary.size == 300 or min_frequency == 2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(alphabet="abc ", max_size=30), min_size=1, max_size=5), st.integers(258, 275))
 def test_any_text_trains_and_encodes_like_the_slow_ones(texts, size):
     vocabulary = check_against_slow([*texts, "ab"], ScaffoldBpe(vocab_size=size, min_frequency=1))

@@ -117,7 +117,7 @@ def test_superbpe_merges_are_those_of_a_slow_trainer(patterns, max_words):
     assert merges_of(train(scheme, TINY)) == first + second
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(alphabet="ab c1\n,é", max_size=40), min_size=1, max_size=6), st.sampled_from(["paper", "repo"]))
 def test_superbpe_of_any_text_is_that_of_a_slow_trainer(texts, patterns):
     scheme = SuperBpe(vocab_size=285, transition=268, patterns=patterns, min_frequency=1, forbid_colon=False, max_words=None)

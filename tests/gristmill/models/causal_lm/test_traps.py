@@ -121,24 +121,22 @@ def test_one_long_window_does_not_turn_the_others_by_its_angles() -> None:
     assert not packed.body.alone and worst(packed.score(*flat(small)).nll, one_by_one(model, small)[0]) < 1e-5
 
 
-class Leaky(transformers.LlamaModel):
-    """A model that mixes a little of the token before into each, whatever document that is of."""
-
-    def forward(self, **given: Any) -> Any:
-        out = super().forward(**given)
-        hidden = out.last_hidden_state
-        out.last_hidden_state = hidden + 1e-4 * torch.nn.functional.pad(hidden, (0, 0, 1, 0))[:, :-1]
-        return out
-
-
-class Chunked(transformers.LlamaModel):
-    """A model whose layers ask their attention for what only its mask says."""
-
-    def forward(self, **given: Any) -> Any:
-        return super().forward(**given, attention_chunk_mask=torch.ones(1))
-
-
 def test_models_are_tried_before_they_are_packed() -> None:
+    class Leaky(transformers.LlamaModel):
+        """A model that mixes a little of the token before into each, whatever document that is of."""
+
+        def forward(self, **given: Any) -> Any:
+            out = super().forward(**given)
+            hidden = out.last_hidden_state
+            out.last_hidden_state = hidden + 1e-4 * torch.nn.functional.pad(hidden, (0, 0, 1, 0))[:, :-1]
+            return out
+
+    class Chunked(transformers.LlamaModel):
+        """A model whose layers ask their attention for what only its mask says."""
+
+        def forward(self, **given: Any) -> Any:
+            return super().forward(**given, attention_chunk_mask=torch.ones(1))
+
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**SIZES)
     assert make_body(transformers.LlamaModel(config), CPU, 48).alone == ""
