@@ -57,7 +57,7 @@ SLOWEST = (
     *ON_THE_SMALL_BUILD,
     "pipeline/engines/on_ray/test_cluster.py",
     "jobs/test_survival.py",
-    "pipeline/engines/on_ray/test_preflight.py",
+    "jobs/test_on_nodes.py",
     "contract/test_stages.py",
     "gristmill/storage/test_store.py",
     "gristmill/storage/test_s3_faults.py",

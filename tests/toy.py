@@ -122,13 +122,14 @@ class Words(FlatMap):
 
 @dataclass(frozen=True, kw_only=True)
 class Waits(Map):
-    """Waits at each document `wait` until the file `until` is there."""
+    """Waits at each document that is `word` until the file `until` is there."""
 
     until: str
+    word: str = "wait"
 
     def open(self) -> Transform:
         def work(docs: pa.Table) -> pa.Table:
-            while "wait" in docs.column("text").to_pylist() and not os.path.exists(self.until):
+            while self.word in docs.column("text").to_pylist() and not os.path.exists(self.until):
                 time.sleep(0.02)
             return docs
 

@@ -31,13 +31,15 @@ def run(plan: Plan, root: Path, pools: dict[str, Resources], workers: int = 2) -
     return drive(plan, lambda: LocalEngine(workers, pools=pools), Options(str(root), 5))
 
 
-@pytest.mark.parametrize(("asked", "processes"), [(None, 1), (Resources(actors=2, cpus=0), 2)], ids=["by-default", "asked"])
+@pytest.mark.parametrize(
+    ("asked", "processes", "workers"), [(None, 1, 2), (Resources(actors=2, cpus=0), 2, 1)], ids=["by-default", "asked"]
+)
 def test_a_stage_is_opened_once_a_process_of_its_pool_not_once_a_worker(
-    asked: Resources | None, processes: int, tmp_path: Path
+    asked: Resources | None, processes: int, workers: int, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     log.mkdir()
-    built = run(plan_of(tmp_path, log), tmp_path / "out", {"pooled": asked} if asked else {})
+    built = run(plan_of(tmp_path, log), tmp_path / "out", {"pooled": asked} if asked else {}, workers)
     assert built.build is not None, built.failures
     assert len(list(log.iterdir())) == processes
     assert run(plan_of(tmp_path), tmp_path / "inside", {}, workers=0).build == built.build

@@ -12,7 +12,7 @@ import importlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ from pipeline.engines.on_ray.cluster import RayEngine
 from pipeline.engines.on_ray.reasons import reason
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.resources import Resources
-from tests.pipeline.killer import Killer
-from tests.pipeline.toy_corpus import plan_of, run, totals
+from tests.pipeline.toy_corpus import totals
 from tests.toy import Files, Lines, Pooled, Share, Short, Unique, Upper, Waits
 
 ray = pytest.importorskip("ray")
@@ -39,7 +38,15 @@ MEMORY = 300 << 20
 HALVES = Resources(actors=2, gpus=0.5, cpus=0.25)
 ROWS = 5
 # By the stages: `upper` runs in the segment, `pooled` behind it meets upper case.
-WORDS = {"raises": "RuntimeError", "dies": "killed_by_SIGSEGV", "grows": "MemoryError", "falls": "killed_by_SIGSEGV"}
+WORDS = {
+    "raises": "RuntimeError",
+    "dies": "killed_by_SIGSEGV",
+    "grows": "MemoryError",
+    "falls": "killed_by_SIGSEGV",
+    "breaks": "RuntimeError",
+}
+# Killed while they work: what runs a unit, an actor of a pool and its child, another child, an actor that runs units.
+KILLED = ("ray::_run", "ray::_Host", "pipeline.engines.child", "ray::_Worker.run")
 
 
 @pytest.fixture(scope="module")
@@ -52,51 +59,60 @@ def cluster() -> Iterator[None]:
 
 
 def texts_of(folder: Path, *poison: str) -> Path:
-    """Three shards of 16 lines, some too short, some twice, one for each word that is poison; `x` stands for those left out."""
+    """Three shards of 16 lines, some too short, some twice, one for each word that is poison; and one without any.
+
+    `x` stands for the poison that is left out. One line is for `Waits`.
+    """
     folder.mkdir()
     for shard in range(3):
         lines = ["ab"[: 1 + n % 5 // 4 or None] * (1 + n % 4) + str(n * (shard + 1) % 17) for n in range(16)]
         for at, word in enumerate(WORDS):
             if at % 3 == shard:
                 lines[6 + at] = f"it {word}" if word in poison else "x"
-        (folder / f"{shard}.txt").write_text("\n".join(lines))
+        (folder / f"{shard}.txt").write_text("\n".join([*lines, "wait"] if shard == 1 else lines))
+    (folder / "3.txt").write_text("")
     return folder
 
 
-def pooled_plan(texts: Path, log: Path | str = "", seconds: float = 0.0, again: bool = False) -> Plan:
+def plan_of(texts: Path, log: Path | str, seconds: float = 0.0) -> Plan:
+    """Two barriers; a stage with a pool before and behind the first; behind the second one whose processes are kept.
+
+    What waits there does so until the log has a file `go`.
+    """
     pooled = Pooled(raise_on="RAISES", segfault_on="DIES", grow_on="GROWS", log=str(log), seconds=seconds)
     stages = [
         ("lines", Lines(paths="")),
-        ("upper", Upper(raise_on="", segfault_on="falls", grow_on="")),
+        ("upper", Upper(raise_on="breaks", segfault_on="falls", grow_on="")),
         ("short", Short(least=3)),
         ("pooled", pooled),
         ("unique", Unique()),
-        *([("pooled-2", pooled)] if again else []),
-        ("files", Files()),
-    ]
-    return make_plan("toy", stages, expand(f"{texts}/*.txt"))
-
-
-def poisoned_plan(texts: Path) -> Plan:
-    stages = [
-        ("lines", Lines(paths="")),
-        ("upper", Upper(raise_on="raises", segfault_on="falls", grow_on="")),
-        ("short", Short(least=3)),
-        ("unique", Unique()),
+        ("pooled-2", pooled),
         ("share", Share()),
+        ("waits", Waits(until=f"{log}/go", word="WAIT")),
         ("files", Files()),
     ]
     return make_plan("toy", stages, expand(f"{texts}/*.txt"))
 
 
-def on_ray(plan: Plan, root: Path, workers: int | None = None, size: Resources = HALVES, rows: int = ROWS) -> Outcome:
-    return drive(plan, lambda: RayEngine(workers, pools={"pooled": size, "pooled-2": size}), Options(str(root), rows, MEMORY))
+def on_ray(plan: Plan, root: Path, size: Resources = HALVES, rows: int = ROWS) -> Outcome:
+    return drive(plan, lambda: RayEngine(pools={"pooled": size, "pooled-2": size}), Options(str(root), rows, MEMORY))
 
 
 def here(plan: Plan, root: Path) -> str:
     built = drive(plan, lambda: LocalEngine(0), Options(str(root), ROWS)).build
     assert built is not None
     return built
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A folder in which who opens a pool's stage leaves a file."""
+    (tmp_path / "log").mkdir()
+    return tmp_path / "log"
+
+
+def opened(log: Path) -> int:
+    return sum(path.name != "go" for path in log.iterdir())
 
 
 def kinds(plan: Plan, root: Path) -> collections.Counter[str]:
@@ -118,23 +134,26 @@ def committed(plan: Plan, root: Path) -> list[Any]:
 
 
 @contextlib.contextmanager
-def killing(log: Path, names: tuple[str, ...]) -> Iterator[list[psutil.Process]]:
-    """Kill a process of each name, each after one more process has opened the stage; gives them, and their children."""
+def killing(log: Path, names: Sequence[str]) -> Iterator[list[psutil.Process]]:
+    """Kill a process of each name, in order, once a stage has been opened; gives them and their children, by and by.
+
+    What waits goes on behind the last.
+    """
     killed: list[psutil.Process] = []
 
     def kill() -> None:
         deadline = time.monotonic() + 120
-        seen = 0
         for name in names:
-            found: list[psutil.Process] = []
+            seen, found = opened(log) if killed else 0, list[psutil.Process]()
             while not found and time.monotonic() < deadline:
                 time.sleep(0.05)
-                if len(list(log.iterdir())) > seen:
-                    found = [p for p in psutil.Process().children(recursive=True) if name in " ".join(_line(p))]
+                # A child that is killed while it starts tells nothing: another one has opened the stage since the last kill.
+                if opened(log) > seen or name != "pipeline.engines.child":
+                    found = _family(name)
+            killed.extend(found)
             for process in found[:1]:
-                killed.extend([process, *process.children()])
                 process.kill()
-            seen = len(list(log.iterdir()))
+        (log / "go").touch()
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -142,29 +161,69 @@ def killing(log: Path, names: tuple[str, ...]) -> Iterator[list[psutil.Process]]
     thread.join()
 
 
-def _line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+def _family(name: str) -> list[psutil.Process]:
+    """Return one process of this name, and the child of one of a pool's, which it must have; nothing where there is none."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            children = process.children() if name == "ray::_Host" else []
+            if name in " ".join(process.cmdline()) and (children or name != "ray::_Host"):
+                return [process, *children]
+    return []
 
 
-def test_same_build_on_ray(cluster: None, corpus: Path, tmp_path: Path) -> None:
-    """Through two barriers, on workers and, behind a model that is fitted, on actors; with tables of another size."""
-    local = run(plan_of(corpus), tmp_path / "local")
-    built = on_ray(plan_of(corpus), tmp_path / "ray", workers=2, rows=10)
-    assert built.build == local.build, built.failures
-    assert totals(plan_of(corpus), tmp_path / "ray") == totals(plan_of(corpus), tmp_path / "local")
+def harm(plan: Plan, root: Path) -> None:
+    """Cut the rows of the first step's units, and delete all that came of them."""
+    store = open_store(str(root))
+    for unit in manifests(store, plan.steps[0]):
+        name = unit.outputs["rows-0"].data
+        if store.exists(name):
+            content = store.read(name)
+            store.remove(name)
+            store.put_new(name, content[:-20])
+    for name in ("finished", "builds", "runs", *(step.folder for step in plan.steps[1:])):
+        shutil.rmtree(root / name)
 
 
-def test_same_build_while_workers_are_killed(cluster: None, tmp_path: Path) -> None:
-    """Documents that kill are quarantined, and no other, though workers die under others too."""
-    plan = poisoned_plan(texts_of(tmp_path / "texts", "raises", "falls"))
-    with Killer(seed=3, every=2.0) as killer:
-        built = on_ray(plan, tmp_path / "ray", workers=3)
-    assert killer.kills > 0
-    assert built.build == here(poisoned_plan(texts_of(tmp_path / "clean")), tmp_path / "here"), built.failures
-    assert kinds(plan, tmp_path / "ray") == collections.Counter(WORDS[word] for word in ("raises", "falls"))
+def test_same_build_on_ray_of_what_was_damaged_with_each_pool_opened_once_an_actor(
+    cluster: None, log: Path, tmp_path: Path
+) -> None:
+    """On workers, on a pool's actors for all segments, and on actors that are kept; no trace of where a unit was computed."""
+    (log / "go").touch()
+    plan = plan_of(texts_of(tmp_path / "texts", "raises", "breaks"), log)
+    expected = here(plan, tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "ray")
+    harm(plan, tmp_path / "ray")
+    before = opened(log)
+    built = on_ray(plan, tmp_path / "ray")
+    assert built.build == expected, built.failures
+    assert opened(log) - before == HALVES.actors
+    assert totals(plan, tmp_path / "ray") == totals(plan, tmp_path / "here")
+    assert committed(plan, tmp_path / "ray") == committed(plan, tmp_path / "here")
+    drive(plan, lambda: pytest.fail("nothing is damaged any more"), Options(str(tmp_path / "ray"), verify=True))
+    for unit in manifests(open_store(str(tmp_path / "ray")), plan.steps[0]):
+        (account,) = [account for account in unit.ledger if account["stage"] == "pooled"]
+        assert 0 < account["cpu_s"] < unit.seconds["cpu"] or account["in"] == 0
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("GPU") != 1.0:
+        assert time.monotonic() < deadline, "the pool still holds the GPU"
+        time.sleep(0.1)
+
+
+def test_same_build_whatever_dies_of_workers_of_a_pool_and_of_the_segments_that_feed_it(
+    cluster: None, log: Path, tmp_path: Path
+) -> None:
+    """Documents that kill the model's process, one that kills the segment's; and processes of each kind are killed.
+
+    The documents that kill are quarantined, and no other, though workers die under others too; with tables of another size.
+    """
+    plan = plan_of(texts_of(tmp_path / "texts", *WORDS), log, seconds=0.1)
+    with killing(log, KILLED) as killed:
+        found = on_ray(plan, tmp_path / "b", rows=7)
+    assert len(killed) == len(KILLED) + 1, "one of each, and the child of the pool's"
+    _, left = psutil.wait_procs(killed, timeout=10)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE], "a child outlives its actor"
+    assert found.build == here(plan_of(texts_of(tmp_path / "clean"), log), tmp_path / "a"), found.failures
+    assert kinds(plan, tmp_path / "b") == collections.Counter(WORDS.values())
 
 
 def test_a_worker_that_does_not_move_is_told_and_replaced_and_the_document_that_holds_it_is_found(
@@ -184,63 +243,15 @@ def test_a_worker_that_does_not_move_is_told_and_replaced_and_the_document_that_
     assert any("documents so far; under way: a.txt 4 at waits" in line for line in lines)
 
 
-def test_damage_is_mended_on_ray(cluster: None, corpus: Path, tmp_path: Path) -> None:
-    plan = plan_of(corpus)
-    built = run(plan, tmp_path).build
-    store = open_store(str(tmp_path))
-    harmed = [unit.outputs["rows-0"].data for unit in manifests(store, plan.steps[0])[:2]]
-    for name in harmed:
-        content = store.read(name)
-        store.remove(name)
-        store.put_new(name, content[:-20])
-    for name in ("finished", "builds", "runs", *(step.folder for step in plan.steps[1:])):
-        shutil.rmtree(tmp_path / name)
-    assert on_ray(plan, tmp_path, workers=2, rows=7).build == built
-    drive(plan, lambda: pytest.fail("nothing is damaged any more"), Options(str(tmp_path), verify=True))
-
-
-def test_a_pool_opens_the_stage_once_an_actor_for_all_segments(cluster: None, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.mkdir()
-    texts = texts_of(tmp_path / "texts", "raises")
-    plan, pooled = pooled_plan(texts, again=True), pooled_plan(texts, log, again=True)
-    expected = here(plan, tmp_path / "a")
-    found = on_ray(pooled, tmp_path / "b")
-    assert found.build == expected, found.failures
-    assert committed(pooled, tmp_path / "b") == committed(plan, tmp_path / "a")
-    assert len(list(log.iterdir())) == HALVES.actors
-    for unit in manifests(open_store(str(tmp_path / "b")), pooled.steps[0]):
-        (account,) = [account for account in unit.ledger if account["stage"] == "pooled"]
-        assert 0 < account["cpu_s"] < unit.seconds["cpu"]
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("GPU") != 1.0:
-        assert time.monotonic() < deadline, "the pool still holds the GPU"
-        time.sleep(0.1)
-
-
-def test_same_build_whatever_dies_of_a_pool_and_of_the_segments_that_feed_it(cluster: None, tmp_path: Path) -> None:
-    """Documents that kill the model's process, one that kills the segment's; and actors and their children are killed."""
-    log = tmp_path / "log"
-    log.mkdir()
-    pooled = pooled_plan(texts_of(tmp_path / "texts", *WORDS), log, seconds=0.1)
-    with killing(log, ("ray::_Host", "pipeline.engines.child")) as killed:
-        found = on_ray(pooled, tmp_path / "b")
-    assert len(killed) == 3, "an actor, its child, and another child"
-    _, left = psutil.wait_procs(killed, timeout=10)
-    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE], "a child outlives its actor"
-    assert found.build == here(pooled_plan(texts_of(tmp_path / "clean")), tmp_path / "a"), found.failures
-    assert kinds(pooled, tmp_path / "b") == collections.Counter(WORDS.values())
-
-
 def test_what_the_cluster_does_not_have_is_refused(cluster: None, tmp_path: Path) -> None:
     message = r"run\.pools\.pooled: asks for 3 actors with 0\.5 GPUs and 0 CPUs each; there are 1 GPUs and 3 CPUs; 2 of them fit"
     with pytest.raises(UserError, match=message):
-        on_ray(pooled_plan(texts_of(tmp_path / "texts")), tmp_path / "out", size=Resources(actors=3, gpus=0.5))
+        on_ray(plan_of(texts_of(tmp_path / "texts"), ""), tmp_path / "out", Resources(actors=3, gpus=0.5))
 
 
 def test_a_model_that_cannot_be_opened_is_told_as_it_is(cluster: None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^no folder '/nowhere'$"):
-        on_ray(pooled_plan(texts_of(tmp_path / "texts"), "/nowhere"), tmp_path / "out", size=Resources(actors=1))
+        on_ray(plan_of(texts_of(tmp_path / "texts"), "/nowhere"), tmp_path / "out", Resources(actors=1))
 
 
 class Unloadable:

@@ -1,17 +1,15 @@
-"""Nodes are examined before they work, on real clusters too: one that cannot is named, with what to do, and nothing hangs."""
+"""Nodes are examined before they work: one that cannot is told what it lacks, with what to do.
+
+`tests/jobs/test_on_nodes.py` does it on a real cluster.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import s3fs
 
 from gristmill.storage.store import expand, open_store
 from pipeline.engines.examine import Exam, Paper, code_of, faults, put_away, report_of, set_exam, sit
@@ -20,11 +18,7 @@ from pipeline.planning.fingerprint import version_of
 from pipeline.planning.plan import make_plan
 from pipeline.units.segment import Task
 from stages.filter.language import Language
-from tests.pipeline.ray_heads import Head, head
-from tests.s3_servers import BUCKET, ENVIRONMENT, moto
 from tests.toy import Files, Lines, Upper
-
-pytest.importorskip("ray")
 
 
 @pytest.fixture
@@ -114,84 +108,3 @@ def test_all_faults_of_all_nodes_are_one_message() -> None:
         "  node b (10.0.0.2) has no y",
         "  node c (10.0.0.3) did not answer",
     ]
-
-
-TOKEN = "feed" * 10
-OURS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-CONFIG = """
-name: t
-output: {output}
-source: {{jsonl: {{paths: "{folder}/*.jsonl"}}}}
-stages: [dedup_exact, documents]
-run: {{on: ray, address: "{address}"}}
-"""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Head]:
-    with head(OURS, cpus=1) as found:
-        yield found
-
-
-def clean() -> dict[str, str]:
-    """The environment without what leads to clusters and stores."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
-
-
-def build(cluster: Head, folder: Path, output: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    (folder / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    config = folder / "t.yaml"
-    config.write_text(CONFIG.format(output=output, folder=folder, address=cluster.address))
-    command = [sys.executable, "-m", "jobs", "build", str(config)]
-    return subprocess.run(command, env={**clean(), **environment}, capture_output=True, text=True, timeout=200)
-
-
-REFUSED = {
-    "wrong": ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "beef" * 10}, "the token found here is not its own"),
-    "disabled": ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE is `disabled` here"),
-    "none": ({"HOME": "{}"}, "no token was found here"),
-    "no-file": ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "{}/no-file"}, "RAY_AUTH_TOKEN_PATH is set"),
-}
-JOIN = "import sys; from pipeline.engines.on_ray.join import join; join(sys.argv[1], None)"
-
-
-def test_a_cluster_that_refuses_our_token_is_told_with_the_remedy(cluster: Head, tmp_path: Path) -> None:
-    """All at once: most of each is the start of a process that imports Ray."""
-    joining = {}
-    for name, (environment, _) in REFUSED.items():
-        own = {**clean(), **{key: value.format(tmp_path) for key, value in environment.items()}}
-        command = [sys.executable, "-c", JOIN, cluster.address]
-        joining[name] = subprocess.Popen(command, env=own, stderr=subprocess.PIPE, text=True)
-    for name, process in joining.items():
-        _, errors = process.communicate(timeout=200)
-        error = errors.splitlines()[-1]
-        assert process.returncode == 1 and error.startswith("gristmill.errors.UserError: "), errors
-        assert REFUSED[name][1] in error and "RAY_AUTH_TOKEN" in error and TOKEN not in errors
-
-
-def test_credentials_that_the_driver_has_alone_are_named(cluster: Head, tmp_path: Path) -> None:
-    with moto() as port:
-        ours = {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-        file_system = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=ours["AWS_ENDPOINT_URL"])
-        file_system.mkdir(BUCKET)
-        done = build(cluster, tmp_path, f"s3://{BUCKET}/out", **OURS, **ours)
-    assert done.returncode == 2 and "1 of 1 node cannot work on this build:" in done.stderr, done.stderr
-    assert f"cannot use the output 's3://{BUCKET}/out'" in done.stderr and "credentials" in done.stderr
-
-
-def test_a_node_with_another_output_is_named_and_without_it_the_build_is_made(cluster: Head, tmp_path: Path) -> None:
-    """The node has an empty disk where the driver has the output, as one without the mount would."""
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", str(shared)], capture_output=True).returncode:
-        pytest.skip("this user may not make mount namespaces")
-    out = str(shared / "out")
-    assert build(cluster, tmp_path, out, **OURS).returncode == 0
-    shutil.rmtree(out)
-    mount = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none "{shared}" && exec "$@"', "sh")
-    cluster.add(f"--address={cluster.address}", "--num-cpus=1", before=mount)
-    cluster.wait_for("Ray runtime started")
-    done = build(cluster, tmp_path, out, **OURS)
-    assert done.returncode == 2 and "1 of 2 nodes cannot work on this build:" in done.stderr, done.stderr
-    assert f"its output '{shared / 'out'}' is another folder" in done.stderr and "Traceback" not in done.stderr
-    assert not list((shared / "out" / "preflight").iterdir())

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-START = [*RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+# Without what only people look at, or what starts more nodes: each is a process that imports Ray.
+START = [*RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory=100000000", "--include-log-monitor=false"]
+HEAD = ["--head", "--include-dashboard=false", "--no-monitor"]
 WAIT_S = 60.0
 
 
@@ -69,7 +71,7 @@ def head(environment: Mapping[str, str], cpus: int) -> Iterator[Head]:
     folder = tempfile.mkdtemp(prefix="gm-ray-", dir="/tmp")  # sockets lie in it: their names must be short
     found = Head(f"127.0.0.1:{port}", folder, environment)
     try:
-        found.add("--head", f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false", f"--temp-dir={folder}/ray")
+        found.add(*HEAD, f"--port={port}", f"--num-cpus={cpus}", f"--temp-dir={folder}/ray")
         found.wait_for("Ray runtime started")
         yield found
     finally:
