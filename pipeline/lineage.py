@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from gristmill.format import fields
+from gristmill.json_values import Plain
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BuildStage:
 
     stage: str
     version: int
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Plain]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Lineage:
     inputs: tuple[BuildInput, ...]
     stages: tuple[BuildStage, ...]
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Plain]:
         """Return inputs and stages as a manifest has them, which has the name beside them."""
         return {"inputs": [asdict(each) for each in self.inputs], "stages": [asdict(each) for each in self.stages]}
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
+from gristmill.json_values import Json
 from gristmill.storage.store import InputFile
 from pipeline.finding import Finding
 from pipeline.lineage import Lineage
@@ -261,7 +262,7 @@ class Exchange(Barrier):
         """Return f(reduced tables) → verdicts: `shard: int32`, `row: int64`, `drop: string`, and `adds()`; a row a document."""
         raise NotImplementedError
 
-    def defaults(self) -> Mapping[str, Any]:
+    def defaults(self) -> Mapping[str, Json]:
         """Return the value of each column of `adds()` for documents without a verdict."""
         return {}
 

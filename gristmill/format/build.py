@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gristmill.errors import FormatError
 from gristmill.format import fields
@@ -18,6 +16,7 @@ from gristmill.format.manifest import Manifest
 from gristmill.secrets import check_bucket
 from gristmill.storage.cache import Cache
 from gristmill.storage.location import LOCAL, LocalLocation, Location, RemoteLocation
+from gristmill.storage.remote.folder import Options
 
 RUNS = "runs"  # the folder of an output with a record of each run that led to a build
 MANIFEST = re.compile(rf"builds/{fields.FILE.pattern}/{fields.FILE.pattern}")  # a build's, by its name in the output
@@ -28,7 +27,7 @@ def open_build(
     kind: str | None,
     *,
     cache: Cache | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    storage_options: Options | None = None,
 ) -> tuple[Manifest, Location]:
     """Return a build's manifest and where its files lie.
 
@@ -63,7 +62,7 @@ def open_build(
     return _open_remote(text.rstrip("/"), kind, cache or Cache(), storage_options or {})
 
 
-def _open_remote(uri: str, kind: str | None, cache: Cache, options: Mapping[str, Any]) -> tuple[Manifest, Location]:
+def _open_remote(uri: str, kind: str | None, cache: Cache, options: Options) -> tuple[Manifest, Location]:
     if uri.endswith(".json"):
         folder, _, name = uri.rpartition("/")
         output, _, last = folder.rpartition("/")

@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from gristmill.errors import FormatError
 from gristmill.format import fields
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
+from gristmill.json_values import Plain
 from gristmill.storage.file import File
 
 NAME = "manifest.json"
@@ -63,8 +63,8 @@ class Manifest:
     tokenizer: Tokenizer | None
     dtype: str | None
     shards: tuple[Shard, ...]
-    lineage: Mapping[str, Any]
-    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lineage: Mapping[str, Plain]
+    about: Mapping[str, Mapping[str, Plain]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say which build it is, without its shards."""
@@ -135,7 +135,7 @@ def _digest(kind: str, shards: Iterable[Shard], *, everything: bool) -> str:
     return digest.hexdigest()[:32]
 
 
-def _entry(file: Shard | Sidecar) -> dict[str, Any]:
+def _entry(file: Shard | Sidecar) -> dict[str, Plain]:
     """Return what the manifest says of a file; `zst` only where there is such a copy."""
     return {key: value for key, value in vars(file).items() if key != "zst" or value is not None}
 
@@ -223,7 +223,7 @@ def _sidecar(content: object, where: str) -> Sidecar:
     )
 
 
-def _about(content: object, where: str) -> dict[str, dict[str, Any]]:
+def _about(content: object, where: str) -> dict[str, dict[str, Plain]]:
     """Return what is said of columns; nothing in builds from before there was such a key."""
     if fields.absent(content, "about"):
         return {}
@@ -231,7 +231,7 @@ def _about(content: object, where: str) -> dict[str, dict[str, Any]]:
     return {sidecar: about(each, f"{where}: about[{sidecar!r}]") for sidecar, each in found.items()}
 
 
-def about(content: object, where: str) -> dict[str, Any]:
+def about(content: object, where: str) -> dict[str, Plain]:
     """Check what is said of the columns of a sidecar: column → object. Raises FormatError."""
     if not isinstance(content, dict) or not all(isinstance(each, dict) for each in content.values()):
         raise FormatError(f"{where}: must be an object with an object for each column, found {repr(content)[:60]}")

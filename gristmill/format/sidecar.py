@@ -13,13 +13,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from gristmill.errors import FormatError
 from gristmill.format import fields
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.manifest import Manifest, Sidecar
+from gristmill.json_values import Plain
 from gristmill.storage.location import Location
 
 _NAME = re.compile(rf"{fmt.SCORES}-({fmt.SCORES_NAME.pattern})\.json")
@@ -45,7 +45,7 @@ class Added:
     files: tuple[Sidecar, ...]
     sizes: tuple[tuple[int, int], ...]
     where: str
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Plain] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the bytes of the file; equal columns give equal bytes."""

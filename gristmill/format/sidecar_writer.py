@@ -27,6 +27,7 @@ from gristmill.format.build import open_build
 from gristmill.format.column import open_mapped
 from gristmill.format.manifest import Shard, Sidecar
 from gristmill.format.sidecar import Added, file_name, find_sidecars, json_name
+from gristmill.json_values import Plain
 from gristmill.storage.location import LocalLocation
 
 Values = npt.NDArray[Any] | Sequence[npt.ArrayLike]
@@ -63,7 +64,7 @@ class SidecarWriter:
         columns: Mapping[str, str],
         *,
         metadata: Mapping[str, Mapping[str, str]] | None = None,
-        about: Mapping[str, Mapping[str, Any]] | None = None,
+        about: Mapping[str, Mapping[str, Plain]] | None = None,
     ) -> None:
         self.name = name
         self._schema = _schema(name, columns, metadata or {})
@@ -181,7 +182,7 @@ def write_sidecar(
     score: Callable[[npt.NDArray[Any], npt.NDArray[np.int64]], Mapping[str, Values]],
     *,
     metadata: Mapping[str, Mapping[str, str]] | None = None,
-    about: Mapping[str, Mapping[str, Any]] | None = None,
+    about: Mapping[str, Mapping[str, Plain]] | None = None,
 ) -> None:
     """Add the columns that `score(ids, bounds)` returns for each shard; see `SidecarWriter` for arguments and errors."""
     with SidecarWriter(build, name, columns, metadata=metadata, about=about) as writer:
@@ -203,7 +204,7 @@ def _schema(name: str, columns: Mapping[str, str], metadata: Mapping[str, Mappin
     return fmt.score_schema(name, [pa.field(column, kind, metadata=metadata.get(column)) for column, kind in types.items()])
 
 
-def _about(columns: Mapping[str, str], about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _about(columns: Mapping[str, str], about: Mapping[str, Mapping[str, Plain]]) -> dict[str, Plain]:
     """Return a copy as JSON has it."""
     if about.keys() - columns.keys():
         raise ValueError(f"about is given for {sorted(about.keys() - columns.keys())}, which are not among the columns")

@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gristmill.json_values import Plain
+
 Integers = npt.NDArray[np.integer[Any]]
 Singles = npt.NDArray[np.float32]
 
@@ -141,7 +143,7 @@ class TokenScorer(Scorer, Protocol):
         ...
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Plain]:
         """What the metadata of columns tells of the model: JSON. `first_token_id`, `eos_id`: ids that it has, or null."""
         ...
 

@@ -128,7 +128,7 @@ def find_route(scorer: TokenScorer, ids: Mapping[str, str], tokenizer: str | Non
     from gristmill.models.retokenize import Retokenizer
 
     eos = scorer.facts.get("eos_id")
-    ends = None if eos is None or "eos_id" not in ids else (int(ids["eos_id"]), int(eos))
+    ends = (int(ids["eos_id"]), eos) if isinstance(eos, int) and "eos_id" in ids else None
     return Through(scorer, Retokenizer(table, scorer.tokenizer, f"of model {name!r}", ends))
 
 

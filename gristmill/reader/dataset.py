@@ -37,6 +37,7 @@ from gristmill.reader.source import OpenSource, Source
 from gristmill.reader.stream import TokenAddress, TokenStream
 from gristmill.secrets import masked
 from gristmill.storage.cache import Cache
+from gristmill.storage.remote.folder import Options
 
 Packing = Literal["concat"] | BestFit
 
@@ -104,7 +105,7 @@ class TokenDataset:
         dtype: npt.DTypeLike | None = None,
         verify: bool = False,
         cache: Cache | None = None,
-        storage_options: Mapping[str, Any] | None = None,
+        storage_options: Options | None = None,
     ) -> TokenDataset:
         """Open a build, or several to mix.
 

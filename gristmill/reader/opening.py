@@ -22,6 +22,7 @@ from gristmill.reader.source import Source
 from gristmill.reader.stream import TokenStream, check
 from gristmill.secrets import masked
 from gristmill.storage.cache import Cache
+from gristmill.storage.remote.folder import Options
 
 ALONE = "source"  # name of the only source where none was given
 
@@ -59,7 +60,7 @@ def sources_of(path: object) -> dict[str, Source]:
 
 
 def open_streams(
-    sources: Mapping[str, Source], *, verify: bool, cache: Cache | None, storage_options: Mapping[str, Any] | None
+    sources: Mapping[str, Source], *, verify: bool, cache: Cache | None, storage_options: Options | None
 ) -> dict[str, TokenStream]:
     """Return the streams of these sources, with the columns that were added to their builds; arguments of `TokenDataset.open`.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
+from gristmill.json_values import Json
 from gristmill.selection.policy import Cap, Direction, Per, Policy, Scope, Signal, Term, Unit
 
 Name = Literal["rho1", "rho1_offline", "self_reference", "eslm", "shad", "contrast", "moore_lewis"]
@@ -166,7 +167,7 @@ class Scheme:
             raise ValueError(f"scheme {self.scheme} needs {' and '.join(missing)}; it takes {', '.join(takes)}")
         self.policy()
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Json]:
         """Return the scheme's parameters that are given."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "scheme"}
         return {name: value for name, value in values.items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from gristmill.errors import FormatError
 from gristmill.storage.cache import Cache
 from gristmill.storage.file import File
 from gristmill.storage.remote.fetch import Fetcher
-from gristmill.storage.remote.folder import Remote
+from gristmill.storage.remote.folder import Options, Remote
 
 LOCAL = ("file://", "local://")
 HASHING_THREADS = 8
@@ -161,7 +161,7 @@ class RemoteLocation:
         options: of the file system behind the URL (`endpoint_url`, `key`, …); those not given come from fsspec's configuration.
     """
 
-    def __init__(self, uri: str, cache: Cache, options: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, cache: Cache, options: Options) -> None:
         self._uri = uri
         self._cache = cache
         self._options = dict(options)

@@ -12,11 +12,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gristmill.errors import ConfigError, UserError
+from gristmill.json_values import Json
 from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.run import Run
@@ -44,7 +44,7 @@ class Build:
     source: Source
     stages: tuple[tuple[str, Stage], ...]
     run: Run
-    text: Mapping[str, Any]
+    text: Mapping[str, Json]
     places: Mapping[int, str]
 
 
@@ -77,7 +77,7 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None, known: Ma
     return _build(root, known)
 
 
-def from_record(data: Mapping[str, Any]) -> Build:
+def from_record(data: Mapping[str, Json]) -> Build:
     """Return the build that a run's record holds (`Build.text`), for asking about it later.
 
     Raises:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from jobs.html.markup import Html, breakable, compact, data, join, number, percent, plural, tag
+from pipeline.builds.summary import MeasureSummary, StageSummary
 from pipeline.units.ledger import LINEAR_BIN, OCTAVE_BINS
 
 HEIGHT = 120  # px, and units of the view box: a bar of one document is still 2 px high
@@ -21,22 +21,22 @@ CATEGORIES_SHOWN = 12
 Bins = Sequence[Sequence[float]]  # [low, high, count], ascending, gaps allowed
 
 
-def lost(stage: Mapping[str, Any]) -> tuple[int, int]:
+def lost(stage: StageSummary) -> tuple[int, int]:
     """Return (dropped, quarantined) documents of a stage."""
     return sum(stage["dropped"].values()), sum(stage["quarantined"].values())
 
 
-def arriving(stage: Mapping[str, Any]) -> tuple[int, int]:
+def arriving(stage: StageSummary) -> tuple[int, int]:
     """Return (in, made) documents of a stage: those that it took in, and those that it made of these beyond their number."""
     return int(stage["in"]), int(stage.get("made", 0))
 
 
-def missing(stage: Mapping[str, Any]) -> int:
+def missing(stage: StageSummary) -> int:
     """Return how many documents of a stage are unaccounted for: in + made - kept - dropped - quarantined; 0 when all is well."""
     return sum(arriving(stage)) - int(stage["kept"]) - sum(lost(stage))
 
 
-def equation(stage: Mapping[str, Any]) -> tuple[str, str]:
+def equation(stage: StageSummary) -> tuple[str, str]:
     """Return the two sides of a stage's account in words, the first without what it does not have."""
     (taken, made), (dropped, quarantined) = arriving(stage), lost(stage)
     left = f"{taken:,} in" + (f" + {made:,} made" if made else "")
@@ -117,7 +117,7 @@ def _range(low: float, high: float, whole: bool) -> str:
     return number(first) if first == last else f"{number(first)} to {number(last)}"
 
 
-def histogram(measure: Mapping[str, Any], noun: str) -> Html:
+def histogram(measure: MeasureSummary, noun: str) -> Html:
     """Draw a measure of kind `number`: bars, a line at the median, round ticks. Each bar says its range and count on hover."""
     bins: Bins = measure["bins"]
     count = int(measure["count"])
@@ -154,7 +154,7 @@ def histogram(measure: Mapping[str, Any], noun: str) -> Html:
     return join(picture, tag("div", marks, class_="ticks", aria_hidden="true"))
 
 
-def figures(measure: Mapping[str, Any]) -> Html:
+def figures(measure: MeasureSummary) -> Html:
     """Say a measure of kind `number` in one line: median, mean, range, count."""
     if not measure["count"]:
         return tag("p", "No values.", class_="readout")
@@ -199,7 +199,7 @@ def meter(part: float, whole: float, kind: str = "kept") -> Html:
 
 
 def funnel(
-    stages: Sequence[Mapping[str, Any]], samples: Mapping[str, Mapping[str, Any]], anchor: Callable[[str, str], str]
+    stages: Sequence[StageSummary], samples: Mapping[str, Mapping[str, object]], anchor: Callable[[str, str], str]
 ) -> Html:
     """Draw the way of the documents: a row a stage (kept, then what is lost), under it a row a reason, and whether it adds up.
 
@@ -214,7 +214,7 @@ def funnel(
 
 
 def _stage_row(
-    stage: Mapping[str, Any], of: tuple[int, int], samples: Mapping[str, Any], anchor: Callable[[str, str], str]
+    stage: StageSummary, of: tuple[int, int], samples: Mapping[str, object], anchor: Callable[[str, str], str]
 ) -> Html:
     """`of`: the documents of the crawl, and the most that any stage has, for which a bar has its whole width."""
     (taken, made), kept, (crawl, whole) = arriving(stage), int(stage["kept"]), of

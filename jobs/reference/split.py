@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest, Shard
+from gristmill.json_values import Plain
 from gristmill.reader.stream import check
 from gristmill.storage.file import File
 from gristmill.storage.location import Location
@@ -97,9 +98,14 @@ def divide(
             seen(done, build.manifest.tokens)
         if not parts[TRAINING].shards:
             raise InputError(_nothing(build, conditions, share))
-        told = {"of": build.manifest.order, "documents": list(map(str, conditions)), "held_out": share, "seed": seed}
+        made_by: dict[str, Plain] = {
+            "of": build.manifest.order,
+            "documents": list(map(str, conditions)),
+            "held_out": share,
+            "seed": seed,
+        }
         for name, part in parts.items():
-            part.finish(build.manifest, {**told, "part": name})
+            part.finish(build.manifest, {**made_by, "part": name})
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -210,7 +216,7 @@ class _Part:
         self.shards.append(Shard(path.name, self._documents, self._tokens, self._text_bytes, size, sha256, source))
         self._writer, self._documents, self._tokens, self._text_bytes = None, 0, 0, 0
 
-    def finish(self, of: Manifest, lineage: Mapping[str, Any]) -> None:
+    def finish(self, of: Manifest, lineage: Mapping[str, Plain]) -> None:
         """Write the manifest."""
         assert of.tokenizer is not None, "a build of tokens"
         manifest = Manifest(

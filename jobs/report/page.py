@@ -6,9 +6,8 @@ The sections stand in the order that data meets them. The page works without its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jobs.html.charts import arriving, equation, missing
 from jobs.html.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
@@ -17,6 +16,7 @@ from jobs.report.score_sections import tokens as tokens_section
 from jobs.report.sections import Summary, adds, arrived, copy_button, losses, made_in, ratio, workers
 from jobs.report.token_scores import TokenScores
 from jobs.terminal import command
+from pipeline.builds.summary import StageSummary
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -28,7 +28,7 @@ def faults(summary: Summary) -> list[str]:
     documents of the build are what the last stage kept; in a run that added columns to a build, what its source gave.
     """
     found = []
-    before: Mapping[str, Any] | None = None
+    before: StageSummary | None = None
     for stage in summary["stages"]:
         if before is not None and stage["in"] != before["kept"]:
             found.append(

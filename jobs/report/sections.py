@@ -10,11 +10,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gristmill.json_values import Json
 from jobs.html.charts import arriving, by_count, categories, figures, funnel, histogram, lost, meter
 from jobs.html.markup import Html, breakable, data, duration, join, number, percent, plural, size, tag
 from jobs.terminal import command, one_line
 from pipeline.builds.barren import Barren, warnings
 from pipeline.builds.locate import ADDING
+from pipeline.builds.summary import MeasureSummary, StageSummary
 
 Summary = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Mapping[str, Any]], Html | str]]  # heading; "n" for figures, "long" to wrap; the cell of a row
@@ -170,7 +172,7 @@ def _measured(column: str) -> tuple[str, str, str]:
     return MEASURES.get(column, ("Other measures", column.replace("_", " ").capitalize(), "value"))
 
 
-def _card(title: str, key: str, measure: Mapping[str, Any], noun: str) -> Html:
+def _card(title: str, key: str, measure: MeasureSummary, noun: str) -> Html:
     caption = tag("figcaption", tag("b", title), tag("code", key))
     if measure["kind"] == "category":
         return tag("figure", caption, categories(measure["counts"]))
@@ -332,7 +334,7 @@ def lineage(summary: Summary) -> Html:
     )
 
 
-def _parameters(parameters: Mapping[str, Any]) -> Html:
+def _parameters(parameters: Mapping[str, Json]) -> Html:
     if not parameters:
         return tag("p", "no parameters", class_="empty")
     shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in parameters.items()}
@@ -365,7 +367,7 @@ def arrived(summary: Summary) -> int:
     return int(stages[-1]["kept"] if adds(stages) else summary["documents"])
 
 
-def adds(stages: Sequence[Mapping[str, Any]]) -> bool:
+def adds(stages: Sequence[StageSummary]) -> bool:
     """Tell whether a run of these stages added columns to a build that was there."""
     return bool(stages) and stages[-1]["stage"] == ADDING
 

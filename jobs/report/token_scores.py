@@ -20,6 +20,7 @@ from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest, Shard
 from gristmill.format.sidecar import find_sidecars, with_sidecars
+from gristmill.json_values import Plain
 from gristmill.signals import score_column, selected_column, weight_column
 from gristmill.storage.store import Store
 from gristmill.tokenizer.measuring.spelling import as_vocabulary
@@ -68,7 +69,7 @@ class Policy:
     """What a policy does to the sample. `shares`: column → value → share; `all` is of all tokens."""
 
     name: str
-    about: Mapping[str, Any]
+    about: Mapping[str, Plain]
     all: Share = field(default_factory=Share)
     shares: dict[str, dict[str, Share]] = field(default_factory=dict)
     documents: list[Shown] = field(default_factory=list)
@@ -135,9 +136,10 @@ def _kept_column(name: str, columns: Mapping[str, str]) -> str | None:
     return next((column for column in (selected_column(name), weight_column(name)) if column in columns), None)
 
 
-def _about(manifest: Manifest, name: str) -> Mapping[str, Any]:
+def _about(manifest: Manifest, name: str) -> Mapping[str, Plain]:
     column = _kept_column(name, manifest.shards[0].sidecars[name].columns)
-    found: Mapping[str, Any] = manifest.about.get(name, {}).get(column or "", {})
+    found = manifest.about.get(name, {}).get(column or "", {})
+    assert isinstance(found, Mapping), "checked when the manifest was read"
     return found
 
 

@@ -13,11 +13,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 
 from gristmill.errors import InputError, UserError
+from gristmill.json_values import Plain
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Offsets
 from gristmill.tokenizer.measuring import measure as measures
@@ -196,7 +196,7 @@ def take(request: Request, progress: Progress) -> tuple[Sample, list[str]]:
     return taken, [(name or UNKNOWN) if name in kept else OTHERS for name in taken.strata]
 
 
-def _mixture(opened: Opened, corpus: Corpus, first_stage: Pattern | None, progress: Progress) -> dict[str, Any]:
+def _mixture(opened: Opened, corpus: Corpus, first_stage: Pattern | None, progress: Progress) -> dict[str, Plain]:
     """Return the inferred mixture, or why there is none: of several tokenizers one may say nothing."""
     vocabulary = opened.vocabulary
     try:
@@ -210,10 +210,10 @@ def _mixture(opened: Opened, corpus: Corpus, first_stage: Pattern | None, progre
 
 # What was found, as plain data
 
-Found = tuple[Opened, Measured, dict[str, Any] | None]
+Found = tuple[Opened, Measured, dict[str, Plain] | None]
 
 
-def summarize(request: Request, taken: tuple[Sample, Sequence[str]], found: Sequence[Found], baseline: str) -> dict[str, Any]:
+def summarize(request: Request, taken: tuple[Sample, Sequence[str]], found: Sequence[Found], baseline: str) -> dict[str, Plain]:
     """Return all figures as JSON has them; a figure that cannot be is null."""
     measured = found[0][1]
     order = measures.order_by_bytes(measured.groups, measured.bytes)
@@ -233,7 +233,7 @@ def summarize(request: Request, taken: tuple[Sample, Sequence[str]], found: Sequ
     }
 
 
-def _one(found: Found, baseline: Measured, groups: Sequence[str]) -> dict[str, Any]:
+def _one(found: Found, baseline: Measured, groups: Sequence[str]) -> dict[str, Plain]:
     opened, measured, mixture = found
     vocabulary = opened.vocabulary
     whole, ratios = measures.bytes_per_token(measured)
@@ -241,7 +241,7 @@ def _one(found: Found, baseline: Measured, groups: Sequence[str]) -> dict[str, A
     premiums = measures.premiums(measured)
     used = measures.use(vocabulary, measured.counts)
     consistency = measured.consistency
-    described: dict[str, Any] = {
+    described: dict[str, Plain] = {
         "name": opened.name,
         "file": str(opened.file),
         "sha256": hashlib.sha256(opened.file.read_bytes()).hexdigest(),
@@ -277,7 +277,7 @@ def _one(found: Found, baseline: Measured, groups: Sequence[str]) -> dict[str, A
     return described if mixture is None else described | {"mixture": mixture}
 
 
-def _superwords(vocabulary: Vocabulary, measured: Measured) -> dict[str, Any]:
+def _superwords(vocabulary: Vocabulary, measured: Measured) -> dict[str, Plain]:
     found = measures.superwords(vocabulary, measured.counts, SUPERWORDS)
     return {
         "tokens": len(found.ids),
@@ -301,10 +301,10 @@ def _spelled(found: Sequence[Found]) -> list[dict[int, tuple[str, int]]]:
     ]
 
 
-def _heat(opened: Opened, measured: Measured, taken: Sample, groups: Sequence[str]) -> list[dict[str, Any]]:
+def _heat(opened: Opened, measured: Measured, taken: Sample, groups: Sequence[str]) -> list[dict[str, Plain]]:
     """Return the start of one document of each of the largest languages, token by token: text, id, count, bytes, superword."""
     order = measures.order_by_bytes(measured.groups, measured.bytes)[:HEAT_LANGUAGES]
-    shown = []
+    shown = list[dict[str, Plain]]()
     for group in (measured.groups[i] for i in order):
         starts = [taken.texts[i].decode()[:HEAT_CHARACTERS] for i, name in enumerate(groups) if name == group][:HEAT_CANDIDATES]
         text = max(starts, key=lambda start: sum(map(str.isalpha, start)))  # prose rather than a menu of links

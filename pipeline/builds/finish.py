@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any
 
 import xxhash
 
 from gristmill.errors import Damaged
 from gristmill.format import manifest as mf
+from gristmill.json_values import Plain
 from gristmill.storage.store import Store, open_read
 from pipeline import records
 from pipeline.checked import fault
@@ -137,7 +137,7 @@ def _leads_to(store: Store, name: str) -> str | None:
 def finish(
     plan: Plan,
     store: Store,
-    run: Mapping[str, Any],
+    run: Mapping[str, Plain],
     done: Mapping[str, int],
     found: Sequence[UnitRecord],
     *,

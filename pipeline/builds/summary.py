@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NotRequired, Required, TypedDict
 
 from gristmill.errors import Damaged, FormatError
 from gristmill.format import manifest as mf
@@ -22,6 +22,34 @@ from pipeline.units.ledger import Measure, smallest
 
 SAMPLES = 8  # of dropped documents shown a reason
 QUARANTINED = 500  # rows of the quarantine listed; the counts are of all
+
+StageSummary = TypedDict(
+    "StageSummary",
+    {
+        "stage": str,
+        "in": int,
+        "made": NotRequired[int],
+        "kept": int,
+        "dropped": Mapping[str, int],
+        "quarantined": Mapping[str, int],
+        "cpu_s": float,
+        "wall_s": float,
+    },
+)
+"""An entry of `stages`, without what a plan says of the stage. Its documents are in + made = kept + dropped + quarantined."""
+
+
+class MeasureSummary(TypedDict, total=False):
+    """An entry of `measures`: of a category `counts` alone, of a number the rest; `bins` are [low, high, count]."""
+
+    kind: Required[str]
+    counts: Mapping[str, int]
+    count: int
+    sum: float
+    min: float
+    max: float
+    bins: Sequence[Sequence[float]]
+
 
 Named = tuple[str, UnitRecord]  # a unit's manifest with its name in the store
 

@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gristmill.errors import StoreFull
+from gristmill.json_values import Plain
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import Store, open_store, probe
 from pipeline.builds.finish import Note, finish, sound_units, still_finished
@@ -67,7 +68,7 @@ class Options:
     root: str
     batch_rows: int = 256
     memory: int | None = None
-    record: Mapping[str, Any] | None = None  # on, workers, version, config: kept in the run record
+    record: Mapping[str, Plain] | None = None  # on, workers, version, config: kept in the run record
     verify: bool = False  # read everything that is done and compare it with its hashes
 
 

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from gristmill.errors import InputError
+from gristmill.json_values import Plain
 from gristmill.storage.store import open_read
 from pipeline.planning.code import hash_of, identity, is_ours, units_of
 from pipeline.stage import Source, Stage
@@ -34,14 +35,14 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def describe(stage: Stage) -> dict[str, Any]:
+def describe(stage: Stage) -> dict[str, Plain]:
     """Return a stage as plain data: class, version, parameters, libraries, and the sha256 of the files it names.
 
     The paths of a source are left out: which files there are is no property of the work on one of them. A stage that is not this
     project's is described by the hash of its code, too, and by the versions of this project's stages that it derives from.
     """
     cls = type(stage)
-    described = {"stage": identity(cls), "version": stage.version, "parameters": parameters(stage)}
+    described: dict[str, Plain] = {"stage": identity(cls), "version": stage.version, "parameters": parameters(stage)}
     if not is_ours(cls):
         described["code"] = {unit.name: hash_of(unit) for unit in units_of(cls)}
         bases = (base for base in cls.__mro__ if is_ours(base) and issubclass(base, Stage))
@@ -75,9 +76,9 @@ def version_of(library: str) -> str:
         return ABSENT
 
 
-def parameters(stage: Stage) -> dict[str, Any]:
+def parameters(stage: Stage) -> dict[str, Plain]:
     """Return the parameters of a stage as plain data, without the paths of a source."""
-    values: dict[str, Any] = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    values: dict[str, Plain] = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
     if isinstance(stage, Source):
         del values["paths"]
     return values

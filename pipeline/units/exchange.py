@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.json_values import Json
 from pipeline.checked import Writer
 from pipeline.planning.plan import SLICES
 from pipeline.schema import DROP
@@ -172,7 +173,7 @@ def write_verdicts(exchange: Exchange, verdicts: pa.Table, shards: int, path: Pa
     return writer.rows, tuple(writer.ends)
 
 
-def apply_verdicts(docs: pa.Table, first_row: int, verdicts: pa.Table, defaults: Mapping[str, Any]) -> pa.Table:
+def apply_verdicts(docs: pa.Table, first_row: int, verdicts: pa.Table, defaults: Mapping[str, Json]) -> pa.Table:
     """Return `docs`, whose first row is document `first_row` of the shard, with `drop` and the verdicts' columns.
 
     `verdicts` are those of the shard, sorted by row, at most one a row.

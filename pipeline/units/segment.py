@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from gristmill.errors import UnitFailed
+from gristmill.json_values import Json
 from gristmill.storage.store import Store, open_store
 from pipeline import checked
 from pipeline.planning.plan import Spec, Unit
@@ -56,8 +56,8 @@ class _UnitResult:
 
     outputs: dict[str, Data] = field(default_factory=dict)
     parts: tuple[PartData, ...] = ()
-    ledger: tuple[Mapping[str, Any], ...] = ()
-    measures: Mapping[str, Any] = field(default_factory=dict)
+    ledger: tuple[Mapping[str, Json], ...] = ()
+    measures: Mapping[str, Json] = field(default_factory=dict)
     stage: str | None = None
     elsewhere_s: float = 0.0
 

@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.columns import as_bytes, flat_bytes, flat_texts
+from gristmill.json_values import Json
 from pipeline.finding import Finding, Limit
 from pipeline.stage import Exchange, Transform
 
@@ -85,7 +86,7 @@ class DedupExact(Exchange):
         """Return all of them: of two stages that remove duplicates the later tells."""
         return tuple(self.adds())
 
-    def defaults(self) -> Mapping[str, Any]:
+    def defaults(self) -> Mapping[str, Json]:
         """See `Exchange.defaults`."""
         return {"exact_copies": 1, "duplicate_of": None}
 

@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import as_bytes, flat_bytes, flat_texts
+from gristmill.json_values import Json
 from gristmill.minhash import clusters
 from pipeline.finding import Finding, Limit
 from pipeline.stage import Exchange, Transform
@@ -144,7 +145,7 @@ class DedupMinhash(Exchange):
         """Return all of them: of two stages that remove duplicates the later tells."""
         return tuple(self.adds())
 
-    def defaults(self) -> Mapping[str, Any]:
+    def defaults(self) -> Mapping[str, Json]:
         """See `Exchange.defaults`."""
         return {"minhash_cluster_size": 1, "duplicate_of": None, "duplicate_jaccard": None}
 

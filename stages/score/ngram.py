@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import pyarrow as pa
 from gristmill.columns import append, as_lists, flat_lists
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
+from gristmill.json_values import Json
 from gristmill.signals import loss_column
 from pipeline.resources import Resources
 from pipeline.stage import Fit, Transform
@@ -219,7 +220,7 @@ class ScoreNgram(Fit):
             f"score them with; {advice}set folds: 1"
         )
 
-    def _about(self, name: str, rows: Sequence[Mapping[str, Any]], models: Sequence[Model]) -> str:
+    def _about(self, name: str, rows: Sequence[Mapping[str, Json]], models: Sequence[Model]) -> str:
         """Return what the manifest says of a column: a JSON object; lists have an entry a fold."""
         parameters = self.models[name]
         slice_ = parameters.curated

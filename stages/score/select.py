@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from gristmill.columns import append, as_lists, flat_lists
 from gristmill.format.schema import INPUT_IDS, SCORES_NAME
+from gristmill.json_values import Plain
 from gristmill.models import build_tokenizer
 from gristmill.models.build_tokenizer import BuildTokenizer
 from gristmill.selection import selection
@@ -164,7 +165,7 @@ class Select(Fit):
         choice = {selected_column(name): judged.selected} if weight is None else {weight_column(name): _half(weight)}
         return choice | {score_column(name): _half(judged.scores[0])}
 
-    def _about(self, name: str, policy: Policy, settled: Settled) -> dict[str, Any]:
+    def _about(self, name: str, policy: Policy, settled: Settled) -> dict[str, Plain]:
         """Return what the manifest says of each column; all of it beside the choice, or beside the score where that is all."""
         given = self.policies[name]
         scheme = {"scheme": {"name": given.scheme, **given.given()}} if isinstance(given, Scheme) else {}

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import whole
+from gristmill.json_values import Plain
 from gristmill.selection import histogram, selection
 from gristmill.selection.histogram import Cut, Histogram
 from gristmill.selection.policy import Gate, Policy
@@ -51,7 +52,7 @@ class Settled:
     """The model: for each policy the cuts of its gates by group (None: gates that need none), and the notes on it."""
 
     cuts: Mapping[str, Sequence[Mapping[int, Cut] | None]]
-    about: Mapping[str, Any]
+    about: Mapping[str, Mapping[str, Plain]]
 
     @classmethod
     def of(cls, policies: Mapping[str, Policy], model: pa.Table) -> Settled:
@@ -213,7 +214,7 @@ def _read(text: str) -> Cut:
 # ---- what the manifest says ----
 
 
-def _about(policy: Policy, tally: pa.Table, cuts: Sequence[Mapping[int, Cut] | None], bytes_known: bool) -> dict[str, Any]:
+def _about(policy: Policy, tally: pa.Table, cuts: Sequence[Mapping[int, Cut] | None], bytes_known: bool) -> dict[str, Plain]:
     """Return the policy's parameters, what there was to select from, and what was selected.
 
     `missing`: tokens without a score, beside the first of each document. `kept`: shares of the candidates; of a soft policy those
@@ -221,7 +222,7 @@ def _about(policy: Policy, tally: pa.Table, cuts: Sequence[Mapping[int, Cut] | N
     """
     sums = {row["bin"]: [row[name] for name in COUNTS] for row in tally.to_pylist()}
     tokens, size, passed_tokens, passed_bytes = sums.get(CANDIDATES, [0, 0, 0, 0])
-    notes: dict[str, Any] = {
+    notes: dict[str, Plain] = {
         "policy": asdict(policy),
         "candidates": {"tokens": tokens, "bytes": size if bytes_known else None},
         "missing": sums.get(MISSING, [0])[0],
@@ -236,7 +237,7 @@ def _about(policy: Policy, tally: pa.Table, cuts: Sequence[Mapping[int, Cut] | N
     return {**notes, "gates": gates, "kept": None if kept is None else _shares(kept, [tokens, size], bytes_known)}
 
 
-def _gate(gate: Gate, cuts: Mapping[int, Cut] | None, bytes_known: bool) -> dict[str, Any]:
+def _gate(gate: Gate, cuts: Mapping[int, Cut] | None, bytes_known: bool) -> dict[str, Plain]:
     if cuts is None:
         return {"threshold": gate.threshold}  # null for a share of each document or sequence
     found = list(cuts.values())

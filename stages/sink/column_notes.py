@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from gristmill.errors import InputError
+from gristmill.json_values import Plain
 
 ABOUT = b"about"  # in the metadata of a column's field: a JSON object
 MOST = 200  # characters of an object in a message
@@ -23,7 +24,7 @@ def bare(field: pa.Field) -> pa.Field:
     return field.with_metadata({key: value for key, value in (field.metadata or {}).items() if key != ABOUT} or None)
 
 
-def notes_of(fields: Iterable[pa.Field]) -> dict[str, Any]:
+def notes_of(fields: Iterable[pa.Field]) -> dict[str, Plain]:
     """Return what the makers of columns note of them: column → object, without columns that have no notes."""
     notes = {field.name: json.loads(field.metadata[ABOUT]) for field in fields if ABOUT in (field.metadata or {})}
     for name, content in notes.items():
@@ -31,7 +32,7 @@ def notes_of(fields: Iterable[pa.Field]) -> dict[str, Any]:
     return notes
 
 
-def agreed(name: str, parts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+def agreed(name: str, parts: Iterable[Mapping[str, Plain]]) -> Mapping[str, Plain]:
     """Return the notes of the columns of `name`: column → object.
 
     Raises:

@@ -26,6 +26,7 @@ from gristmill.errors import InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
+from gristmill.json_values import Plain
 from pipeline.lineage import Lineage
 from pipeline.schema import PARENT
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
@@ -42,7 +43,7 @@ class _Layout:
     tokens: pa.Schema
     scores: Mapping[str, pa.Schema]
     tokenizer: Tokenizer
-    about: Mapping[str, Mapping[str, Any]]
+    about: Mapping[str, Mapping[str, Plain]]
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return kind → schema, tokens first."""
@@ -145,7 +146,7 @@ class _Files:
 
     def parts(self) -> list[Part]:
         """Describe the finished files."""
-        stats: dict[str, dict[str, Any]] = {
+        stats: dict[str, dict[str, Plain]] = {
             fmt.TOKENS: {
                 "tokens": self._tokens,
                 "text_bytes": self._text_bytes,
@@ -282,9 +283,9 @@ class Shards(Sink):
         return Assembly(manifest.build, {name: part.data for name, part in named}, files, mf.NAME)
 
 
-def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Any]]:
+def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Plain]]:
     """Return what is said of the columns: sidecar → column → object; all parts of a build say the same."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Mapping[str, Plain]]] = {}
     for part in (part for group in groups for part in group.values() if "scheme" in part.stats):
         found.setdefault(part.stats["scheme"], []).append(part.stats["about"])
     said = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}

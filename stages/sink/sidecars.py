@@ -27,6 +27,7 @@ from gristmill.format.build import open_build
 from gristmill.format.manifest import Manifest, Sidecar
 from gristmill.format.sidecar import Added, file_name, find_sidecars, json_name
 from gristmill.format.sidecar_writer import columns_batch
+from gristmill.json_values import Plain
 from gristmill.storage.location import Location
 from gristmill.storage.store import open_read
 from pipeline.lineage import Lineage
@@ -131,7 +132,7 @@ def _write(tables: Iterator[pa.Table], folder: Path, manifest: Manifest, locatio
     return parts
 
 
-def _description(schema: pa.Schema) -> dict[str, Any]:
+def _description(schema: pa.Schema) -> dict[str, Plain]:
     fields = list(schema)[1:]
     metadata = {f.name: {k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in fields}
     return {"columns": {f.name: fmt.column_type(f.type) for f in fields}, "metadata": metadata}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gristmill.errors import InputError
+from gristmill.json_values import Plain
 from gristmill.models.causal_lm import weights
 from gristmill.models.causal_lm.packs import Shape
 from gristmill.models.protocols import Integers, Scorer, Signals
@@ -102,7 +103,7 @@ class OpenedLm:
     kind = "causal_lm"
     of_build = False
 
-    def __init__(self, scorer: Scorer, facts: dict[str, Any], tokenizer: str | None, vocab_size: int) -> None:
+    def __init__(self, scorer: Scorer, facts: dict[str, Plain], tokenizer: str | None, vocab_size: int) -> None:
         self.facts, self.tokenizer, self.vocab_size = facts, tokenizer, vocab_size
         self._scorer = scorer
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gristmill.json_values import Plain
 from gristmill.models.protocols import Integers, Signals, Singles
 
 
@@ -48,7 +49,7 @@ class NgramFile:
         model = store.load(path)
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        facts = {"path": self.ngram_file, "sha256": sha256, "order": model.order, "discounts": model.discounts}
+        facts: dict[str, Plain] = {"path": self.ngram_file, "sha256": sha256, "order": model.order, "discounts": model.discounts}
         return OpenedNgram(model.open(), facts, model.vocab_size)
 
 
@@ -61,7 +62,7 @@ class OpenedNgram:
     tokenizer: ClassVar[None] = None
 
     losses: Callable[[Any, Any], Singles]
-    facts: dict[str, Any]
+    facts: dict[str, Plain]
     vocab_size: int
 
     def score(self, ids: Integers, bounds: Integers) -> Signals:

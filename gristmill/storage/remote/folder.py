@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from gristmill.errors import FormatError
 from gristmill.secrets import cause, masked
@@ -19,8 +19,11 @@ ASKING = 16  # sizes asked for at once, where there is no listing
 ABSENT = -1
 WITHOUT_LISTING = {"http", "https"}
 
+Options: TypeAlias = Mapping[str, Any]
+"""What a file system of fsspec takes: each its own."""
+
 # Retries are ours alone (`retry`), and a listing of an hour ago would hide what has been uploaded since.
-S3_OPTIONS: Mapping[str, Any] = {
+S3_OPTIONS: Options = {
     "use_listings_cache": False,
     "config_kwargs": {"retries": {"total_max_attempts": 1, "mode": "standard"}, "connect_timeout": 10, "read_timeout": 60},
 }
@@ -31,7 +34,7 @@ T = TypeVar("T")
 class Remote:
     """A folder below a URL. Connections are made on first use, in each process its own."""
 
-    def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, options: Options) -> None:
         self.uri = uri.rstrip("/")
         self._options = options
         self._opened: dict[int, tuple[Any, str]] = {}  # process → (file system, the folder in it)
@@ -165,7 +168,7 @@ def transport(file: File) -> str:
     return file.name if file.zst is None else f"{file.name}.zst"
 
 
-def _options(protocol: str, given: Mapping[str, Any], conf: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _options(protocol: str, given: Options, conf: Mapping[str, Options]) -> Options:
     """Return the options of a file system: ours, over them fsspec's configuration (`conf`), over that what was given."""
     if protocol not in ("s3", "s3a"):
         return dict(given)
