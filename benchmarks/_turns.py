@@ -49,10 +49,10 @@ def timed(ready: Callable[[], Work], clock: Callable[[], float] = time.process_t
 
 def calls(works: Mapping[str, Work]) -> dict[str, Piece]:
     """Return pieces of work that need no getting ready, by their sides' names; CPU seconds of this process."""
-    return {name: timed(partial(_itself, work)) for name, work in works.items()}
+    return {name: timed(partial(_ready_already, work)) for name, work in works.items()}
 
 
-def _itself(work: Work) -> Work:
+def _ready_already(work: Work) -> Work:
     return work
 
 

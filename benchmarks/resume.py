@@ -75,9 +75,9 @@ def run(code: str, *arguments: str) -> Ran:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    told = [line for line in done.stderr.splitlines() if line.startswith("rchar: ")]
+    counted = [line for line in done.stderr.splitlines() if line.startswith("rchar: ")]
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Ran(wall, cpu, int(told[-1].split()[1]) if told else 0, (done.stdout.splitlines() or [""])[-1])
+    return Ran(wall, cpu, int(counted[-1].split()[1]) if counted else 0, (done.stdout.splitlines() or [""])[-1])
 
 
 class Opened:
@@ -156,7 +156,7 @@ def changed(path: Path, watched: Sequence[Path], setting: str) -> dict[str, Any]
     return {"units": units, "planned": planned, "done": done, "wall": took.wall, "opened": opened}
 
 
-def told(opened: Counter[str]) -> str:
+def by_folder(opened: Counter[str]) -> str:
     """Return counts of opened files for people."""
     return ", ".join(f"{name} {number}" for name, number in sorted(opened.items())) or "none"
 
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures = (median(found, lambda ran: ran.wall), median(found, lambda ran: ran.cpu))
         read = median(found, lambda ran: ran.read) / 1e6
         rows.append([name, *map(_table.number, (*figures, read or None))])
-    print(f"medians of {times} runs; files opened in all reruns together: {told(opened)}")
+    print(f"medians of {times} runs; files opened in all reruns together: {by_folder(opened)}")
     print(_table.table(["", "wall s", "CPU s", "MB read"], rows))
     lines = [
         [
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             str(found["planned"]),
             str(found["done"]),
             _table.number(found["wall"]),
-            told(found["opened"]),
+            by_folder(found["opened"]),
         ]
         for setting, found in zip(CHANGES.values(), changes.values(), strict=True)
     ]

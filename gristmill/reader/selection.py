@@ -55,8 +55,44 @@ class Selection(Protocol):
         ...
 
 
+class _ByRank:
+    """What the selections share that rank the scores of one column: which scores meet, and which end is taken."""
+
+    column: str
+    scope: Scope
+    direction: Direction
+    missing: Missing
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        _allowed(name, "scope", self.scope, SCOPES)
+        _allowed(name, "direction", self.direction, ("high", "low"))
+        _allowed(name, "missing", self.missing, ("drop", "keep"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Selection.columns`."""
+        return (self.column,)
+
+    def _highest(self, scores: Scores, valid: Mask, starts: Mask | None, count: Count, share: float, *, ties: bool) -> Mask:
+        """Return the mask of the `count(share, scored)` highest scores of each group, and of the missing as asked."""
+        _want_floats(type(self).__name__, self.column, scores)
+        keys, absent = ranking.sort_keys(scores)
+        if self.direction == "low":
+            np.negative(keys, out=keys)
+        candidates = valid & ~absent
+        begins: Int64 = ranking.group_begins(self.scope, scores.shape, starts)
+        totals = ranking.group_totals(candidates, begins)
+        if len(begins) == 1:
+            chosen = ranking.top_mask(keys, candidates, count(share, int(totals[0])), ties=ties)
+        else:
+            counts = ranking.count_table(count, share, scores.shape[1])[totals]
+            chosen = ranking.top_mask_in_groups(keys, 8 * scores.dtype.itemsize, candidates, begins, counts, ties=ties)
+        return chosen | (valid & absent) if self.missing == "keep" else chosen
+
+
 @dataclass(frozen=True, kw_only=True)
-class TopShare:
+class TopShare(_ByRank):
     """Train on the share `keep` of tokens with the highest (or lowest) score (Rho-1, arXiv 2404.07965: excess loss, 60%).
 
     The share is of the tokens that have a score, in the global batch (`scope="batch"`, the paper's), in each sequence, or in each
@@ -74,22 +110,15 @@ class TopShare:
     def __post_init__(self) -> None:
         if not 0.0 <= self.keep <= 1.0:
             raise ValueError(f"TopShare: keep is {self.keep!r}; allowed are 0.0 to 1.0")
-        _allowed("TopShare", "scope", self.scope, SCOPES)
-        _allowed("TopShare", "direction", self.direction, ("high", "low"))
-        _allowed("TopShare", "missing", self.missing, ("drop", "keep"))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """See `Selection.columns`."""
-        return (self.column,)
+        super().__post_init__()
 
     def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask:
         """See `Selection.weigh`."""
-        return _highest(self, scores[0], valid, starts, ranking.share_count, self.keep, ties=False)
+        return self._highest(scores[0], valid, starts, ranking.share_count, self.keep, ties=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantile:
+class Quantile(_ByRank):
     """Train on tokens whose score is at or above the α-quantile of those in its scope (ESLM, arXiv 2505.19893: value at risk).
 
     The quantile of n scores is the least s with at least α · n of them at or below it, so about the top 1 - α remain, and all
@@ -106,18 +135,11 @@ class Quantile:
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha < 1.0:
             raise ValueError(f"Quantile: alpha is {self.alpha!r}; allowed are 0.0 to below 1.0")
-        _allowed("Quantile", "scope", self.scope, SCOPES)
-        _allowed("Quantile", "direction", self.direction, ("high", "low"))
-        _allowed("Quantile", "missing", self.missing, ("drop", "keep"))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """See `Selection.columns`."""
-        return (self.column,)
+        super().__post_init__()
 
     def weigh(self, scores: Sequence[Scores], valid: Mask, starts: Mask | None) -> Mask:
         """See `Selection.weigh`."""
-        return _highest(self, scores[0], valid, starts, ranking.tail_count, self.alpha, ties=True)
+        return self._highest(scores[0], valid, starts, ranking.tail_count, self.alpha, ties=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,25 +332,6 @@ class Both:
             found = part.weigh([named[name] for name in part.columns], valid, starts)
             out = np.multiply(out, found)  # of two masks: both
         return out
-
-
-def _highest(
-    how: TopShare | Quantile, scores: Scores, valid: Mask, starts: Mask | None, count: Count, share: float, *, ties: bool
-) -> Mask:
-    """Return the mask of the `count(share, scored)` highest scores of each group, and of the missing as asked."""
-    _want_floats(type(how).__name__, how.column, scores)
-    keys, absent = ranking.sort_keys(scores)
-    if how.direction == "low":
-        np.negative(keys, out=keys)
-    candidates = valid & ~absent
-    begins: Int64 = ranking.group_begins(how.scope, scores.shape, starts)
-    totals = ranking.group_totals(candidates, begins)
-    if len(begins) == 1:
-        chosen = ranking.top_mask(keys, candidates, count(share, int(totals[0])), ties=ties)
-    else:
-        counts = ranking.count_table(count, share, scores.shape[1])[totals]
-        chosen = ranking.top_mask_in_groups(keys, 8 * scores.dtype.itemsize, candidates, begins, counts, ties=ties)
-    return chosen | (valid & absent) if how.missing == "keep" else chosen
 
 
 def _settle(weights: Weights, valid: Mask, missing: Missing) -> Weights:

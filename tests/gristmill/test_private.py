@@ -16,9 +16,18 @@ from pipeline.units.opened import opened_alone
 from stages.extract.html import ExtractHtml
 from tests.conftest import ROOT
 
-SAID = """
-import json, os, numba, gristmill.compiling
-print(json.dumps([numba.config.CACHE_DIR, os.environ.get("NUMBA_CACHE_DIR")]))
+# Numba, half a second of a process, is imported once: each of the environments has a process that is forked there.
+PROGRAM = """
+import contextlib, io, json, os, sys, numba
+for environment in json.loads(sys.argv[1]):
+    if not os.fork():
+        os.environ.update(environment)
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            import gristmill.compiling
+        print(json.dumps([numba.config.CACHE_DIR, os.environ.get("NUMBA_CACHE_DIR"), errors.getvalue()]))
+        break
+    if os.wait()[1]:
+        sys.exit(1)
 """
 
 
@@ -79,26 +88,30 @@ def test_a_fresh_one_is_private_and_said(tmp_path, monkeypatch, caplog):
     assert not made.exists()
 
 
-def compiling(tmp_path, **environment):
-    """Import the compiler in another process; return where it keeps code, and what it says."""
+def compiling(tmp_path, *environments):
+    """Import the compiler in other processes; return where each keeps code, what its own processes would use, and its errors."""
     kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    environment = {**kept, "TMPDIR": str(tmp_path / "tmp"), **environment}
-    done = subprocess.run([sys.executable, "-c", SAID], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    return (*json.loads(done.stdout), done.stderr)
+    command = [sys.executable, "-c", PROGRAM, json.dumps(environments)]
+    environment = {**kept, "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_compiled_code_lies_in_a_private_folder(tmp_path):
     """In the same one each time; where somebody has changed its mode, or there is no home, in a fresh one that goes again."""
     (tmp_path / "caches").mkdir()
-    place, told, said = compiling(tmp_path, XDG_CACHE_HOME=str(tmp_path / "caches"))
-    assert place.startswith(str(tmp_path / "caches" / "gristmill")) and told is None and said == ""
+    known = {"XDG_CACHE_HOME": str(tmp_path / "caches")}
+    (place, inherited, errors), again = compiling(tmp_path, known, known)
+    assert place.startswith(str(tmp_path / "caches" / "gristmill")) and inherited is None and errors == ""
     assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
-    assert compiling(tmp_path, XDG_CACHE_HOME=str(tmp_path / "caches"))[0] == place
+    assert again == [place, None, ""]
     os.chmod(place, 0o777)
-    for environment in ({"XDG_CACHE_HOME": str(tmp_path / "caches")}, {"HOME": "/proc/1/nohome"}, {"XDG_CACHE_HOME": "relative"}):
-        fresh, told, said = compiling(tmp_path, **environment)
-        assert fresh == told and fresh.startswith(str(tmp_path / "tmp")) and "compiled loops" in said
+    others = compiling(tmp_path, known, {"HOME": "/proc/1/nohome"}, {"XDG_CACHE_HOME": "relative"})
+    assert len({fresh for fresh, _, _ in others}) == 3
+    for fresh, inherited, errors in others:
+        assert fresh == inherited and fresh.startswith(str(tmp_path / "tmp")) and "compiled loops" in errors
         assert not os.path.exists(fresh)
     assert not (ROOT / "relative").exists()
 

@@ -101,8 +101,8 @@ def test_records_and_lineage():
         plans.append(
             make_plan("p", [("jsonl", JsonlSource(paths=("x",))), ("score_lm", scored), ("documents", Documents())], inputs)
         )
-    told = json.dumps(plans[0].lineage().plain())
-    assert "hunter2" not in told and "https://u:***@host/model" in told and "s3://k:***@b/a.jsonl" in told
+    lineage = json.dumps(plans[0].lineage().plain())
+    assert "hunter2" not in lineage and "https://u:***@host/model" in lineage and "s3://k:***@b/a.jsonl" in lineage
     assert plans[0].lineage() == plans[1].lineage()
     assert plans[0].fingerprint != plans[1].fingerprint
 
@@ -120,8 +120,8 @@ def test_credentials_in_an_s3_url_are_refused(secret, capsys, tmp_path, monkeypa
     Path("out.yaml").write_text(json.dumps({**config, "output": url, "source": {"jsonl": {"paths": "in.yaml"}}}))
     for words in (["plan", "in.yaml"], ["plan", "out.yaml"], ["report", url], ["explain", url, "x"]):
         assert main(words) == 2
-        said = "".join(capsys.readouterr())
-        assert "hunter2" not in said and "slash" not in said, said
+        printed = "".join(capsys.readouterr())
+        assert "hunter2" not in printed and "slash" not in printed, printed
 
 
 def test_other_s3_urls_are_taken():

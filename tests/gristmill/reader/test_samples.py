@@ -170,8 +170,8 @@ def test_a_manifest_with_other_counts_is_refused(tmp_path):
             content["totals"][key] += by
         (folder / NAME).write_text(json.dumps(content))
         entry = content["shards"][numbers[-1]]
-        said = f"the manifest says {entry['tokens']} in {entry['documents']}"
-        message = rf"{entry['file']}: input_ids has \d+ tokens in \d+ documents, {said}"
+        counts = f"the manifest says {entry['tokens']} in {entry['documents']}"
+        message = rf"{entry['file']}: input_ids has \d+ tokens in \d+ documents, {counts}"
         for verify in (False, True):
             with pytest.raises(FormatError, match=message):
                 opened(folder, verify=verify)
@@ -184,9 +184,9 @@ def test_a_manifest_with_other_counts_is_refused(tmp_path):
 
 def test_public_objects_say_what_they_are(folder):
     dataset = opened({"web": Source(path=folder, max_epochs=2)}, packing=BestFit(window=12), dtype="int64")
-    said = repr(dataset)
-    assert said.startswith("TokenDataset(web: ") and f"sequences of {LENGTH}" in said and f"{len(dataset):,} samples" in said
-    assert "BestFit(window=12)" in said and "endless" in repr(opened(folder))
+    shown = repr(dataset)
+    assert shown.startswith("TokenDataset(web: ") and f"sequences of {LENGTH}" in shown and f"{len(dataset):,} samples" in shown
+    assert "BestFit(window=12)" in shown and "endless" in repr(opened(folder))
     loader = TokenLoader(dataset, 4, rank=1, world_size=2)
     batch = next(loader)
     assert repr(loader).startswith("TokenLoader(batch_size=4, rank=1, world_size=2, at sample 4 of TokenDataset(web: ")

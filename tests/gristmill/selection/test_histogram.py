@@ -123,8 +123,8 @@ def test_the_share_is_within_a_tenth_of_a_point(kind, unit, direction):
         cut = cut_of(whole, keep, unit, direction)
         chosen = select(scores, cut, direction, 50, lengths if unit == "bytes" else hist.EMPTY)
         assert abs(weights[chosen].sum() / weights.sum() - keep) < 0.001, keep
-        for told, real, total in zip(cut.kept, (chosen.sum(), lengths[chosen].sum()), cut.total, strict=True):
-            assert abs(told - real) < 0.002 * total, keep  # what the manifest says
+        for stated, real, total in zip(cut.kept, (chosen.sum(), lengths[chosen].sum()), cut.total, strict=True):
+            assert abs(stated - real) < 0.002 * total, keep  # what the manifest says
         better = scores if direction == "high" else -scores
         left, kept = better[~chosen], better[chosen]
         assert not len(left) or left.max() <= kept.min() + abs(kept.min()) / 4096, "none beyond the bin of the edge is left"

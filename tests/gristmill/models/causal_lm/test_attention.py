@@ -96,7 +96,7 @@ def test_the_interface_of_transformers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"position_bias": torch.zeros(1)}, "asks for position_bias"),
         ({"alibi": torch.zeros(1), "block_indices": [1]}, "asks for alibi, block_indices"),
@@ -107,8 +107,8 @@ def test_the_interface_of_transformers() -> None:
     ],
     ids=["bias", "unknown", "mask", "causal", "dropout", "cuts"],
 )
-def test_what_would_change_the_result_is_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(Unpackable, match=said):
+def test_what_would_change_the_result_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(Unpackable, match=message):
         called(**given)
     assert not HARMLESS & given.keys()
 

@@ -238,25 +238,25 @@ def test_the_first_token_is_chosen_and_recorded(first: Any, number: int | None) 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"window": 200, "pack_tokens": 400}, "was made for 128 tokens, window is 200; set window to 128 or less"),
         ({"first_token": 97}, "first_token is 97; its ids end at 96"),
     ],
     ids=["window", "first"],
 )
-def test_parameters_that_the_model_refuses(given: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_parameters_that_the_model_refuses(given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         opened(**given)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [({"path": ""}, "path is empty"), ({"first_token": -1}, "first_token is -1"), ({"overlap": 48}, "overlap is 48 tokens")],
     ids=["path", "first", "overlap"],
 )
-def test_parameters_that_cannot_be(given: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_parameters_that_cannot_be(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         CausalLm(**({"path": "here", "window": 48, "overlap": 12} | given))
 
 

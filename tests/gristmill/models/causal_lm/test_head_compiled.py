@@ -39,5 +39,5 @@ def test_compiled_for_hopper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "head.ptx").write_text(ptx)
     assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
     command = [str(assembler), "-v", "--gpu-name=sm_90a", str(tmp_path / "head.ptx"), "-o", str(tmp_path / "head.cubin")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    assert "0 bytes spill stores, 0 bytes spill loads" in said, said
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "0 bytes spill stores, 0 bytes spill loads" in report, report

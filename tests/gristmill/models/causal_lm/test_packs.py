@@ -103,7 +103,7 @@ def test_packs_are_nearly_full_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"window": 1, "overlap": 0}, "window is 1"),
         ({"overlap": 8}, "overlap is 8 tokens; in a window of 8 it can be 0 to 7"),
@@ -114,6 +114,6 @@ def test_packs_are_nearly_full_and_always_the_same() -> None:
     ],
     ids=["window", "overlap", "overlap-led", "negative", "pack", "no-first"],
 )
-def test_shapes_that_cannot_be(given: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_shapes_that_cannot_be(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Shape(**({"window": 8, "overlap": 2, "pack": 16} | given))

@@ -148,7 +148,7 @@ def test_models_are_tried_before_they_are_packed() -> None:
 def test_layers_that_only_their_mask_makes_slide_are_found() -> None:
     config = transformers.LlamaConfig(**SIZES)
     config.layer_types = ["sliding_attention", "full_attention"]
-    said = make_body(transformers.LlamaModel(config), CPU, 48).alone
-    assert said == "0 of its 1 layers with a sliding window say so to their attention"
+    reason = make_body(transformers.LlamaModel(config), CPU, 48).alone
+    assert reason == "0 of its 1 layers with a sliding window say so to their attention"
     config.layer_types = ["chunked_attention", "full_attention"]
     assert "layers of the kind chunked_attention" in make_body(transformers.LlamaModel(config), CPU, 48).alone
