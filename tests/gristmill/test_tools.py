@@ -147,7 +147,7 @@ def test_hugging_face_datasets(here: Path, tmp_path: Path, monkeypatch: pytest.M
 def cluster() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=80 << 20)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=80 << 20)
     yield
     ray.shutdown()
 
