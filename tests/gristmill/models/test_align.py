@@ -352,7 +352,7 @@ def test_tables_of_special_and_unknown_tokens():
     with pytest.raises(ValueError, match="the tokenizer has 7"):
         lengths_of(np.array([7]), table)
     data["decoder"] = {"type": "WordPiece"}
-    with pytest.raises(InputError, match=r"tokenizer 'x': key model\.type is 'Unigram' without ByteLevel"):
+    with pytest.raises(InputError, match=r"tokenizer 'x': key model\.type is \"Unigram\" without ByteLevel"):
         parse_token_bytes(json.dumps(data), "x")
     with pytest.raises(InputError, match="is not a tokenizer"):
         parse_token_bytes("[]", "x")
