@@ -20,6 +20,7 @@ from gristmill.errors import Damaged, FormatError, StoreError
 from gristmill.format import fields
 from gristmill.format.build import MANIFEST, RUNS
 from gristmill.storage.store import Store
+from pipeline.accounts import parse_languages, parse_ledger, parse_measures, parse_run, parse_seconds
 from pipeline.lineage import BuildInput, BuildStage, parse_inputs, parse_stages
 
 READERS = 16  # threads that read small files: latency-bound on S3
@@ -165,9 +166,9 @@ def find_unit(store: Store, name: str) -> UnitRecord | None:
             fingerprint=fields.get(content, "fingerprint", str, where),
             outputs={role: _data(each, f"{where}: {role}") for role, each in _object(content, "outputs", where).items()},
             parts=tuple(_part(each, f"{where}: parts") for each in _objects(content, "parts", where)),
-            ledger=_objects(content, "ledger", where),
-            measures=_object(content, "measures", where),
-            seconds=_object(content, "seconds", where),
+            ledger=parse_ledger(_objects(content, "ledger", where), f"{where}: ledger"),
+            measures=parse_measures(_object(content, "measures", where), f"{where}: measures"),
+            seconds=parse_seconds(_object(content, "seconds", where), f"{where}: seconds"),
             stage=None if fields.absent(content, "stage") else fields.get(content, "stage", str, where),
         )
 
@@ -239,7 +240,7 @@ def read_run(store: Store, name: str) -> RunRecord:
             name=fields.get(content, "name", str, where),
             inputs=parse_inputs(fields.get(content, "inputs", list, where), f"{where}: inputs"),
             stages=parse_stages(fields.get(content, "stages", list, where), f"{where}: stages"),
-            run=_object(content, "run", where),
+            run=parse_run(_object(content, "run", where), f"{where}: run"),
             steps=tuple(_step(each, f"{where}: steps") for each in _objects(content, "steps", where)),
         )
 
@@ -298,6 +299,7 @@ def _data(content: object, where: str) -> Data:
 
 def _part(content: object, where: str) -> PartData:
     own = {"kind": str, "number": int, "stats": dict}
+    parse_languages(_object(content, "stats", where), f"{where}: stats")
     return PartData(**_file(content, where), **{key: fields.get(content, key, kind, where) for key, kind in own.items()})
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.errors import InputError
+from gristmill.format import fields
 from gristmill.format.manifest import Shard, Sidecar
 from gristmill.storage.store import InputFile, Store
 from jobs.config import build_config
@@ -69,7 +70,7 @@ class Trace:
     def __init__(self, store: Store, record: RunRecord) -> None:
         self.store = store
         self.record = record
-        self.build = build_config.from_record(record.run["config"])
+        self.build = build_config.from_record(fields.get(record.run, "config", dict, f"the run of build {record.build}"))
         self._steps = [(step.kind, step.units) for step in record.steps]
 
     def find(self, wanted: str) -> list[Found]:

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from gristmill.errors import InputError
+from gristmill.format import fields
 from gristmill.storage.local import LocalStore
 from gristmill.storage.scratch import held_file
 from gristmill.storage.store import Store
@@ -78,6 +79,8 @@ def report(build: str, *, as_json: bool = False, verify: bool = False) -> int:
     if as_json:
         show_json(summary)
     else:
+        for key in ("on", "version", "started"):
+            fields.get(found.record.run, key, str, f"{found.store.uri(found.name)}: run")
         scores = None if damaged else token_scores(found.store, found.record.manifest)
         path = write(found.store, summary["build"], page(summary, found.output, scores), page_name(found))
         tell(f"report: {path}")

@@ -114,7 +114,7 @@ def _shown_of(shown: int, count: int) -> Html:
 
 
 def _sample(sample: Mapping[str, Any], output: str) -> Html:
-    start = sample["text"][:SAMPLE_CHARACTERS]
+    start = (sample["text"] or "")[:SAMPLE_CHARACTERS]
     shown = command("explain", output, sample["id"])
     return tag(
         "li",

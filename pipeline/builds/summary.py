@@ -65,6 +65,9 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         Damaged: one of these records is missing or damaged.
     """
     steps = [(step, read_units(store, step.units)) for step in record.steps]
+    for step, units in steps:
+        for name, unit in zip(step.units, units, strict=True):
+            _check_stages(store, name, unit, [each.stage for each in record.stages], barrier=step.kind != "segment")
     segments = [unit for step, units in steps if step.kind == "segment" for unit in units]
     names = [name for step in record.steps if step.kind == "segment" for name in step.units]
     shards = _shards(store, record.manifest)
@@ -73,7 +76,9 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         "inputs": [asdict(each) for each in record.inputs],
         "stages": _stages(record.stages, segments, [unit for step, units in steps if step.kind != "segment" for unit in units]),
         "steps": [_step(step, units) for step, units in steps],
-        "barren": [asdict(each) for each in barren(store, list(zip(record.steps[0].units, steps[0][1], strict=True)))],
+        "barren": [
+            asdict(each) for step, units in steps[:1] for each in barren(store, list(zip(step.units, units, strict=True)))
+        ],
         "samples": _samples(segments),
         "quarantine": _quarantine(store, list(zip(names, segments, strict=True))),
         "measures": _measures(segments),
@@ -83,6 +88,13 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         "tokens": sum(shard.get("tokens", 0) for shard in shards),
         "text_bytes": sum(shard.get("text_bytes", 0) for shard in shards),
     }
+
+
+def _check_stages(store: Store, name: str, unit: UnitRecord, stages: Sequence[str], *, barrier: bool) -> None:
+    """Raise Damaged where a unit has an account of a stage that the run does not have."""
+    for stage in [unit.stage] if barrier else [account["stage"] for account in unit.ledger]:
+        if stage not in stages:
+            raise Damaged(f"{store.uri(name)} is damaged: 'stage' is {stage!r}, the run has {', '.join(stages)}", name)
 
 
 def faults_of_files(store: Store, summary: Mapping[str, Any], *, whole: bool = False) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,13 +35,26 @@ SHA = "0a" * 32
 DATA = Data(data=f"data/0a/{SHA}.arrow", sha256=SHA, bytes=90, rows=3, ends=(40, 90), hashes=("aa", "bb"))
 PART = PartData(data=DATA.data, sha256=SHA, bytes=90, rows=3, kind="tokens", number=2, stats={"tokens": 7, "of": {"é": [1]}})
 UNIT_NAME = f"steps/warc-x-0123/{'b' * 32}.json"
+SAMPLE = {"id": "a", "url": None, "file": "a", "offset": 0, "text": "x", "language": "en"}
+ACCOUNT = {
+    "stage": "warc",
+    "phase": "whole",
+    "in": 3,
+    "kept": 2,
+    "dropped": {"short": 1},
+    "quarantined": {},
+    "samples": {"short": [SAMPLE]},
+    "cpu_s": 0.1,
+    "wall_s": -1e-9,
+}
+MEASURE = {"kind": "number", "count": 2, "sum": 1e300, "min": 1, "max": 2.5, "sparse": {"o1": 2}}
 UNIT = UnitRecord(
     unit="a 'file'.warc.gz",
     fingerprint="b" * 32,
     outputs={"docs": DATA},
     parts=(PART,),
-    ledger=({"stage": "warc", "in": 3, "kept": 3, "cpu_s": 0.1},),
-    measures={"size": {"sum": 1e300, "sparse": {"o1": 2}}},
+    ledger=(ACCOUNT,),
+    measures={"size": MEASURE, "language": {"kind": "category", "counts": {"en": 2}}},
     seconds={"wall": 0.25, "cpu": 1 / 3},
 )
 STEP = StepRecord(name="0 warc", kind="segment", stages=("warc", "documents"), units=(UNIT_NAME,), done=1)
@@ -184,3 +198,59 @@ def test_a_run_with_nothing_to_do_leads_to_the_one_that_did_it(store: Store) -> 
     store.remove(name)
     with pytest.raises(Damaged, match=r"run-00000001\.json is missing"):
         read_run(store, again)
+
+
+FORGED: dict[str, tuple[dict[str, Any], str]] = {
+    "a stage that is no name": ({"ledger": [{**ACCOUNT, "stage": 3}]}, "ledger[0]: 'stage' must be text"),
+    "no stage": ({"ledger": [{}]}, "ledger[0]: 'stage' must be text"),
+    "a phase": ({"ledger": [{**ACCOUNT, "phase": "x"}]}, "ledger[0]: 'phase' is 'x', must match"),
+    "a text for a count": ({"ledger": [{**ACCOUNT, "in": "3"}]}, "ledger[0]: 'in' must be a whole number"),
+    "a count below zero": ({"ledger": [{**ACCOUNT, "made": -1}]}, "ledger[0]: 'made' is -1, must not be negative"),
+    "no time": ({"ledger": [{**ACCOUNT, "cpu_s": float("nan")}]}, "ledger[0]: 'cpu_s' must be a number"),
+    "reasons": ({"ledger": [{**ACCOUNT, "dropped": ["short"]}]}, "ledger[0]: 'dropped' must be an object"),
+    "a reason": ({"ledger": [{**ACCOUNT, "dropped": {"short": None}}]}, "ledger[0]: dropped: 'short' must be a whole number"),
+    "samples": (
+        {"ledger": [{**ACCOUNT, "samples": {"short": 1}}]},
+        "ledger[0]: samples: short[0]: expected an object",
+    ),
+    "a sample": (
+        {"ledger": [{**ACCOUNT, "samples": {"short": [{**SAMPLE, "id": 1}]}}]},
+        "ledger[0]: samples: short[0]: 'id' must be text",
+    ),
+    "notes": ({"ledger": [{**ACCOUNT, "notes": [1]}]}, "ledger[0]: 'notes' must be a list of texts"),
+    "a histogram": ({"measures": {"size": 3}}, "measures: size: expected an object"),
+    "its kind": ({"measures": {"size": {}}}, "measures: size: 'kind' must be text"),
+    "its bounds": ({"measures": {"size": {**MEASURE, "min": None}}}, "measures: size: 'min' must be a number"),
+    "its bins": ({"measures": {"size": {**MEASURE, "sparse": {"x": 1}}}}, "measures: size: sparse: 'x' must match"),
+    "seconds": ({"seconds": {"wall": "1", "cpu": 1}}, "seconds: 'wall' must be a number"),
+    "languages": (
+        {"parts": [{**asdict(PART), "stats": {"languages": {"en": [1, 2]}}}]},
+        "parts: stats: languages: 'en' is ",
+    ),
+}
+FORGED_RUNS: dict[str, tuple[dict[str, Any], str]] = {
+    "an engine": ({"run": {"on": "mars"}}, "run: 'on' is 'mars', must match local|ray"),
+    "workers": ({"run": {"workers": "2"}}, "run: 'workers' must be a whole number"),
+    "seconds": ({"run": {"seconds": None}}, "run: 'seconds' must be a number"),
+    "a config": ({"run": {"config": "x"}}, "run: 'config' must be an object"),
+    "origins": ({"run": {"origins": []}}, "run: 'origins' must be an object"),
+    "an origin": ({"run": {"origins": {"warc": "1"}}}, "run: origins: 'warc' must be an object"),
+    "a version": ({"run": {"origins": {"warc": {"python": 3}}}}, "run: origins: warc: 'python' must be text"),
+}
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "said"),
+    [
+        *(pytest.param(UNIT, *forged, id=name) for name, forged in FORGED.items()),
+        *(pytest.param(RUN, *forged, id=f"run: {name}") for name, forged in FORGED_RUNS.items()),
+    ],
+)
+def test_a_forged_record_with_the_right_hash_is_named_with_the_key(
+    store: Store, record: UnitRecord | RunRecord, changes: dict[str, Any], said: str
+) -> None:
+    name = UNIT_NAME if isinstance(record, UnitRecord) else "runs/run-00000001.json"
+    store.put_new(name, pack(replace(record, **changes)))
+    with pytest.raises(Damaged) as raised:
+        (read_unit if isinstance(record, UnitRecord) else read_run)(store, name)
+    assert str(raised.value).startswith(f"{store.uri(name)}: {said}")
