@@ -146,7 +146,7 @@ def killing(log: Path, names: Sequence[str]) -> Iterator[list[psutil.Process]]:
         for name in names:
             seen, found = opened(log) if killed else 0, list[psutil.Process]()
             while not found and time.monotonic() < deadline:
-                time.sleep(0.05)
+                time.sleep(0.2)  # each look reads every process of the machine
                 # A child that is killed while it starts tells nothing: another one has opened the stage since the last kill.
                 if opened(log) > seen or name != "pipeline.engines.child":
                     found = _family(name)
@@ -216,7 +216,7 @@ def test_same_build_whatever_dies_of_workers_of_a_pool_and_of_the_segments_that_
 
     The documents that kill are quarantined, and no other, though workers die under others too; with tables of another size.
     """
-    plan = plan_of(texts_of(tmp_path / "texts", *WORDS), log, seconds=0.1)
+    plan = plan_of(texts_of(tmp_path / "texts", *WORDS), log, seconds=0.05)
     with killing(log, KILLED) as killed:
         found = on_ray(plan, tmp_path / "b", rows=7)
     assert len(killed) == len(KILLED) + 1, "one of each, and the child of the pool's"
