@@ -17,7 +17,7 @@ from gristmill.errors import GristmillError, InputError
 from gristmill.storage.store import Store, open_store, probe
 from pipeline.engines.cargo import travelling
 from pipeline.planning.code import hash_of, unit_of
-from pipeline.planning.fingerprint import version_of
+from pipeline.planning.fingerprint import ABSENT, version_of
 from pipeline.units.segment import Task
 
 FOLDER = "preflight"  # in the output: what driver and nodes show each other, for the moment
@@ -135,7 +135,11 @@ def faults(exam: Exam, paper: Paper, node: str) -> list[str]:
     if other:
         hashes = ", ".join(f"{name} {paper.code.get(name) or 'is not there'} (driver: {exam.code[name]})" for name in other)
         found.append(f"has other code than the driver: {hashes}; give it the driver's checkout or image")
-    other = [name for name, version in exam.libraries.items() if paper.libraries.get(name) != version]
+    absent = [name for name, version in paper.libraries.items() if version == ABSENT]
+    if absent:
+        lacks = ", ".join(f"{name} (driver: {exam.libraries[name]})" for name in absent)
+        found.append(f"lacks libraries that a stage names in libraries(): {lacks}; install them there; names are those of pip")
+    other = [name for name, version in exam.libraries.items() if paper.libraries.get(name) not in (version, ABSENT)]
     if other:
         versions = ", ".join(f"{name} {paper.libraries.get(name)} (driver: {exam.libraries[name]})" for name in other)
         found.append(f"has other libraries than the driver: {versions}; what they make would differ; install the driver's there")

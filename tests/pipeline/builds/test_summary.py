@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
-from pipeline.builds.summary import _measures, _stages
+from gristmill.errors import Damaged
+from gristmill.storage.store import open_store
+from pipeline.builds.summary import _check_stages, _measures, _stages
 from pipeline.lineage import BuildStage
 from pipeline.records import UnitRecord
 from pipeline.units.ledger import Measure
@@ -45,6 +49,15 @@ def test_accounts_of_units_add_up_and_made_is_told_where_it_is() -> None:
     for stage in (source, chunk, unique, sink):
         lost = sum(stage["dropped"].values()) + sum(stage["quarantined"].values())
         assert stage["in"] + stage.get("made", 0) == stage["kept"] + lost
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+def test_an_account_of_a_stage_that_the_run_does_not_have_is_damage(barrier: bool, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    sound, odd = (unit(stage=stage) if barrier else unit(account(stage, 1, 1)) for stage in ("source", "other"))
+    _check_stages(store, "steps/x.json", sound, ["source", "sink"], barrier=barrier)
+    with pytest.raises(Damaged, match=r"steps/x\.json is damaged: 'stage' is 'other', the run has source, sink"):
+        _check_stages(store, "steps/x.json", odd, ["source", "sink"], barrier=barrier)
 
 
 def test_a_build_without_units_has_accounts_of_nothing() -> None:

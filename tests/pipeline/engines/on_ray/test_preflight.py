@@ -100,6 +100,16 @@ def test_the_code_of_a_package_is_its_sources_and_their_names(tmp_path: Path, mo
     assert code_of("gm_no_such_package") == ""
 
 
+def test_a_library_that_a_node_lacks_is_named_whether_the_driver_has_it_or_not() -> None:
+    exam = Exam("", "", {}, (), {"numpy": "2.0", "no-such-library": "absent"}, ())
+    paper = Paper({}, {"numpy": "absent", "no-such-library": "absent"}, output="none")
+    said, _ = faults(exam, paper, "n1")
+    assert said == (
+        "lacks libraries that a stage names in libraries(): numpy (driver: 2.0), no-such-library (driver: absent); install them "
+        "there; names are those of pip"
+    )
+
+
 def test_all_faults_of_all_nodes_are_one_message() -> None:
     said = report_of({"b (10.0.0.2)": ["cannot x", "has no y"], "c (10.0.0.3)": ["did not answer"]}, 3)
     assert said.splitlines() == [
