@@ -60,9 +60,9 @@ def test_all_controls_are_known():
 def test_any_text_is_printed(text):
     out = io.StringIO()
     show(text, file=out)
-    said = out.getvalue().removesuffix("\n")
-    assert said == visible(text) and not set(map(ord, said)) & set(STEERING)
-    said.encode()
+    shown_text = out.getvalue().removesuffix("\n")
+    assert shown_text == visible(text) and not set(map(ord, shown_text)) & set(STEERING)
+    shown_text.encode()
 
 
 def test_json_is_the_same_data_without_such_characters(capsys):

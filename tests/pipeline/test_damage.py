@@ -73,15 +73,17 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(plan: Plan, root: Path, verify: bool = False, workers: int = 0) -> tuple[Outcome, Said]:
-    said = Said()
-    return drive(plan, lambda: LocalEngine(workers, retries=0), Options(str(root), 4, verify=verify, record=RECORD), said), said
+    watcher = Said()
+    return drive(
+        plan, lambda: LocalEngine(workers, retries=0), Options(str(root), 4, verify=verify, record=RECORD), watcher
+    ), watcher
 
 
 @pytest.fixture(scope="module")
 def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("whole") / "out"
-    outcome, said = build(plan, root)
-    assert outcome.build is not None and said.notes == []
+    outcome, watcher = build(plan, root)
+    assert outcome.build is not None and watcher.notes == []
     return root, outcome.build
 
 
@@ -135,11 +137,11 @@ def test_what_a_later_step_reads_is_computed_again(
     data = manifests(open_store(str(root)), plan.steps[number])[0].outputs[role].data
     forget(plan, root, number + 1)
     HARMS[harm](root / data)
-    outcome, said = build(plan, root)
+    outcome, watcher = build(plan, root)
     assert outcome.build == whole[1]
     # Another unit that made the very same bytes may have them made again, too.
-    assert said.notes and all(data in note for note in said.notes)
-    assert said.notes[0].endswith(f"; computed again ({plan.steps[number].name}, {plan.steps[number].units[0].label})")
+    assert watcher.notes and all(data in note for note in watcher.notes)
+    assert watcher.notes[0].endswith(f"; computed again ({plan.steps[number].name}, {plan.steps[number].units[0].label})")
     assert (root / data).read_bytes() == (whole[0] / data).read_bytes()
     assert build(plan, root, verify=True)[1].notes == []
 
@@ -155,9 +157,9 @@ def test_damage_in_several_steps_at_once_is_mended_from_the_first_to_the_last(
     for data in harmed:
         flip(root / data, 0.97)
     forget(plan, root, 2)
-    outcome, said = build(plan, root)
+    outcome, watcher = build(plan, root)
     assert outcome.build == whole[1]
-    assert {data for data in harmed if any(data in note for note in said.notes)} == set(harmed)
+    assert {data for data in harmed if any(data in note for note in watcher.notes)} == set(harmed)
     assert build(plan, root, verify=True)[0].build == whole[1]
 
 
@@ -168,9 +170,9 @@ def test_manifests_of_units(plan: Plan, whole: tuple[Path, str], tmp_path: Path,
     forget(plan, root, 4)
     for name in names:
         (HARMS | {"deep": lambda path: replace(path, b"[" * 200_000)})[harm](root / name)
-    outcome, said = build(plan, root)
+    outcome, watcher = build(plan, root)
     assert outcome.build == whole[1]
-    assert len(said.notes) == (0 if harm == "gone" else 3), said.notes
+    assert len(watcher.notes) == (0 if harm == "gone" else 3), watcher.notes
     assert all(find_unit(open_store(str(root)), name) is not None for name in names)
 
 
@@ -179,8 +181,8 @@ def test_children_find_it_too(plan: Plan, whole: tuple[Path, str], tmp_path: Pat
     data = manifests(open_store(str(root)), plan.steps[0])[1].outputs["rows-0"].data
     forget(plan, root, 1)
     flip(root / data, 0.5)
-    outcome, said = build(plan, root, workers=1)
-    assert outcome.build == whole[1] and len(said.notes) == 1 and data in said.notes[0]
+    outcome, watcher = build(plan, root, workers=1)
+    assert outcome.build == whole[1] and len(watcher.notes) == 1 and data in watcher.notes[0]
 
 
 def test_a_disk_that_keeps_nothing_ends_the_build(plan: Plan, whole: tuple[Path, str], tmp_path: Path) -> None:
@@ -217,10 +219,10 @@ def test_a_shard_of_a_finished_build(
     HARMS[harm](shard)
     if not known:
         shutil.rmtree(root / "finished")
-    outcome, said = build(plan, root)
+    outcome, watcher = build(plan, root)
     assert outcome.build == whole[1] and not outcome.reused
     assert shard.read_bytes() == right
-    assert (str(shard) in " ".join(said.notes)) or (harm, known) == ("gone", False), said.notes
+    assert (str(shard) in " ".join(watcher.notes)) or (harm, known) == ("gone", False), watcher.notes
     assert build(plan, root)[0].reused
 
 
@@ -231,9 +233,9 @@ def test_verify_finds_what_has_the_right_size(plan: Plan, whole: tuple[Path, str
     flip(shard, 0.4)
     assert build(plan, root)[0].reused and report.report(str(root)) == 0, "sizes alone say nothing"
     assert report.report(str(root), verify=True) == 1
-    outcome, said = build(plan, root, verify=True)
+    outcome, watcher = build(plan, root, verify=True)
     assert outcome.build == whole[1] and shard.read_bytes() == right
-    assert len(said.notes) == 2, "the content, and the link to the damaged file"
+    assert len(watcher.notes) == 2, "the content, and the link to the damaged file"
     assert build(plan, root, verify=True)[1].notes == [] and report.report(str(root), verify=True) == 0
 
 
@@ -243,9 +245,9 @@ def test_records_of_a_finished_build(plan: Plan, whole: tuple[Path, str], tmp_pa
     root = copy(whole[0], tmp_path / "out")
     (record,) = (root / folder).iterdir()
     record.write_text(content)
-    outcome, said = build(plan, root)
+    outcome, watcher = build(plan, root)
     assert outcome.build == whole[1] and not outcome.reused
-    assert [str(record) in note for note in said.notes] == [True] and said.units == []
+    assert [str(record) in note for note in watcher.notes] == [True] and watcher.units == []
     assert build(plan, root)[0].reused
 
 
@@ -254,8 +256,8 @@ def test_the_manifest_of_a_build(plan: Plan, whole: tuple[Path, str], tmp_path: 
     manifest = next((root / "builds").rglob("manifest.json"))
     right = manifest.read_bytes()
     manifest.write_bytes(right[:-30])
-    outcome, said = build(plan, root)
-    assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
+    outcome, watcher = build(plan, root)
+    assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in watcher.notes[0]
 
 
 @pytest.mark.parametrize("key", ['\n "version"', '"sha256"', '"shards"', "{"])
@@ -268,8 +270,8 @@ def test_a_manifest_of_the_right_size(plan: Plan, whole: tuple[Path, str], tmp_p
     manifest.write_bytes(right[:at] + b"~" + right[at + 1 :])
     with pytest.raises(UserError, match=manifest.name):
         report.report(str(root))
-    outcome, said = build(plan, root, verify=verify)
-    assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in said.notes[0]
+    outcome, watcher = build(plan, root, verify=verify)
+    assert outcome.build == whole[1] and manifest.read_bytes() == right and str(manifest) in watcher.notes[0]
     assert build(plan, root)[0].reused
 
 
@@ -350,8 +352,8 @@ def test_the_report_and_the_reader_go_back_too(plan: Plan, tmp_path: Path, capsy
     for each in (plan, other, plan, other, plan):
         found = build(each, tmp_path)[0].build
         assert report.report(str(tmp_path), as_json=True) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["build"] == found and told["name"] == each.name
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["build"] == found and shown["name"] == each.name
         assert open_build(tmp_path, "documents")[0].build == found
         assert {row["id"] for table in documents_of(str(tmp_path)) for row in table.to_pylist()}
 

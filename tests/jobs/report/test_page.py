@@ -231,8 +231,8 @@ def test_a_run_that_added_columns_counts_the_documents_that_it_lost_and_the_buil
     stages = [stage("tokens", 528), stage("score_lm", 528, {}, {"no_score": 3}), stage("sidecars", 525)]
     read = Reader(page({**summary, "stages": stages}, "."))
     assert faults({**summary, "stages": stages}) == [] and "528 in = 525 kept + 0 dropped + 3 quarantined" in read.text
-    said = faults({**summary, "stages": stages, "documents": 527})
-    assert said == ["The build holds 527 documents, but its source tokens kept 528."]
+    found_faults = faults({**summary, "stages": stages, "documents": 527})
+    assert found_faults == ["The build holds 527 documents, but its source tokens kept 528."]
 
 
 def test_documents_made_of_others_are_told_where_there_are_any(read, summary):

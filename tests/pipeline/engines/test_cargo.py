@@ -67,11 +67,11 @@ def test_a_machine_without_the_code_has_it_once_it_is_unloaded(tmp_path: Path, m
     command = [sys.executable, "-c", UNLOAD]
     sent = pickle.dumps((cargo, pickle.dumps(stages)))
     for _ in range(2):
-        told = subprocess.run(command, cwd=tmp_path, env=environment, input=sent, capture_output=True, check=True)
-        *names, file = told.stdout.decode().splitlines()[0].split()
+        done = subprocess.run(command, cwd=tmp_path, env=environment, input=sent, capture_output=True, check=True)
+        *names, file = done.stdout.decode().splitlines()[0].split()
         assert names == [digest(describe(stage)) for stage in stages]
         assert file.startswith(str(tmp_path / f"gristmill-{os.geteuid()}/code-{cargo.key}/path/gm_cargo"))
-        assert told.stdout.decode().splitlines()[1] == "a word and more"
+        assert done.stdout.decode().splitlines()[1] == "a word and more"
     (home,) = tmp_path.glob("gristmill-*")
     assert [path.name for path in home.iterdir()] == [f"code-{cargo.key}"] and home.stat().st_mode & 0o777 == 0o700
 

@@ -203,5 +203,5 @@ def test_another_process_gives_the_same_names_wherever_the_code_lies(tmp_path: P
     classes = imported(here, "gm_far.odd", monkeypatch).Odd, load_file(here / "alone.py").Odd
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(there), *sys.path]), "PYTHONHASHSEED": "12345"}
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    told = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True)
-    assert told.stdout.split() == [digest(describe(made())) for made in classes], told.stderr
+    done = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == [digest(describe(made())) for made in classes], done.stderr

@@ -111,8 +111,8 @@ def test_a_library_that_a_node_lacks_is_named_whether_the_driver_has_it_or_not()
 
 
 def test_all_faults_of_all_nodes_are_one_message() -> None:
-    said = report_of({"b (10.0.0.2)": ["cannot x", "has no y"], "c (10.0.0.3)": ["did not answer"]}, 3)
-    assert said.splitlines() == [
+    report = report_of({"b (10.0.0.2)": ["cannot x", "has no y"], "c (10.0.0.3)": ["did not answer"]}, 3)
+    assert report.splitlines() == [
         "2 of 3 nodes cannot work on this build:",
         "  node b (10.0.0.2) cannot x",
         "  node b (10.0.0.2) has no y",
