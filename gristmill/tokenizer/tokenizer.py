@@ -6,7 +6,6 @@ encoded, tokenizers then too, or already for a file that has a pattern without a
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,19 +21,17 @@ from gristmill.arguments import one_of
 from gristmill.columns import flat_texts
 from gristmill.errors import InputError
 from gristmill.extras import needs
-from gristmill.json_values import Json, JsonObject, shown
+from gristmill.json_values import JsonObject
 from gristmill.tokenizer.encoding.library import LibraryEncoder
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text
 from gristmill.tokenizer.opening import Held, open_encoder, read_tokenizer
 from gristmill.tokenizer.parsing import IMPOSSIBLE
 from gristmill.tokenizer.patterns import find_pattern
+from gristmill.tokenizer.roles import CONFIG, read_roles
 from gristmill.tokenizer.tokenizer_file import TokenizerFile, find_file
 from gristmill.tokenizer.vocabulary import Inference, Vocabulary
 
 UNSPELLED, NO_TOKENS = "unspelled", "no_tokens"  # kinds of errors
-CONFIG = "tokenizer_config.json"
-ROLES = ("bos_token", "eos_token", "pad_token")
-"""What a `tokenizer_config.json` names."""
 
 
 class Encoded(NamedTuple):
@@ -317,34 +314,6 @@ class Tokenizer:
             self.check()
             with self._making, needs("tokenizer"):
                 return open_encoder(self._held, self.file, names_as_tokens=self._as_tokens)
-
-
-def read_roles(file: Path) -> dict[str, str]:
-    """Return which special tokens a `tokenizer_config.json` names, by `ROLES`; nothing where there is no such file.
-
-    Raises:
-        InputError: it is no JSON object, or a role is neither text, nor an object with text as its `content`, nor null.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        config: Json = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(file)!r} cannot be read as a {CONFIG}: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{str(file)!r} is {shown(config)}; a {CONFIG} is an object")
-    names: dict[str, str] = {}
-    for role in ROLES:
-        match config.get(role):
-            case None:
-                pass
-            case str(name) | {"content": str(name)}:
-                names[role] = name
-            case other:
-                raise InputError(
-                    f"{str(file)!r}: key {role} is {shown(other)}; it must be text, an object with text as 'content', or null"
-                )
-    return names
 
 
 def check_complete(vocabulary: Vocabulary, where: str) -> None:
