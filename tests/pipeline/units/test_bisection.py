@@ -52,6 +52,17 @@ def test_what_it_works_on_is_told_before_and_a_document_alone_by_its_name() -> N
     assert told == [("it", each) for each in ids]
 
 
+def test_one_bad_document_among_many_is_found_by_halves() -> None:
+    sizes: list[int] = []
+
+    def work(docs: pa.Table) -> pa.Table:
+        sizes.append(docs.num_rows)
+        return Upper().open()(docs)
+
+    result = through(Upper(), [*["good"] * 63, "boom"], work=work)
+    assert result.table.num_rows == 63 and sizes == [64, 32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
+
+
 def test_a_document_that_killed_a_process_here_is_lost_before_the_stage_sees_it() -> None:
     ids = documents("a.txt", ["aa", "bb", "cc"]).column("id").to_pylist()
     seen: list[str] = []
