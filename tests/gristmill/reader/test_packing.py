@@ -53,7 +53,7 @@ def streams(draw):
 
 
 @given(streams(), st.integers(1, 30), st.lists(st.integers(0, 10**9), max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 def test_best_fit_rows_have_every_token_once_and_cut_nothing_that_fits(tmp_path_factory, example, run, choice):
     stream, length, window = example
     with pytest.MonkeyPatch.context() as patch:
