@@ -57,7 +57,7 @@ def windows(draw):
 
 
 @given(windows())
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_piece_is_in_the_row_of_the_definition(example):
     length, pieces = example
     assert best_fit(np.array(pieces, dtype=np.int64), length).tolist() == slow_best_fit(pieces, length)
@@ -79,14 +79,14 @@ def streams(draw):
 
 
 @given(streams())
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_rows_are_those_of_the_definition(example):
     length, documents, window = example
     assert listed(documents, length, window) == slow_pack(documents, length, window)
 
 
 @given(streams())
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_token_is_in_one_row_and_no_document_that_fits_is_cut(example):
     length, documents, window = example
     rows = listed(documents, length, window)

@@ -68,7 +68,7 @@ def expected(flat: np.ndarray, begin: int, length: int, padding: object) -> np.n
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("capacity", [1, 3, 1000])
 @given(data=st.data())
-@settings(max_examples=settings().max_examples // 6, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_windows_and_pieces_are_slices(build, name, capacity, data):
     """Any windows, across record batches, files and the stream's end, however few files may be open."""
     folder, flat = build

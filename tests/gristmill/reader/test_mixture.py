@@ -87,7 +87,7 @@ def arguments(draw):
 
 
 @given(arguments())
-@settings(max_examples=settings().max_examples // 3, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_equals_the_transcription(arguments):
     end = 14_000
     sources, numbers = Mixture(*arguments).draw(0, end)
