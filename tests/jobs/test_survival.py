@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Checkout
 from tests.warcs import real_pages
 
 CONFIG = """
@@ -24,7 +25,7 @@ stages:
   - extract_html
   - language: {{keep: [en, fr, de, es], min_score: 0.3}}
   - dedup_exact
-  - dedup_minhash
+  - dedup_exact
   - documents
 run: {{on: {on}, workers: {workers}, batch_rows: {rows}}}
 """
@@ -33,21 +34,29 @@ run: {{on: {on}, workers: {workers}, batch_rows: {rows}}}
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("crawl")
-    for number in range(6):
-        (place / f"{number}.warc.gz").write_bytes(real_pages(15, number % 2, skip=25 * number))
+    for number in range(4):
+        (place / f"{number}.warc.gz").write_bytes(real_pages(8, number % 2, skip=25 * number))
     return place
 
 
-def start(crawl: Path, output: Path, workers: int = 1, rows: int = 256, on: str = "local") -> subprocess.Popen[str]:
-    config = crawl.parent / f"{output.parent.name}-{workers}-{rows}-{on}.yaml"
-    config.write_text(CONFIG.format(output=output, crawl=crawl, workers=workers, rows=rows, on=on))
-    command = [sys.executable, "-m", "jobs", "build", str(config)]
+def config(crawl: Path, output: Path, workers: int = 1, rows: int = 256, on: str = "local") -> str:
+    path = crawl.parent / f"{output.parent.name}-{workers}-{rows}-{on}.yaml"
+    path.write_text(CONFIG.format(output=output, crawl=crawl, workers=workers, rows=rows, on=on))
+    return str(path)
+
+
+def start(config: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "jobs", "build", config]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    return said(out)
+
+
+def said(out: str) -> str:
     word, build, path = out.splitlines()[-1].split()
     assert word == "build" and Path(path).is_file()
     return build
@@ -55,7 +64,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def expected(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return finish(start(crawl, tmp_path_factory.mktemp("expected") / "out"))
+    output = tmp_path_factory.mktemp("expected") / "out"
+    return said(Checkout(crawl).here("build", config(crawl, output))[0])
 
 
 def test_driver_killed_at_random_moments(crawl: Path, expected: str, tmp_path: Path) -> None:
@@ -63,35 +73,35 @@ def test_driver_killed_at_random_moments(crawl: Path, expected: str, tmp_path: P
     output = tmp_path / "out"
     killed = 0
     for _ in range(3):
-        process = start(crawl, output, workers=2, rows=20)
+        process = start(config(crawl, output, workers=2, rows=4))
         deadline = time.monotonic() + 60
         # Not before it has begun to write, so that each kill leaves something half done.
         while not (output / "scratch").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(chance.uniform(0.05, 1.5))
+        time.sleep(chance.uniform(0.05, 1.0))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate(timeout=60)
     assert killed > 0
-    assert finish(start(crawl, output, workers=2)) == expected
+    assert said(Checkout(crawl).here("build", config(crawl, output, workers=2))[0]) == expected
     assert not any((output / "scratch").iterdir()), "what killed processes left is swept"
 
 
-def test_driver_on_ray_killed_and_run_again(crawl: Path, expected: str, tmp_path: Path) -> None:
+def test_driver_killed_with_its_own_ray_and_run_again_without(crawl: Path, expected: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    process = start(crawl, output, workers=2, rows=20, on="ray")
+    process = start(config(crawl, output, workers=2, rows=4, on="ray"))
     deadline = time.monotonic() + 120
     while not list(output.glob("steps/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert list(output.glob("steps/*/*.json")) and not (output / "runs").exists(), "killed between its first and its last shard"
-    assert finish(start(crawl, output, workers=2, on="ray")) == expected
+    assert said(Checkout(crawl).here("build", config(crawl, output))[0]) == expected
 
 
 def test_two_drivers_at_once_on_one_output(crawl: Path, expected: str, tmp_path: Path) -> None:
-    both = [start(crawl, tmp_path / "out", workers=1), start(crawl, tmp_path / "out", workers=2, rows=11)]
+    both = [start(config(crawl, tmp_path / "out", rows=rows)) for rows in (256, 3)]
     assert [finish(process) for process in both] == [expected, expected]
 
 
@@ -111,11 +121,10 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
 
 def test_a_full_disk_stops_the_build_and_room_lets_it_go_on(crawl: Path, expected: str, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
+    build = ("build", config(crawl, disk / "out"))
     with small_disk(disk, "150k"):
-        process = start(crawl, disk / "out")
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 3, errors
+        _, errors = Checkout(crawl).here(*build, code=3)
         assert "no space left" in errors and "run the same command again" in errors
         assert "Traceback" not in errors
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        assert finish(start(crawl, disk / "out")) == expected
+        assert said(Checkout(crawl).here(*build)[0]) == expected
