@@ -76,14 +76,14 @@ class TestSignatures:
     def test_estimates_scatter_as_theory_says(self, crawl):
         """Pairs of any similarity, from halves of real texts; the error of 112 lanes of 8 bits is binomial."""
         chance = random.Random(0)
-        halves = [text.split() for text in dict.fromkeys(crawl) if len(text.split()) > 200]
+        halves = [text.split()[:600] for text in dict.fromkeys(crawl) if len(text.split()) > 200]
         pairs = []
-        for _ in range(300):
+        for _ in range(200):
             a, b = chance.sample(halves, 2)
             cut = chance.randrange(len(a))
             pairs.append((" ".join(a), " ".join(a[:cut] + b[: len(a) - cut])))
         true = np.array([slow.jaccard(a, b) for a, b in pairs])
-        assert ((true > 0.2) & (true < 0.9)).sum() > 100
+        assert ((true > 0.2) & (true < 0.9)).sum() > 70
         share = true * 255 / 256 + 1 / 256
         theory = np.sqrt(np.mean(share * (1 - share) / LANES)) * 256 / 255
         left, right = (sign([pair[side] for pair in pairs])[0] for side in (0, 1))
@@ -104,7 +104,7 @@ class TestSignatures:
             import resource, pyarrow as pa
             from stages.dedup.minhash import signer
             sign = signer(5, 112, 0)
-            text = pa.chunked_array([[" ".join(str(i) for i in range(4_000_000))]])
+            text = pa.chunked_array([[" ".join(str(i) for i in range(1_500_000))]])
             sign(pa.chunked_array([["a b c"]]))
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             sign(text)
@@ -112,7 +112,7 @@ class TestSignatures:
         """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         size, grown = map(int, done.stdout.split())
-        assert size > 28
+        assert size > 9
         assert grown < 4
 
 

@@ -11,7 +11,7 @@ from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetition
 
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 
-SMALL = 40
+SMALL = 20
 FILTERS = [
     (GopherRepetition, GopherRepetitionFilter),
     (GopherQuality, GopherQualityFilter),
@@ -35,7 +35,7 @@ def reference(judge, text):
 @pytest.fixture(scope="module")
 def some(crawl_texts):
     """Documents of moderate length: datatrove takes long for the others."""
-    prose = [text for text in crawl_texts if len(text) < 12_000][:SMALL]
+    prose = [text for text in crawl_texts if len(text) < 6_000][:SMALL]
     return [*prose, "", " \n", "word", "...", "#" * 80, "- a\n" * 60, PROSE * 9]
 
 

@@ -44,7 +44,7 @@ def test_labels_and_scores_equal_the_other_engine_on_real_text(crawl_texts, peer
 
 
 @given(st.lists(st.text(max_size=80), max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_text_has_the_label_of_the_other_engine_for_any_batch(peer, texts):
     transform = Language(normalize="none").open()
     whole = transform(docs(texts))
