@@ -227,7 +227,7 @@ def test_a_text_that_a_vocabulary_cannot_spell_is_quarantined_with_its_character
     out = Encode(tokenizer=written(tmp_path, made.to_str()), eos="<|im_end|>").open()(pa.table({"text": texts}))
     errors, drops = out["error"].to_pylist(), out["drop"].to_pylist()
     assert [error is not None for error in errors] == [False, True, True, False, False, False, True]
-    assert errors[1] == "unspelled: the tokenizer has no token for 1 parts of the text, such as 'z'"
+    assert errors[1] == "unspelled: the tokenizer has no token for 1 part of the text, such as 'z'"
     assert errors[2].startswith("unspelled: ") and "'Z', '日'" in errors[2]
     assert drops[3] == "empty"
     end = made.token_to_id("<|im_end|>")
