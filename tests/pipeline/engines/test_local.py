@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def test_a_stage_of_the_script_that_runs_is_refused_before_a_process_starts(
     tasks: list[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Files, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)  # a worker of the tests' has none
     with pytest.raises(UserError, match="stage 'files': its class Files is in the script that runs, which the processes"):
         next(LocalEngine(1).run(tasks))
     (_, result) = next(LocalEngine(0).run(tasks[:1]))

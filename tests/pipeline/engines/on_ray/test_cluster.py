@@ -222,8 +222,8 @@ def test_same_build_whatever_dies_of_workers_of_a_pool_and_of_the_segments_that_
     assert len(killed) == len(KILLED) + 1, "one of each, and the child of the pool's"
     _, left = psutil.wait_procs(killed, timeout=10)
     assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE], "a child outlives its actor"
-    assert found.build == here(plan_of(texts_of(tmp_path / "clean"), log), tmp_path / "a"), found.failures
     assert kinds(plan, tmp_path / "b") == collections.Counter(WORDS.values())
+    assert found.build == here(plan_of(texts_of(tmp_path / "clean"), log), tmp_path / "a"), totals(plan, tmp_path / "b")
 
 
 def test_a_worker_that_does_not_move_is_told_and_replaced_and_the_document_that_holds_it_is_found(
