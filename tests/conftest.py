@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -34,17 +34,13 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.__main__ import main
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
+from tests.random_examples import of
 
 ROOT = Path(__file__).parents[1]
 
-# How many random examples a test tries: in `make test` a third of those it asks for, with `HYPOTHESIS_PROFILE=thorough make test`
-# all of them. The latter is for a change of what they compare (cutting, encoding, packing, archives) and before a release.
-# No profile has a deadline: how long an example takes says how busy the machine is.
-settings.register_profile("default", deadline=None)
-settings.register_profile("thorough", deadline=None)
-PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-settings.load_profile(PROFILE)
-FEW = 10  # a test that asks for so many or fewer gets them always
+# Random tests that name no number of examples; those that do ask tests/random_examples.py.
+settings.register_profile("default", deadline=None, max_examples=of(100))
+settings.load_profile("default")
 
 # The files that need the finished build of the small crawl: one worker takes them all, so that it is made once.
 ON_THE_SMALL_BUILD = ("jobs/test_commands.py", "jobs/explain/test_explain.py", "test_readme.py")
@@ -121,19 +117,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first, and have random tests try fewer examples unless all are asked for.
+    """Put the slowest files first.
 
     Workers take whole files in this order (`make test`). Were a long one among the last, its worker would end long after the
     others. The order is the same in every worker, as it must be.
     """
     place = {ROOT / "tests" / name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
-    if PROFILE == "default":
-        tests = {item.function for item in items if isinstance(item, pytest.Function) and is_hypothesis_test(item.function)}
-        for test in tests:
-            asked: settings = test._hypothesis_internal_use_settings  # it has no other door; its own plugin reads it here too
-            fewer = max(asked.max_examples // 3, min(asked.max_examples, FEW))
-            test._hypothesis_internal_use_settings = settings(asked, max_examples=fewer)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks._texts import Texts
@@ -15,6 +15,7 @@ from benchmarks.lift.corpus import KINDS, Corpus, Planting, Sources, apart, make
 from benchmarks.lift.documents import Documents, Source
 from gristmill import TokenDataset, TokenLoader
 from gristmill.format.schema import Tokenizer
+from tests.random_examples import examples
 
 EOS, VOCABULARY = 0, 200
 TOKENIZER = Tokenizer("ab" * 32, VOCABULARY, None, EOS)
@@ -116,7 +117,7 @@ def test_a_seed_gives_one_corpus() -> None:
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=8), noise=st.floats(0, 0.8), seed=st.integers(0, 99))
 def test_what_is_not_labelled_is_the_clean_text(sizes: list[int], noise: float, seed: int) -> None:
     clean = make_documents(sizes, seed)

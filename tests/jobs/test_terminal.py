@@ -10,13 +10,14 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.progress import BuildProgress
 from jobs.terminal import command, one_line, quoted, say, show, show_json, tell, visible
 from pipeline.engines.panics import pass_on
 from tests.conftest import ROOT
+from tests.random_examples import examples
 
 CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
 STEERING = [*CONTROLS, 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
@@ -82,7 +83,7 @@ def test_quoted_arguments_are_what_they_were(tmp_path, name):
     assert visible(quoted(name)) == quoted(name) and "\n" not in quoted(name)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_any_argument_is_quoted(name):
     done = subprocess.run(["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tracemalloc
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.archives.arrays import elements
 from stages.source.jsonl import JsonlSource
 from tests.gristmill.archives.archives import memory, scan
+from tests.random_examples import examples
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -26,7 +27,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 @given(OBJECTS, st.sampled_from([None, 0, 3]), st.integers(1, 40), st.booleans())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_elements_are_those_of_the_parser_however_the_pieces_fall(rows, indent, size, escape):
     data = json.dumps(rows, indent=indent, ensure_ascii=escape).encode()
     spans = list(elements(iter(cut(data, size)), 1 << 20, 7))
@@ -35,7 +36,7 @@ def test_elements_are_those_of_the_parser_however_the_pieces_fall(rows, indent, 
 
 
 @given(OBJECTS, st.integers(1, 12), st.data())
-@settings(max_examples=70, deadline=None)
+@examples(70)
 def test_a_cut_array_gives_the_elements_before_and_says_that_it_is_cut(rows, size, data):
     whole = json.dumps(rows).encode()
     end = data.draw(st.integers(2, len(whole) - 1))

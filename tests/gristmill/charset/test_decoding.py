@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.charset.decoding import decode
+from tests.random_examples import examples
 
 SAMPLES = {
     "ja": "昔々あるところに、おじいさんとおばあさんが住んでいました。川へ洗濯に行くと、大きな桃が流れてきました。",
@@ -302,7 +303,7 @@ def test_the_domain_is_a_hint_where_little_is_known():
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_any_bytes_give_a_text_that_can_be_written_or_a_reason(body, declared, markup, truncated):
     found = decode(body, declared, markup, truncated=truncated)
     assert (found.text is None) == (found.drop == "undecodable")
@@ -313,7 +314,7 @@ def test_any_bytes_give_a_text_that_can_be_written_or_a_reason(body, declared, m
     st.text(max_size=80).filter(lambda text: not any(mark in text for mark in ("\ufeff", "\ufffd", "\0", "\x1b", "~{"))),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_utf8_is_what_it_says(text, markup):
     for declared in ("utf-8", None, "iso-8859-1"):
         assert decode(text.encode(), declared, markup=False).text == text

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.charset.encodings import named, read
 from tests.gristmill.archives.slow_decoders import SLOW
+from tests.random_examples import examples
 
 SINGLE = (
     *("ibm866", "koi8-r", "koi8-u", "macintosh", "x-mac-cyrillic", "windows-874", "iso-8859-8-i", "x-user-defined"),
@@ -116,13 +117,13 @@ NOTABLE = bytes.fromhex("000e0f1b20212224282f30394041424a495c5e5f7e7f808182848e8
 
 @pytest.mark.parametrize("name", SLOW)
 @given(data=st.lists(st.sampled_from(NOTABLE) | st.integers(0, 255), max_size=24).map(bytes))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_errors_take_as_many_bytes_as_in_the_standard(name, data):
     assert read(name, data) == SLOW[name](data, at_pointer)
 
 
 @given(st.lists(st.sampled_from([b"\x1b$B", b"\x1b(B", b"\x1b(J", b"\x1b(I", b"\x1b$", b"\x1b", b"$!", b"A", b"\\~", b"\xe9"])))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_the_states_of_iso_2022_jp(parts):
     data = b"".join(parts)
     assert read("iso-2022-jp", data) == SLOW["iso-2022-jp"](data, at_pointer)
@@ -175,6 +176,6 @@ def test_encodings_that_browsers_refuse_are_read():
 @given(
     st.binary(max_size=200), st.sampled_from([*SINGLE, *SLOW, "utf-16le", "utf-16be", "utf-32le", "iso-2022-kr", "hz-gb-2312"])
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_bytes_are_text_without_surrogates(data, name):
     assert read(name, data).encode() is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.charset.encodings import EAST_ASIAN
 from gristmill.charset.prescan import PRESCAN, late, may_declare, prescan
+from tests.random_examples import examples
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ PARTS = st.sampled_from([*"<>/=\"'!-? \n;x", *WORDS, *MORE])
 
 
 @given(st.lists(PARTS, max_size=30).map(lambda parts: "".join(parts).encode()))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_quick_look_misses_no_declaration(head):
     found = prescan(head)
     assert found not in EAST_ASIAN or may_declare(head, EAST_ASIAN)

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.errors import FormatError
 from gristmill.format.column import TokenColumn, open_column, read_row
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
+from tests.random_examples import examples
 
 IDS = [[2, 3, 4], [5], [], [7, 8], [9, 1, 10, 1]]
 
@@ -116,7 +117,7 @@ def test_offsets_that_lead_out_of_the_file(folder, tmp_path, by):
 
 @given(kind=st.sampled_from(["tokens", "scores-rho1"]), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), min_size=1))
 @example(kind="tokens", flips=[(0.94921875, 6)])  # the name of a column is not UTF-8
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_no_damage_leads_out_of_the_file(folder, tmp_path_factory, kind, flips):
     """Whatever bits are wrong: one kind of error, or a column whose addresses are all inside the map."""
     content = bytearray((folder / f"{kind}-00000.arrow").read_bytes())

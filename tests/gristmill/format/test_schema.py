@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.format import schema as fmt
 from stages.sink.shards import Shards
 from tests.gristmill.builds import EOS, TOKENIZER, documents
+from tests.random_examples import examples
 
 KINDS = {
     "uint16": (pa.uint16(), st.integers(0, 2**16 - 1)),
@@ -41,7 +42,7 @@ def serialized(array: pa.Array) -> bytes:
 
 @pytest.mark.parametrize("name", KINDS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_exact_keeps_values_and_forgets_history(name, data):
     kind, values = KINDS[name]
     rows = data.draw(st.lists(st.one_of(st.none(), values), max_size=12))

@@ -6,10 +6,11 @@ import random
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.minhash import clusters
+from tests.random_examples import examples
 
 ADDRESS = st.tuples(st.integers(0, 3), st.integers(0, 5))
 SIMILARITY = st.sampled_from([0.75, 0.8, 0.95, 1.0])
@@ -46,7 +47,7 @@ def expected(pairs):
     return verdicts
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(PAIRS, st.randoms(use_true_random=False), st.integers(1, 4))
 def test_settle_equals_a_walk_of_the_graph(pairs, chance, parts):
     shuffled = [(b, a, j) if chance.random() < 0.5 else (a, b, j) for a, b, j in pairs + pairs[:5]]

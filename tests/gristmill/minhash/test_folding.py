@@ -4,12 +4,13 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gristmill.minhash import folding
 from gristmill.minhash.words import LETTER
 from stages.dedup.minhash import DedupMinhash, signer
+from tests.random_examples import examples
 from tests.stages.dedup import slow_minhash as slow
 from tests.stages.dedup.in_memory import run, table
 
@@ -71,7 +72,7 @@ def test_something_else_said(left, right):
 LETTERS = "aé\u0301ậ한글ガか\u3099漢 ßſΣΌİı-Ａ\u0345ᾳأيक़ก่"
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(st.sampled_from(LETTERS), max_size=30) | st.text(max_size=30))
 def test_normal_forms_are_the_same(text):
     text = text.encode("utf-8", "ignore").decode()
@@ -80,7 +81,7 @@ def test_normal_forms_are_the_same(text):
     assert same(composed, decomposed)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text(st.sampled_from(LETTERS), max_size=30), st.integers(1, 3), st.booleans())
 def test_equal_the_transcription(text, ngram, normalize):
     lanes, words = signer(ngram, 4, 1, normalize=normalize)(table([text])["text"])

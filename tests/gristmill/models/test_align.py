@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -14,6 +14,7 @@ from gristmill.errors import InputError
 from gristmill.models.align import REASONS, Tokens, align
 from gristmill.tokenizer.parsing import parse
 from gristmill.tokenizer.token_bytes import lengths_of, make_token_bytes, parse_token_bytes, spells, text_of
+from tests.random_examples import examples
 
 NAN = float("nan")
 
@@ -56,7 +57,7 @@ def cuts(draw):
     return ours, theirs, [draw(value) for _ in theirs]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(cuts(), min_size=1, max_size=4))
 def test_equals_the_slow_transcription(documents):
     ours, theirs, values = zip(*documents, strict=True)
@@ -79,7 +80,7 @@ LENGTHS = st.lists(st.integers(0, 3), max_size=8)
 VALUES = st.one_of(st.just(NAN), st.floats(-100, 100, width=32))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(LENGTHS, LENGTHS), min_size=1, max_size=4), st.integers(0, 2), st.data())
 def test_nothing_is_lost_whatever_comes(documents, prefix, data):
     """Tokens without bytes, missing values, other totals: each document is refused or whole, alone as in a batch."""
@@ -102,7 +103,7 @@ def test_nothing_is_lost_whatever_comes(documents, prefix, data):
         assert not (alone.exact & np.isnan(alone.values)).any()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), VALUES), max_size=9), min_size=1, max_size=4))
 def test_equal_cuts_give_equal_values(documents):
     lengths, values = ([[token[k] for token in document] for document in documents] for k in (0, 1))

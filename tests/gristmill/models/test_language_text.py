@@ -4,11 +4,12 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.models.language_text import beginning, lowered, spaced
 from stages.filter.language import Language
+from tests.random_examples import examples
 
 TEXTS = {
     "en": "The ferry leaves at noon and returns before the evening tide turns",
@@ -102,7 +103,7 @@ def test_what_becomes_lower_case(text, expected):
     assert lowered(text) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.text(max_size=60))
 def test_asking_twice_changes_nothing(text):
     once = spaced(text)
@@ -112,7 +113,7 @@ def test_asking_twice_changes_nothing(text):
     assert lowered(once).upper() == lowered(lowered(once)).upper()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text(st.sampled_from("ab é e\u0301\u200b\u00a0\n Ａ"), max_size=300), st.integers(1, 12))
 def test_the_beginning_is_that_of_the_whole(text, size):
     text = text * 4

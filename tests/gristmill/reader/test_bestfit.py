@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.reader.bestfit.fit import best_fit, pack
+from tests.random_examples import examples
 
 
 def slow_best_fit(pieces: list[int], length: int) -> list[int]:
@@ -57,7 +58,7 @@ def windows(draw):
 
 
 @given(windows())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_piece_is_in_the_row_of_the_definition(example):
     length, pieces = example
     assert best_fit(np.array(pieces, dtype=np.int64), length).tolist() == slow_best_fit(pieces, length)
@@ -79,14 +80,14 @@ def streams(draw):
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_rows_are_those_of_the_definition(example):
     length, documents, window = example
     assert listed(documents, length, window) == slow_pack(documents, length, window)
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_token_is_in_one_row_and_no_document_that_fits_is_cut(example):
     length, documents, window = example
     rows = listed(documents, length, window)

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.format.column import TokenColumn, open_column
 from gristmill.reader.gather import OpenColumns
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, publish
+from tests.random_examples import examples
 
 NAMES = ["input_ids", "loss", "exact", "mask"]  # of 2, 4 bytes, a bit, and 2 bytes
 PADDING = {"input_ids": 9, "loss": np.nan, "exact": False, "mask": np.nan}
@@ -68,7 +69,7 @@ def expected(flat: np.ndarray, begin: int, length: int, padding: object) -> np.n
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("capacity", [1, 3, 1000])
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_windows_and_pieces_are_slices(build, name, capacity, data):
     """Any windows, across record batches, files and the stream's end, however few files may be open."""
     folder, flat = build

@@ -8,13 +8,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import BestFit, Blocks, Source, Threshold, TokenDataset, TokenLoader, TopShare
 from gristmill.reader.batching import BatchMaker
 from gristmill.reader.stream import TokenStream
 from tests.gristmill.slow import Slow, build, corpus, some_sizes
+from tests.random_examples import examples
 
 LENGTH = 16
 SHUFFLES = {"global": "global", "blocks": Blocks(sequences=4, open=3), "none": "none"}
@@ -56,7 +57,7 @@ sizes_of_shards = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8),
 @given(
     sizes_of_shards, st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from(sorted(SHUFFLES)), st.booleans()
 )
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_every_token_exactly_once_an_epoch(tmp_path_factory, packing, sizes, length, per_shard, per_batch, shuffle, within):
     """Any documents, any files, any record batches: an epoch is the corpus, token by token, and equals the transcription."""
     shards = corpus(sizes)
@@ -102,7 +103,7 @@ def test_world_sizes_share_one_order(folder, mixed, source, shuffle, packing):
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @given(st.integers(0, 12), st.sampled_from([(3, 8), (1, 6), (6, 12), (2, 18)]), st.integers(0, 2))
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_resume_at_any_step_with_another_world(mixed, packing, steps, world, prefetch):
     """One process with batches of 48 stops; others go on with another number of ranks and another batch size."""
     options = {"sequence_length": LENGTH, "seed": 9, "packing": PACKINGS[packing]}

@@ -9,10 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.reader.mixture import Mixture
+from tests.random_examples import examples
 
 WORD = (1 << 64) - 1
 
@@ -87,7 +88,7 @@ def arguments(draw):
 
 
 @given(arguments())
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_equals_the_transcription(arguments):
     end = 14_000
     sources, numbers = Mixture(*arguments).draw(0, end)
@@ -95,7 +96,6 @@ def test_equals_the_transcription(arguments):
 
 
 @given(arguments(), st.lists(st.integers(1, 9000), max_size=12), st.integers(0, 40_000))
-@settings(deadline=None)
 def test_any_split_gives_the_same(arguments, steps, first):
     mixture = Mixture(*arguments)
     sources, numbers = mixture.draw(first, sum(steps))
@@ -108,7 +108,6 @@ def test_any_split_gives_the_same(arguments, steps, first):
 
 
 @given(arguments(), st.integers(0, 40_000))
-@settings(deadline=None)
 def test_counts_and_numbers(arguments, sample):
     mixture = Mixture(*arguments)
     sources, numbers = mixture.draw(0, sample)
@@ -128,7 +127,6 @@ def shares_of(given):
 
 
 @given(weights, st.integers(0, 10**12))
-@settings(deadline=None)
 def test_counts_at_the_ends_of_blocks_are_exact(given, block):
     """As near to the exact rational as whole numbers that add up can be, however far from the beginning."""
     mixture = Mixture([10] * len(given), [{0: weight} for weight in given], [None] * len(given), 7, names(given))
@@ -150,7 +148,6 @@ def test_decimal_weights_mean_what_they_say():
 
 
 @given(weights, st.integers(0, 2**60), st.integers(0, 10**6))
-@settings(deadline=None)
 def test_every_prefix_is_near_its_share(given, seed, first):
     """Proved bound: 1 for rounding at the ends of blocks; 2 for jitter and shift, and those of others by this one's share."""
     mixture = Mixture([10] * len(given), [{0: weight} for weight in given], [None] * len(given), seed, names(given))
@@ -232,7 +229,6 @@ def test_it_ends_when_all_are_used_up():
         st.tuples(st.integers(1, 10**15), st.sampled_from([0.5, 1, 3]), st.sampled_from([0.2, 1, 7])), min_size=1, max_size=5
     )
 )
-@settings(deadline=None)
 def test_ends_of_large_sources_are_found_without_walking(sources):
     sizes = [size * 10 for size, _, _ in sources]
     limits = [int(size * Fraction(str(most))) for size, (_, most, _) in zip(sizes, sources, strict=True)]

@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.reader.order import CHUNK, ROUNDS, permute, permute_each
@@ -43,20 +43,17 @@ keys = st.lists(st.integers(0, 2**63), min_size=1, max_size=3).map(tuple)
 
 
 @given(st.integers(1, 5000), keys)
-@settings(deadline=None)
 def test_bijection(n, key):
     assert np.array_equal(np.sort(permute(np.arange(n), n, key)), np.arange(n))
 
 
 @given(st.integers(1, 10**12), keys, st.data())
-@settings(deadline=None)
 def test_equals_transcription(n, key, data):
     indices = data.draw(st.lists(st.integers(0, n - 1), max_size=20))
     assert permute(indices, n, key).tolist() == [slow_permute(index, n, key) for index in indices]
 
 
 @given(st.integers(1, 10**12), st.lists(keys, min_size=1, max_size=4), st.data())
-@settings(deadline=None)
 def test_each_by_its_own_key(n, several, data):
     pairs = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, len(several) - 1)), max_size=20))
     indices, which = np.array(pairs, dtype=np.int64).reshape(-1, 2).T

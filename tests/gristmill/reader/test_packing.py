@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.reader.bestfit import plan
@@ -53,7 +53,6 @@ def streams(draw):
 
 
 @given(streams(), st.integers(1, 30), st.lists(st.integers(0, 10**9), max_size=8))
-@settings(deadline=None)
 def test_best_fit_rows_have_every_token_once_and_cut_nothing_that_fits(tmp_path_factory, example, run, choice):
     stream, length, window = example
     with pytest.MonkeyPatch.context() as patch:

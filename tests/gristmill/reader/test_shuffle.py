@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.reader.order import permute
@@ -41,7 +41,6 @@ keys = st.lists(st.integers(0, 2**32), min_size=1, max_size=2).map(tuple)
 
 
 @given(st.integers(1, 700), keys, shuffles(), st.integers(0, 10**6))
-@settings(deadline=None)
 def test_an_epoch_has_every_sequence_once(count, key, shuffle, epoch):
     order = Order(count, key, shuffle)
     assert np.array_equal(np.sort(order.at(np.arange(count) + epoch * count)), np.arange(count))
@@ -52,7 +51,6 @@ def test_an_epoch_has_every_sequence_once(count, key, shuffle, epoch):
 @example(26, (1,), 4, 3, list(range(52)))  # whole groups only, and a shorter block
 @example(27, (1,), 4, 4, list(range(54)))  # both
 @example(5, (1,), 6, 2, list(range(15)))  # less than a block
-@settings(deadline=None)
 def test_blocks_equal_the_transcription(count, key, size, opened, numbers):
     got = Order(count, key, Blocks(sequences=size, open=opened)).at(numbers)
     assert got.tolist() == [slow_blocks(number, count, key, size, opened) for number in numbers]
@@ -75,7 +73,6 @@ GOLDEN = [803030614242, 58287631139, 803030614982, 1000000000000, 481926789420]
 
 
 @given(st.integers(1, 20_000), shuffles(), st.integers(0, 60_000), st.integers(0, 10_000))
-@settings(deadline=None)
 def test_a_run_is_a_stretch_of_the_order(count, shuffle, first, size):
     order = Order(count, (5,), shuffle)
     numbers = np.arange(first, first + size)
@@ -115,7 +112,6 @@ def test_blocks_reach_no_further_than_they_say():
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 5), st.integers(0, 900), st.lists(st.integers(1, 120), max_size=8))
-@settings(deadline=None)
 def test_spans_of_blocks_come_before_their_samples_and_once_an_epoch(count, size, opened, first, steps):
     order = Order(count, (4,), Blocks(sequences=size, open=opened))
     begin = order.start(first)

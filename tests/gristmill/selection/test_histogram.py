@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.selection import bins, kernels
 from gristmill.selection import histogram as hist
 from gristmill.selection.histogram import Histogram, bins_of, count, cut_of, merge, starts_of, worst_of
+from tests.random_examples import examples
 
 SINGLES = st.floats(allow_nan=False, width=32)
 
@@ -25,7 +26,7 @@ def rows(histogram):
     return [(int(number), *counts) for number, counts in zip(histogram.bins, histogram.counts.tolist(), strict=True)]
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(st.lists(SINGLES, min_size=2, max_size=20))
 def test_bins_keep_the_order(values):
     ordered = singles(sorted(values))
@@ -49,7 +50,7 @@ def test_bins_are_a_4096th_of_an_octave():
     assert ends.tolist() == [0, 0, 0, 0, *[bins.MOST] * 2, *[-bins.MOST] * 2]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.integers(1 - bins.MOST, bins.MOST))
 def test_the_worst_score_of_a_bin_is_in_it_and_none_below(number):
     worst = np.float32(worst_of(number))
@@ -67,7 +68,7 @@ def counted(tokens):
     return count(scores, ~np.isnan(scores), lengths, passed)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(TOKENS, max_size=30), st.randoms(use_true_random=False))
 def test_parts_in_any_order_add_up_to_a_slow_count_of_the_whole(tokens, random):
     expected: dict[int, Counter] = {}

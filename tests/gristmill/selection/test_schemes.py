@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.models.build_tokenizer import read
@@ -21,6 +21,7 @@ from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import lengths_of
 from gristmill.tokenizer.training.corpus import make_corpus
 from stages.encode.encode import Encode
+from tests.random_examples import examples
 
 LOSS = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 4.0]), st.floats(0, 20, width=16))
 ROWS = st.lists(st.tuples(LOSS, LOSS, LOSS), min_size=1, max_size=25)
@@ -54,7 +55,7 @@ def selected(scheme, made):
     return found[1:]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS, st.sampled_from([0.1, 0.5, 0.6, 1.0]))
 def test_rho1_offline_keeps_the_highest_base_minus_reference(rows, keep):
     made = tokens(rows, [("base", "nll"), ("ref", "nll")])
@@ -62,7 +63,7 @@ def test_rho1_offline_keeps_the_highest_base_minus_reference(rows, keep):
     expect_share(selected(scheme, made), [base - ref for base, ref, _ in rows], keep, high=True)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS)
 def test_self_reference_keeps_what_is_low_in_both(rows):
     made = tokens(rows, [("m", "nll"), ("m", "entropy")])
@@ -75,7 +76,7 @@ def test_self_reference_keeps_what_is_low_in_both(rows):
             assert not yes
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS, st.sampled_from(["nll", "entropy"]), st.sampled_from([0.2, 0.9]))
 def test_eslm_keeps_the_tail_above_the_quantile_and_the_cap_takes_from_it(rows, signal, keep):
     made = tokens(rows, [("m", signal), ("ref", "nll")])
@@ -85,7 +86,7 @@ def test_eslm_keeps_the_tail_above_the_quantile_and_the_cap_takes_from_it(rows, 
     assert capped == [yes and reference <= 4.0 for yes, (_, reference, _) in zip(plain, rows, strict=True)]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS)
 def test_shad_drops_what_shuffling_made_easier(rows):
     made = tokens(rows, [("shuffled", "nll"), ("original", "nll")])
@@ -93,7 +94,7 @@ def test_shad_drops_what_shuffling_made_easier(rows):
     assert found == [shuffled - original > 0 for shuffled, original, _ in rows]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS, st.sampled_from(["low", "high"]), st.sampled_from([0.5, 1.0]))
 def test_contrast_ranks_by_the_likelihood_of_the_positive_against_the_negative(rows, direction, beta):
     """s = p⁺^(1 + β) / p⁻^β: critical where it is low, so where −log s is high."""
@@ -103,7 +104,7 @@ def test_contrast_ranks_by_the_likelihood_of_the_positive_against_the_negative(r
     expect_share(selected(scheme, made), surprises, 0.3, high=direction == "high")
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(ROWS)
 def test_moore_lewis_keeps_the_lowest_in_domain_minus_general(rows):
     made = tokens(rows, [("domain", "nll"), ("general", "nll")])

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.selection import histogram, selection
@@ -15,6 +15,7 @@ from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.selection import ALL, Tokens, judge, pieces, scores_of, select_of
 from tests.gristmill.selection import slow_selection as slow
 from tests.gristmill.selection.slow_selection import DOCUMENTS, NAN, documents, many, tokens_of
+from tests.random_examples import examples
 
 EXCESS = (Term(model="b"), Term(model="a", weight=-1.0))
 ENTROPY = (Term(model="a", signal="entropy", weight=0.5),)
@@ -49,7 +50,7 @@ def named(policies):
 
 @pytest.mark.parametrize("policy", LOCAL, ids=named(LOCAL))
 def test_decided_by_a_document_it_is_the_slow_transcription(policy):
-    @settings(max_examples=15, deadline=None)
+    @examples(15)
     @given(DOCUMENTS)
     def check(made):
         fast, tokens = tokens_of(made)
@@ -78,7 +79,7 @@ def test_over_documents_it_is_the_slow_transcription_beside_the_bin_of_the_edge(
         assert np.array_equal(found[~edge], expected[~edge])
         return fast, found, expected
 
-    @settings(max_examples=15, deadline=None)
+    @examples(15)
     @given(DOCUMENTS)
     def check_small(made):
         fast, found, expected = check(made, [number % 2 for number in range(len(made))])
@@ -93,7 +94,7 @@ def test_over_documents_it_is_the_slow_transcription_beside_the_bin_of_the_edge(
 
 @pytest.mark.parametrize("policy", SOFT, ids=named(SOFT))
 def test_soft_weights_are_the_slow_transcription(policy):
-    @settings(max_examples=15, deadline=None)
+    @examples(15)
     @given(DOCUMENTS)
     def check(made):
         fast, tokens = tokens_of(made)
@@ -148,7 +149,7 @@ def parts_of(tokens, edges):
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(DOCUMENTS, st.sampled_from([*POOLED, *LOCAL, Policy(all_of=(POOLED[0], POOLED[3]))]), st.randoms(use_true_random=False))
 def test_parts_counted_and_selected_on_their_own_are_the_whole(made, policy, random):
     """Histograms of parts in any order, one cut, then part by part: the mask of all tokens at once."""
@@ -171,7 +172,7 @@ def test_parts_counted_and_selected_on_their_own_are_the_whole(made, policy, ran
     assert np.array_equal(found, judge(policy, fast).selected)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(DOCUMENTS, st.sampled_from(LOCAL + POOLED))
 def test_tokens_without_a_score_count_for_nothing(made, policy):
     """Put before every token one that lacks a signal: the others are selected as before."""

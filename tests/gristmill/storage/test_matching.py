@@ -9,13 +9,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
 from gristmill.storage import matching
 from gristmill.storage.disk import Disk
 from gristmill.storage.store import expand, open_read
+from tests.random_examples import examples
 
 TREE = [
     "a/1.txt",
@@ -46,7 +47,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(PARTS, min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_files_are_those_that_glob_finds(tree: Path, parts: list[str]) -> None:
     pattern = f"{tree}/" + "/".join(parts)
     expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.boundless import Boundless, can_join
@@ -14,6 +14,7 @@ from gristmill.tokenizer.patterns import PATTERNS, find_pattern
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZäöüÜïé日本語のテキスト猫")
 
@@ -115,7 +116,7 @@ def test_merges_are_those_of_a_slow_trainer(pattern, max_words):
     assert not vocabulary.whole[: vocabulary.tokens.index(b" on the") - 257].all()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.lists(st.text(alphabet="aab  B,'", max_size=40), min_size=1, max_size=5),
     st.integers(259, 285),
@@ -137,7 +138,7 @@ def test_what_two_pieces_make_is_no_piece():
         assert ids == slow_encode(vocabulary, text)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=12),
     st.lists(st.sampled_from(["a", "b", "c", "dd", "."]), max_size=40),

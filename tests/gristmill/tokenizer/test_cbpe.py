@@ -4,13 +4,14 @@ from collections import Counter
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.cbpe import VOWELS, CBpe, dependent_vowels
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.training.corpus import make_corpus
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 HINDI = [
     "किताबें पढ़ना अच्छा है। किताबों की दुकान में कितनी किताबें हैं? मैं किताब पढ़ता हूँ और वह किताब पढ़ती है।",
@@ -43,7 +44,7 @@ def test_merges_are_those_of_a_slow_trainer(min_frequency):
     assert vocabulary.merges.tolist() == [list(merge) for merge in merges]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(st.text(alphabet="किाa ", max_size=30), min_size=1, max_size=5))
 def test_merges_of_any_text_are_those_of_a_slow_trainer(texts):
     scheme = CBpe(vocab_size=275, min_frequency=1)

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
@@ -13,6 +13,7 @@ from gristmill.tokenizer.cutting.classes import CODE_POINTS, members, numerics
 from gristmill.tokenizer.cutting.cutter import cut, cut_into, make_cutter
 from gristmill.tokenizer.cutting.regex import UnsupportedPattern
 from gristmill.tokenizer.patterns import PATTERNS, Pattern
+from tests.random_examples import examples
 
 THOUSANDS = r"(?=(\d{3})+(?!\d))"
 CUTS = {
@@ -158,7 +159,7 @@ def letters():
     return st.one_of(near, near, near, st.sampled_from(edges), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.text(st.deferred(letters), max_size=60))
 def test_random_texts(cutters, text):
     for name, cuts in CUTS.items():

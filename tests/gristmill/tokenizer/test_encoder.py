@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer import Bpe, SuperBpe
@@ -21,6 +21,7 @@ from gristmill.tokenizer.patterns import PATTERNS, Pattern
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 from tests.gristmill.tokenizer.slow import crawl_texts, encode, flat
+from tests.random_examples import examples
 
 BYTES = tuple(bytes([byte]) for byte in range(256))
 NAMES = ("repo", "paper", "llama3", "gpt2", "whole")
@@ -65,14 +66,14 @@ def test_superwords_have_two_phases_and_plain_merges_one():
         assert not any(across)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.text(max_size=200), st.sampled_from(NAMES))
 def test_random_unicode(text, name):
     encoder, tokenizer = opened(name)
     assert encode(encoder, text) == library(tokenizer, text)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.sampled_from([*"ab e.,\n1é日", " the", " of", "  ", "ing", "и т", "\u0301", "👍🏽"]), max_size=150),
     st.sampled_from(NAMES),
@@ -104,7 +105,7 @@ def vocabularies(draw):
     return Vocabulary(tuple(tokens), np.array(merges, np.int32).reshape(-1, 3), cuts, ignore_merges=draw(st.booleans()))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(vocabularies(), st.lists(st.text(alphabet="aaabb  cé日", max_size=120), min_size=1, max_size=4))
 def test_any_merges(vocabulary, texts):
     encoder, tokenizer = Encoder(vocabulary), to_tokenizer(vocabulary)
@@ -177,7 +178,7 @@ def test_memory_is_bounded_and_emptied():
     assert encode(encoder, last, "the end") == library(tokenizer, last, "the end")
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     st.lists(
         st.sampled_from(

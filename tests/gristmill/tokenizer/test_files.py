@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiktoken
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -20,6 +20,7 @@ from gristmill.tokenizer.token_names import spell
 from gristmill.tokenizer.tokenizer_file import OWN, STANDARD, find_file
 from gristmill.tokenizer.vocabulary import UnsupportedTokenizer, Vocabulary, to_tokenizer
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 BYTES = [bytes([byte]) for byte in range(256)]
 SPECIAL = {"<|endoftext|>": 1200, "<|fim|>": 1203}
@@ -93,7 +94,7 @@ def test_ranks_of_any_tokens_give_the_ids_of_tiktoken(tmp_path):
     """Tokens that nothing trained: most can only be whole pieces, or be made in more than one way."""
     more = st.lists(st.text("abc", min_size=2, max_size=5).map(str.encode), unique=True, min_size=1, max_size=30)
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(more, st.lists(st.text("abc ", max_size=30), max_size=5))
     def check(more, texts):
         tokens = BYTES + more  # parts may come after what they make

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.encoding.greedy import LongestPrefix
@@ -15,6 +15,7 @@ from gristmill.tokenizer.encoding.windows import WINDOW_BYTES
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.vocabulary import Vocabulary
 from tests.gristmill.tokenizer.slow import crawl_texts
+from tests.random_examples import examples
 
 BYTES = tuple(bytes([byte]) for byte in range(256))
 WORDS = re.compile(r" ?\w+|[^\w]+")
@@ -117,7 +118,7 @@ def gpt2_pieces(text):
 def test_any_tokens_and_texts_are_encoded_as_by_the_slow_transcription(encoder, expected):
     tokens = st.lists(st.text("abé", min_size=1, max_size=7).map(str.encode), max_size=25)
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(tokens, st.lists(st.text("abé\n", max_size=40).map(str.encode), max_size=4))
     def check(more, texts):
         held = vocabulary(*more, b"", special=("ab",))
@@ -127,7 +128,7 @@ def test_any_tokens_and_texts_are_encoded_as_by_the_slow_transcription(encoder, 
 
 
 def test_no_segmentation_has_fewer_tokens_than_least_tokens():
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(st.lists(st.text("ab", min_size=2, max_size=5).map(str.encode), min_size=1, max_size=8), st.text("ab", max_size=12))
     def check(more, text):
         held = vocabulary(*more)

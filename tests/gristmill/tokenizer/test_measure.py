@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.encoding.choose import choose_encoder
@@ -18,6 +18,7 @@ from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.token_names import alphabet
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
+from tests.random_examples import examples
 
 
 def vocabulary(*joined, cuts=(), special=("<|end|>",), **fields):
@@ -169,7 +170,7 @@ def test_tokens_that_no_text_of_their_own_gives_are_unreachable():
     assert measured(WORDS).unreachable == ()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.text("the of éx日", max_size=20), min_size=1, max_size=6))
 def test_decoding_is_joining_the_bytes(texts):
     ids = library_ids(WORDS, texts)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.training.capacity import Capacity
@@ -14,6 +14,7 @@ from gristmill.tokenizer.training.rules import NO_QUOTA, Quota, Rules
 from gristmill.tokenizer.training.stream import Stream
 from tests.gristmill.tokenizer.slow import crawl_texts
 from tests.gristmill.tokenizer.slow_merges import Slow, same, stream, words_of
+from tests.random_examples import examples
 
 CRAMPED = Capacity(
     pairs=2, places=4, threshold=50
@@ -27,7 +28,7 @@ def letters(size):
 PIECES = st.lists(st.lists(st.integers(0, 2), max_size=30), max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(PIECES, st.data(), st.integers(1, 3), st.sampled_from([None, CRAMPED]))
 def test_any_stream_as_the_slow_trainer(pieces, data, least, room):
     weights = data.draw(st.none() | st.lists(st.integers(1, 4), min_size=len(pieces), max_size=len(pieces)))
@@ -58,7 +59,7 @@ def stock(words, vocab_size, min_frequency=0, longest=None):
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=20), st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 3))
 def test_any_words_as_the_stock_trainer(words, least):
     tokens = [letter.encode() for letter in sorted({letter for word in words for letter in word})]
@@ -138,7 +139,7 @@ def test_superwords_of_real_pages_as_bpe_continue(plain):
     assert [[spelling[a], spelling[b]] for a, b in merges_of(extended)[len(merges_of(whole)) :]] == learned.merges[:, :2].tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.text("a: \nbé\t\u00a0\u2028\u3000", max_size=40), min_size=1, max_size=6),
     st.builds(
@@ -177,7 +178,7 @@ def test_words_are_counted_and_colons_found_across_white_space_of_any_kind():
         assert any(b"noon" in token for token in bound)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(PIECES, st.data(), st.sampled_from([None, CRAMPED]))
 def test_quotas_serve_the_group_furthest_behind(pieces, data, room):
     cuts = sorted(data.draw(st.integers(0, len(pieces))) for _ in range(2))
@@ -210,7 +211,7 @@ def test_quotas_hold_at_the_end_and_cost_little(plain):
     assert ends[1.25].sum() <= ends[np.inf].sum()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(PIECES, st.integers(1, 3), st.integers(0, 8), st.sampled_from([None, CRAMPED]))
 def test_scaffold_tokens_as_in_the_slow_trainer(pieces, least, merges, room):
     learned = learn(stream(pieces), letters(3), merges, min_frequency=least, scaffold=True, room=room)

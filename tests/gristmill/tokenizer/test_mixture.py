@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -26,6 +26,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.training.words import Words
 from gristmill.tokenizer.vocabulary import Vocabulary
 from stages.source.warc import WarcSource
+from tests.random_examples import examples
 
 
 def words_of(counts):
@@ -72,7 +73,7 @@ def slow_train(counts, size):
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9).map(str.encode), st.integers(1, 9), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(WORDS, WORDS, st.integers(1, 8), st.sampled_from([1, 10, 10**6]))
 def test_counts_over_time_are_those_of_a_recount(first, second, size, chunk):
     merges = slow_train(first, size) or [(97, 98)]

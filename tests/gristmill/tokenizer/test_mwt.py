@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -15,6 +15,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.training.ngrams import Text, frequent_ngrams
 from gristmill.tokenizer.vocabulary import to_json
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 TEXTS = [*slow.TINY, "the cat sat on the mat, and the dog sat on the mat. on the mat the cat sat"]
 
@@ -80,13 +81,13 @@ def test_tokens_are_the_most_frequent_ngrams(base, patterns, max_words, min_freq
     slow.check_standard(vocabulary, [*TEXTS, "", "the the cat cat on the"])
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(st.sampled_from([" the", " cat", " on", ".", "\n", " 12", " mat", "  "]), min_size=1, max_size=40))
 def test_ngrams_of_any_text(base, words):
     check_against_slow(["".join(words)], base[1], Mwt(vocab_size=345, base=base[0], max_words=3, min_frequency=1))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=20), min_size=1, max_size=4), st.integers(1, 12))
 def test_none_of_the_wanted_ngrams_is_missing(rows, wanted):
     import numpy as np

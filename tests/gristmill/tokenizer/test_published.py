@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -21,6 +21,7 @@ from gristmill.tokenizer.tokenizer_file import TokenizerFile
 from stages.encode.encode import Encode
 from tests.gristmill.tokenizer.published import END, KINDS, changed, trained, with_template
 from tests.gristmill.tokenizer.slow import crawl_texts
+from tests.random_examples import examples
 
 ODD = [
     "",
@@ -88,7 +89,7 @@ PARTS = st.one_of(
 
 
 def test_ids_are_those_of_the_library_on_any_text(opened):
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(st.lists(st.lists(PARTS, max_size=12).map("".join), min_size=1, max_size=3))
     @example(["<tool", ">e", "\u0301"])
     def run(texts):
@@ -109,7 +110,7 @@ def marks():
     return st.one_of(*chosen, st.sampled_from(list(map(chr, assigned))), st.characters(exclude_categories=["Cs"]))
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(st.lists(st.text(st.deferred(marks), max_size=8), min_size=1, max_size=4))
 @example(["\u0112\u0328"])  # a macron that the ogonek goes before
 @example(["a\u0323", "\u0301\u0323"])

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.encoding.scaffold import ScaffoldEncoder
@@ -13,6 +13,7 @@ from gristmill.tokenizer.scaffold import ScaffoldBpe
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 
 def slow_scaffold(texts, scheme):
@@ -83,7 +84,7 @@ def test_merges_and_scaffolds_are_those_of_a_slow_trainer(pattern, min_frequency
     assert vocabulary.size == 300 or min_frequency == 2
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.text(alphabet="abc ", max_size=30), min_size=1, max_size=5), st.integers(258, 275))
 def test_any_text_trains_and_encodes_like_the_slow_ones(texts, size):
     vocabulary = check_against_slow([*texts, "ab"], ScaffoldBpe(vocab_size=size, min_frequency=1))

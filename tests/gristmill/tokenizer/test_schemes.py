@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -19,6 +19,7 @@ from gristmill.tokenizer.patterns import PATTERNS, find_pattern, pre_tokenizer
 from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import to_json, to_tokenizer
 from tests.gristmill.tokenizer.slow import TINY, crawl_texts, encode
+from tests.random_examples import examples
 
 EOS = "<|endoftext|>"
 FEW = {EOS: 0, "a": 1}
@@ -117,7 +118,7 @@ def test_superbpe_merges_are_those_of_a_slow_trainer(patterns, max_words):
     assert merges_of(train(scheme, TINY)) == first + second
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.text(alphabet="ab c1\n,é", max_size=40), min_size=1, max_size=6), st.sampled_from(["paper", "repo"]))
 def test_superbpe_of_any_text_is_that_of_a_slow_trainer(texts, patterns):
     scheme = SuperBpe(vocab_size=285, transition=268, patterns=patterns, min_frequency=1, forbid_colon=False, max_words=None)

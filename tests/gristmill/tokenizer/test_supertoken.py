@@ -6,13 +6,14 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.tokenizer.patterns import PATTERNS
 from gristmill.tokenizer.supertoken import CHUNKS, SuperToken, chunker
 from gristmill.tokenizer.training.corpus import make_corpus
 from tests.gristmill.tokenizer import slow
+from tests.random_examples import examples
 
 
 def chunks_of(scheme, texts, **how):
@@ -43,7 +44,7 @@ def slow_chunks(scheme, text):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.text(alphabet="ab é日🐈\n", min_size=1, max_size=80), min_size=1, max_size=4),
     st.integers(0, 3),

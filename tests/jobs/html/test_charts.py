@@ -6,12 +6,13 @@ import re
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.html import charts, markup
 from jobs.report.page import TEMPLATES
 from tests.jobs.reading import Reader, measure
+from tests.random_examples import examples
 
 
 @given(st.text())
@@ -25,7 +26,7 @@ def test_any_text_is_read_back_as_it_was(text):
 # Charts
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(st.floats(-2000, 2000), min_size=1, max_size=80))
 def test_joined_bins_keep_every_value_in_its_range(values):
     made = measure(values, pa.float64())
@@ -35,7 +36,7 @@ def test_joined_bins_keep_every_value_in_its_range(values):
     assert joined[0][0] <= min(values) + 1e-6 and joined[-1][1] >= max(values) - 1e-6
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=80), st.sampled_from([pa.int64(), pa.float64()]))
 def test_bars_ticks_and_median_lie_inside_the_picture(values, kind):
     made = measure([v if kind == pa.int64() else v / 1e4 for v in values], kind)
@@ -48,7 +49,7 @@ def test_bars_ticks_and_median_lie_inside_the_picture(values, kind):
     assert all(-0.01 <= p <= 100.01 for p in places) and all(b - a >= 12 for a, b in itertools.pairwise(places))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=200))
 def test_the_median_of_whole_numbers_is_off_by_its_bin_at_most(values):
     made = measure(values, pa.int64())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError, UserError
@@ -26,6 +26,7 @@ from pipeline import schema
 from pipeline.lineage import Lineage
 from pipeline.stage import Source, Stored
 from stages.sink.documents import Documents
+from tests.random_examples import examples
 
 RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
 
@@ -235,7 +236,7 @@ def _of_kind_tokens(content):
     return content | dict.fromkeys(("build", "order"), mf.build_id("tokens", ()))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.text("aé", max_size=12), min_size=1, max_size=12), st.integers(1, 60), st.integers(1, 12))
 def test_the_sample_is_the_longest_start_of_the_shuffled_documents_that_fits(texts, budget, rows):
     sizes = [len(text.encode()) for text in texts]

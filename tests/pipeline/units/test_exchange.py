@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from pipeline.planning.plan import SLICES
 from pipeline.units.exchange import RunWriter, apply_verdicts, cut, read_range, write_verdicts
+from tests.random_examples import examples
 from tests.toy import Unique, documents
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1, 2**58, 2**58 - 1]))
@@ -53,7 +54,7 @@ def opened(path: Path) -> Iterator[pa.RecordBatchFileReader]:
     partitions=st.sampled_from([1, 2, 8, 64]),
     budget=st.sampled_from([1, 60, 10**6]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_meet_sorted_and_whole(
     shards: list[list[list[int]]], limit: int, partitions: int, budget: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -96,7 +97,7 @@ VERDICT = st.tuples(st.integers(0, 2), st.integers(0, 9), st.booleans())
 
 
 @given(verdicts=st.lists(VERDICT, unique_by=lambda verdict: verdict[:2]), size=st.integers(1, 10))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_verdicts_reach_their_documents(
     verdicts: list[tuple[int, int, bool]], size: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -7,10 +7,11 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.units.ledger import CATEGORIES, Measure, Tally, measure_of
+from tests.random_examples import examples
 
 
 def test_an_account_balances_with_what_was_made() -> None:
@@ -43,7 +44,7 @@ NUMBERS = st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, ma
 
 
 @given(NUMBERS, NUMBERS)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_histograms_of_units_add_up_to_that_of_all(some: list[float | None], others: list[float | None]) -> None:
     parts = [Measure("number"), Measure("number")]
     for measure, values in zip(parts, (some, others), strict=True):
@@ -59,7 +60,7 @@ def test_histograms_of_units_add_up_to_that_of_all(some: list[float | None], oth
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=30))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_whole_numbers_have_bins_that_grow(values: list[int]) -> None:
     measure = Measure("number")
     measure.add(pa.chunked_array([pa.array(values, pa.int64())]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import UnitFailed
@@ -17,6 +17,7 @@ from pipeline.stage import FlatMap, Transform
 from pipeline.units.bisection import work_through
 from pipeline.units.flow import Flow, StageRun
 from pipeline.units.making import made_of
+from tests.random_examples import examples
 from tests.toy import Short, Words, documents
 
 
@@ -53,7 +54,7 @@ def test_a_second_flat_map_names_the_nearest_parent() -> None:
     assert second.column_names == [*first.column_names, "drop"]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(texts=st.lists(st.text("ab !", max_size=8), max_size=12), sizes=st.lists(st.integers(1, 5), min_size=1))
 def test_no_split_shows_and_every_document_is_accounted_for(texts: list[str], sizes: list[int]) -> None:
     docs = documents("f", texts)

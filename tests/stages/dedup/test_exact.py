@@ -6,10 +6,11 @@ from collections import defaultdict
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.dedup.exact import DedupExact
+from tests.random_examples import examples
 from tests.stages.dedup.in_memory import run, table
 
 TEXTS = st.lists(st.lists(st.text("ab \n\té", max_size=4), max_size=12), min_size=1, max_size=4)
@@ -36,7 +37,7 @@ def rows_of(verdicts):
     return [tuple(row.values()) for row in verdicts.to_pylist()]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(shards=TEXTS, normalize=st.sampled_from(["none", "whitespace"]), data=st.data())
 def test_any_split_gives_the_verdicts_of_a_dictionary(shards, normalize, data):
     def cuts(size):

@@ -10,11 +10,12 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.minhash import kernels
 from stages.dedup.minhash import DedupMinhash, band_keys, estimate, lane_functions, least_agreements, narrow, signer
+from tests.random_examples import examples
 from tests.stages.dedup import slow_minhash as slow
 from tests.stages.dedup.in_memory import run, table
 
@@ -35,7 +36,7 @@ def marks(text):
 
 
 class TestSignatures:
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(
         st.lists(st.text(st.sampled_from("aZ9 .\n_éß、。漢かกກ한🙂\u00a0\u2028𠀀"), max_size=40), max_size=5), st.integers(1, 7)
     )
@@ -44,7 +45,7 @@ class TestSignatures:
         assert minhashes.tolist() == [slow.minhashes(text, ngram, 6, 3) for text in texts]
         assert words.tolist() == [len(slow.words(text)) for text in texts]
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(st.text(max_size=60), st.booleans())
     def test_equal_the_transcription_on_any_unicode(self, text, normalize):
         text = text.encode("utf-8", "ignore").decode()
@@ -117,7 +118,7 @@ class TestSignatures:
 
 
 class TestStars:
-    @settings(max_examples=100, deadline=None)
+    @examples(100)
     @given(
         st.lists(st.lists(st.binary(min_size=4, max_size=4).map(lambda b: bytes(x % 2 for x in b)), min_size=1, max_size=9)),
         st.data(),
@@ -152,7 +153,7 @@ class TestStars:
 
 
 class TestVerdicts:
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(data=st.data())
     def test_any_split_gives_the_same(self, data):
         base = [marks("a"), marks("b"), marks("c") + marks("b")[:40]]

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -25,6 +25,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from gristmill.tokenizer.vocabulary import Vocabulary
 from stages.encode.encode import Encode, surround
 from tests.gristmill.tokenizer.other_files import EOS, TEXTS, bert, llama2, lstrip, prefix_space, qwen, t5
+from tests.random_examples import examples
 
 BYTES = tuple(bytes([byte]) for byte in range(256))
 
@@ -111,7 +112,7 @@ def test_the_field_says_what_the_ids_are_in_every_table(folder):
 def test_any_split_gives_the_same_rows(folder):
     encode = Encode(tokenizer=str(folder)).open()
 
-    @settings(max_examples=50, deadline=None)
+    @examples(50)
     @given(st.lists(st.text(max_size=20), max_size=8), st.data())
     def check(texts, data):
         docs = table(texts)
@@ -184,7 +185,7 @@ def test_names_become_tokens_wherever_the_library_finds_them(tmp_path):
     expected = library(tmp_path, "token")
     pieces = st.sampled_from([*names, "<", ">", "a", "b", "é", " the cat", "<a", "\n"])
 
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     @given(st.lists(st.lists(pieces, max_size=8).map("".join), min_size=1, max_size=5), st.integers(0, 4))
     @example(["<a>", "<a>", "", "<b>"], 1)
     def check(texts, skipped):

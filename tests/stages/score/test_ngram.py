@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -15,6 +15,7 @@ from gristmill.models.ngram.cross_fit import folds_of
 from gristmill.models.ngram.kneser_ney import FALLBACK
 from stages.score.ngram import Curated, Ngram, ScoreNgram
 from stages.score.ngram_rows import Layout, add_up, vocab_size_of
+from tests.random_examples import examples
 
 VOCABULARY = 9
 CURATED = Curated(column="language_score", at_least=0.9)
@@ -64,7 +65,7 @@ def by_hand(documents, marks, parameters, folds, vocab_size=VOCABULARY):
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(DOCUMENTS, st.integers(1, 4), st.integers(2, 5), st.sampled_from([(), (0, 1)]), st.sampled_from([VOCABULARY, 40_000]))
 def test_each_document_is_scored_by_the_models_of_the_other_folds(documents, folds, order, prune, vocab_size):
     ids, marks = [each for each, _ in documents], [curated for _, curated in documents]
@@ -91,7 +92,7 @@ def test_each_document_is_scored_by_the_models_of_the_other_folds(documents, fol
             np.testing.assert_array_equal(ours, theirs)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=12), min_size=8, max_size=14), st.data())
 def test_the_split_into_tables_and_the_order_of_shards_change_no_bit(documents, data):
     docs = table([(each, i % 3 > 0) for i, each in enumerate(documents)])
@@ -196,7 +197,7 @@ def test_keys_are_spread_over_all_64_bits():
     assert share.min() > 0.8 / 16 and share.max() < 1.2 / 16
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, VOCABULARY - 1), max_size=9), st.integers(0, 3)), min_size=1, max_size=8),
     st.lists(st.integers(2, 5), min_size=4, max_size=4),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.sink.cut import cut
+from tests.random_examples import examples
 
 
 def weights(table: pa.Table) -> np.ndarray:
@@ -35,7 +36,7 @@ def slow_cut(rows: list[int], file: int, batch: int, most: int) -> list[tuple[in
     st.integers(1, 40),
     st.integers(1, 9),
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_equals_the_rule_for_any_split(rows, splits, file, batch, most):
     table = pa.table({"weight": pa.array(rows, pa.int64()), "place": pa.array(range(len(rows)), pa.int64())})
     tables, start = [], 0

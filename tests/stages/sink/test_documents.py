@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.format import manifest as mf
@@ -17,6 +17,7 @@ from pipeline.lineage import Lineage
 from stages.sink import documents as module
 from stages.sink.documents import Documents
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
+from tests.random_examples import examples
 
 
 def table() -> pa.Table:
@@ -33,7 +34,7 @@ def write(tables, folder: Path, **options) -> dict[str, bytes]:
 
 
 @given(st.lists(st.integers(0, 60), max_size=8), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_bytes_do_not_depend_on_how_documents_arrive(tmp_path_factory, cuts, encoded):
     whole = table()
     if encoded:

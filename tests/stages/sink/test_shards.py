@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -20,6 +20,7 @@ from pipeline.lineage import BuildInput, Lineage
 from pipeline.stage import Attachment
 from stages.sink.shards import Shards
 from tests.gristmill.builds import documents, folder_of, manifest_of, publish
+from tests.random_examples import examples
 
 IDS = [[(17 * row + place) % 1000 for place in range(row * 5 % 23)] for row in range(60)]
 SCORES = {"excess": [[np.nan, *[place / 8 for place in range(len(row) - 1)]][: len(row)] for row in IDS]}
@@ -37,7 +38,7 @@ def write(tables, folder: Path, **options) -> dict[str, bytes]:
 
 
 @given(st.lists(st.integers(0, 60), max_size=8), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_bytes_do_not_depend_on_how_documents_arrive(tmp_path_factory, cuts, garbage, encoded, batches):
     """Any tables, slices of larger ones, columns of several chunks, dictionary-encoded or not: the same files."""
     whole = table()

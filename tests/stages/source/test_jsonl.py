@@ -8,7 +8,7 @@ import lzma
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -16,6 +16,7 @@ from pipeline.schema import DOCUMENT, check
 from stages.source.jsonl import JsonlSource
 from stages.source.rows import SCHEMA
 from tests.gristmill.archives.archives import memory, scan
+from tests.random_examples import examples
 
 SOURCE = JsonlSource(paths="")
 PACKS = {
@@ -36,7 +37,7 @@ def read(data, **options):
     st.sampled_from(sorted(PACKS)),
     st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_lines_come_as_they_are_with_addresses_that_lead_back(texts, pack, escape):
     lines = [
         json.dumps({"text": text, "url": f"http://site.test/{n}"}, ensure_ascii=escape).encode() for n, text in enumerate(texts)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -14,6 +14,7 @@ from pipeline.schema import DOCUMENT, check
 from stages.source.parquet import ParquetSource
 from stages.source.rows import SCHEMA
 from tests.gristmill.archives.archives import Memory, memory, scan
+from tests.random_examples import examples
 
 SOURCE = ParquetSource(paths="")
 
@@ -178,7 +179,7 @@ GOOD = packed(texts(400), row_group_size=100, compression="snappy")
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 @example(GOOD.index(b"schema") + 12, 255)  # the name of a column
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_a_flipped_byte_never_raises(place, flip):
     data = bytearray(GOOD)
     data[place] ^= flip

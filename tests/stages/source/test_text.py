@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
@@ -14,6 +14,7 @@ from pipeline.schema import DOCUMENT, check
 from stages.source.rows import SCHEMA
 from stages.source.text import TextSource
 from tests.gristmill.archives.archives import memory, scan
+from tests.random_examples import examples
 
 PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 PER = ("line", "blank_line", "file")
@@ -54,7 +55,7 @@ TEXT = st.lists(st.sampled_from(["a", "zwei Wörter", "\n", "\n", "\n\n", "\r\n"
 
 @pytest.mark.parametrize("per", PER)
 def test_documents_come_as_they_are_with_addresses_that_lead_back(per):
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     @given(TEXT, st.sampled_from(sorted(PACKS)))
     @example("a\r\n\r\nb\r\nc\r\n", "plain")
     @example("\ufeffa\n\nb", "gzip")

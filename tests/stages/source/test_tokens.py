@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import TokenDataset
@@ -23,6 +23,7 @@ from gristmill.storage import retry
 from gristmill.storage.store import expand
 from stages.source.tokens import TokensSource
 from tests.jobs.byte_builds import byte_documents, publish_bytes
+from tests.random_examples import examples
 
 SHARD = "tokens-00000.arrow"
 
@@ -131,7 +132,7 @@ def test_a_file_that_arrow_does_not_read_is_refused_by_name(make: Callable[[Path
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_flipped_byte_that_the_manifest_vouches_for_raises_nothing_else(
     made: Path, tmp_path_factory, data: st.DataObject
 ) -> None:

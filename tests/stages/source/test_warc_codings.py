@@ -7,12 +7,13 @@ import zlib
 import brotli
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.archives.codings import LAYERS, undo
 from stages.source.warc import WarcSource
 from tests.gristmill.archives.archives import gz, memory, record, scan
+from tests.random_examples import examples
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 TEXT = "<p>grüße, viele</p>\n" * 30
@@ -219,7 +220,7 @@ def test_a_body_that_expands_without_end_is_too_long_and_takes_no_memory(name):
     st.lists(st.sampled_from([*PACK, "identity"]), max_size=2),
     st.integers(1, 500),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_bytes_give_a_bounded_body_or_an_error(body, content, transfer, limit):
     found = undo(body, transfer, content, limit)
     assert found.error is None or found.error.startswith("damaged_body: ")
@@ -227,7 +228,7 @@ def test_any_bytes_give_a_bounded_body_or_an_error(body, content, transfer, limi
 
 
 @given(st.text(min_size=1, max_size=400), st.lists(st.sampled_from(sorted(PACK)), max_size=3))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_what_was_applied_is_undone(text, names):
     body = packed = b"<p>" + text.encode() + b"</p>"
     for name in names:

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import pytest
 import zstandard
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.source.warc import WarcSource
 from tests.gristmill.archives.archives import FRAMED, OK, PACKINGS, crawl, gz, memory, page, record, scan, zst
+from tests.random_examples import examples
 
 SOURCE = WarcSource(paths="")
 RECORDS = crawl(6)
@@ -46,7 +47,7 @@ def test_a_file_that_is_no_archive_is_one_error(pack, content):
 
 
 @given(st.sampled_from(sorted(PACKINGS)), st.floats(0, 1, exclude_max=True))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_a_file_cut_anywhere_gives_the_documents_before_and_one_error_for_the_rest(packing, where):
     first = PAGES[packing][0]["offset"]  # what comes before tells how the file is packed, and may hold the dictionary
     data = GOOD[packing][: first + int((len(GOOD[packing]) - first) * where)]
@@ -111,7 +112,7 @@ def test_a_record_whose_header_is_broken_costs_itself_alone(packing):
 @given(st.sampled_from(FRAMED), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 @example("gz", 0.0, 1)
 @example("zst", 0.0, 1)
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_a_flipped_byte_costs_no_other_member(packing, where, flip):
     data = bytearray(GOOD[packing])
     place = int(len(data) * where)
@@ -190,7 +191,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.sampled_from([bytes, gzip.compress, zstandard.compress]))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_nothing_raises_and_every_address_leads_back(parts, pack):
     file = memory(pack(b"".join(parts)))
     rows = scan(SOURCE, file)

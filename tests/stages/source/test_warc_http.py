@@ -3,12 +3,13 @@
 import gzip
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.charset.decoding import decode
 from stages.source.warc import WarcSource
 from tests.gristmill.archives.archives import gz, memory, record, scan
+from tests.random_examples import examples
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 BODY = "<p>grüße</p>".encode() * 20
@@ -109,7 +110,7 @@ def test_pages_of_utf16_and_utf32_are_no_binary_files(codec, kind, mark, words):
 
 
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["utf-8", "latin1", "utf-16", "gbk", "\xff", ""]), st.booleans())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_bytes_give_encodable_text_or_none(body, declared, markup):
     text = decode(body, declared, markup).text
     assert text is None or text.encode() is not None

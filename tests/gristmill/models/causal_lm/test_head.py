@@ -8,11 +8,12 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 from gristmill.models.causal_lm.head import IGNORED, head_bytes, head_losses
 from tests.gristmill.models.causal_lm.allocated import Allocated
+from tests.random_examples import examples
 
 Pair = tuple[Tensor, Tensor]
 
@@ -60,7 +61,7 @@ def close(found: Any, wanted: Any, room: float) -> bool:
     return all(torch.allclose(a.double(), b, rtol=0, atol=room, equal_nan=True) for a, b in zip(found, wanted, strict=True))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     rows=st.integers(1, 40),
     width=st.integers(1, 40),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.models.causal_lm.packs import PADDING, Pack, Shape, cut, packed
+from tests.random_examples import examples
 
 
 @st.composite
@@ -29,7 +30,7 @@ def windows_of(pack: Pack) -> list[slice]:
     return [slice(*ends) for ends in zip(pack.cuts[:-1], pack.cuts[1:], strict=True)]
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.lists(st.integers(0, 40), max_size=8), shapes())
 @example([25], Shape(window=8, overlap=7, pack=8))
 @example([0, 1, 0], Shape(window=2, overlap=0, pack=2))
@@ -61,7 +62,7 @@ def test_each_token_is_predicted_once_in_its_own_document(lengths: list[int], sh
                 assert pack.targets[row] == place_of[row] == last - (window.stop - 1 - row)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.lists(st.integers(0, 40), max_size=8), shapes())
 def test_the_context_promised_is_there(lengths: list[int], shape: Shape) -> None:
     ids, bounds = flat(lengths)

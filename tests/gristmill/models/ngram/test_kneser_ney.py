@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.errors import InputError
 from gristmill.models.ngram import kneser_ney, store
 from gristmill.models.ngram.kneser_ney import FALLBACK, count, estimate, merge
+from tests.random_examples import examples
 
 BEGIN, END = "<s>", "</s>"
 VOCABULARY = 7
@@ -88,7 +89,7 @@ class Slow:
         return found
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(DOCUMENTS, DOCUMENTS, ORDERS, st.lists(st.integers(0, 3), max_size=2).map(lambda rest: (0, *sorted(rest))))
 @example([[]], [[0]], 2, (0,))
 def test_losses_are_those_of_the_definition(documents, others, order, limits):
@@ -112,7 +113,7 @@ def test_real_text_has_discounts_of_its_own_and_the_losses_of_the_definition(ord
         np.testing.assert_allclose(model.open()(*flat(each, np.uint32)), slow.losses(each), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(DOCUMENTS, st.lists(st.integers(0, VOCABULARY - 1), max_size=6), ORDERS, st.integers(0, 2))
 def test_probabilities_after_any_context_sum_to_one(documents, context, order, limit):
     model = estimate(counted(documents, order), prune=(0, limit), fallback=FALLBACK)
@@ -124,7 +125,7 @@ def test_probabilities_after_any_context_sum_to_one(documents, context, order, l
     assert tokens + rest == pytest.approx(1, abs=2e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(DOCUMENTS, ORDERS, st.sampled_from([VOCABULARY, 2**17, 2**24]), st.data())
 def test_counts_do_not_depend_on_shards_or_their_order(documents, order, vocab_size, data):
     whole = counted(documents, order, vocab_size)
