@@ -86,8 +86,11 @@ def test_every_document_is_accounted_for_from_unit_to_report(crawl: Path) -> Non
     assert raised["id"] == document_id("a.txt", 2), "the parent, which nothing was made of"
 
 
-def test_a_parent_that_kills_its_process_is_found_and_the_others_make_theirs(crawl: Path) -> None:
+def test_a_parent_that_kills_its_process_is_found_and_the_others_make_theirs(
+    crawl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the id of the parent: nothing was made of it yet."""
+    monkeypatch.setattr("pipeline.engines.child.STRIKES", 1)  # each costs a process
     plan = plan_of(crawl, Words(segfault_on="boom"))
     docs = built(plan, crawl / "out", workers=1)
     assert [doc["id"] for doc in docs] == [each[0] for each in expected()]

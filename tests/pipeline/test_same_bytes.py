@@ -62,8 +62,9 @@ def test_every_document_is_accounted_for(corpus: Path, tmp_path: Path) -> None:
     assert found["unique/after"]["kept"] == found["share/before"]["in"] == found["files/whole"]["kept"]
 
 
-def test_documents_that_kill_are_found_and_quarantined(tmp_path: Path) -> None:
-    """Two at a distance in one file, one that is the first of its file and the last."""
+def test_documents_that_kill_are_found_and_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a distance in one file, one that is the first of its file and the last. That it takes three deaths: `test_child`."""
+    monkeypatch.setattr("pipeline.engines.child.STRIKES", 1)  # each costs a process
     mild = [f"line {number}" for number in range(12)]
     (tmp_path / "0.txt").write_text("\n".join([*mild[:3], "aab", *mild[3:6], "bb falls", *mild[6:], "ccé"]))
     (tmp_path / "1.txt").write_text("bb alone")
