@@ -92,6 +92,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits 40 ms for the other side to have acknowledged its head
 
             def handle_any(self) -> None:
                 proxy.handle(self, port, faults)

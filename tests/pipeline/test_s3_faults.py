@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from pipeline.planning.plan import make_plan
 from tests.pipeline.toy_corpus import plan_of, run
 from tests.s3_servers import BUCKET, Faults, Proxy, moto, seaweed, use
 from tests.toy import Lines
+
+PARTITIONS = 2  # key ranges of the barriers: each is a unit with files of its own
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +36,21 @@ def test_same_build_on_a_failing_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retry, "BACKOFF", retry.Backoff(first_s=0.02, longest_s=0.2))  # in this process, not in workers
-    local = run(plan_of(corpus), tmp_path / "local")
+    (tmp_path / "in").mkdir()
+    for path in sorted(corpus.glob("*.txt"))[1:4]:  # one is empty
+        shutil.copy(path, tmp_path / "in")
+    local = run(plan_of(tmp_path / "in", partitions=PARTITIONS), tmp_path / "local")
     faults = Faults(errors=0.012, burst=3, cuts=0.02, slow=0.02)
     root = f"s3://{BUCKET}/{tmp_path.name}"
     use(monkeypatch, servers[server])
     source = open_store(f"{root}/in")
-    for path in sorted(corpus.glob("*.txt")):
+    for path in sorted((tmp_path / "in").glob("*.txt")):
         source.put_new(path.name, path)
     with Proxy(servers[server], faults, seed=4) as proxy:
         use(monkeypatch, proxy.port)
         pattern = f"{root}/in/*.txt"
         stages = [("lines", Lines(paths=pattern)), *plan_of(corpus).stages[1:]]
-        outcome = drive(make_plan("toy", stages, expand(pattern)), lambda: LocalEngine(workers), Options(f"{root}/out", 20))
+        plan = make_plan("toy", stages, expand(pattern), PARTITIONS)
+        outcome = drive(plan, lambda: LocalEngine(workers), Options(f"{root}/out", 20))
         assert outcome.build == local.build, outcome.failures
         assert min(proxy.count.values()) > 0, proxy.count
