@@ -29,7 +29,7 @@ def test_requests_come_in_their_order(web: Web, folder: Path) -> None:
     location.request([files[7], files[3], files[2]])  # in place of what has not begun
     held = location.hold(files[2])  # at once, not at its turn
     assert right(held.path, files[2])
-    until(lambda: len(cached(folder)) >= 4)
+    until(lambda: {files[number].sha256 for number in (2, 3, 7)} <= cached(folder))
     names = [name for name, _, _ in web.log]
     begun = names[: names.index("f7")]
     assert begun[:1] == ["f0"] and set(begun) <= {"f0", "f1", "f2"}
