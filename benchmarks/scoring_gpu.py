@@ -13,6 +13,7 @@ growth of the process's peak of memory beside whole logits. Rows whose hardware 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import resource
 import time
@@ -175,7 +176,8 @@ def on_cpu(*, quick: bool, rows: Rows) -> list[str]:
     size = SIZES["tiny"]
     documents = cpu_documents(quick=quick)
     model = make_model(size, "cpu", torch.float32)
-    engine, losses = make_engine(model, CPU_PACK, compile=False), dict[str, np.ndarray]()
+    # Of a copy: an engine leaves its own attention in the model that it is given.
+    engine, losses = make_engine(copy.deepcopy(model), CPU_PACK, compile=False), dict[str, np.ndarray]()
 
     def peer(name: str, by_length: bool) -> None:
         losses[name] = _scoring_peers.losses(model, documents, by_length=by_length)
