@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
-from benchmarks import _scoring_models, _scoring_peers
+from benchmarks import _scoring_models, _scoring_peers, scoring_gpu
 from benchmarks._scoring_models import SIZES, WINDOW, Documents, Size, flops, make_documents, make_engine, make_model
+from benchmarks._turns import take_turns
 from benchmarks.scoring_gpu import CPU_ROWS, GPU_ROWS
 
 SMALL = Size(32, 48, 2, 4, 2, 200, False)
@@ -64,3 +67,14 @@ def test_documents_are_as_long_as_those_of_the_newest_build(tmp_path: Path) -> N
 def test_rows_without_hardware_have_no_ratio() -> None:
     assert all(ratio is None and goal > 0 for ratio, goal in (GPU_ROWS | CPU_ROWS).values())
     assert not GPU_ROWS.keys() & CPU_ROWS.keys() and all(name.endswith("_cpu") for name in CPU_ROWS)
+
+
+def test_peer_and_engine_take_turns_and_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine leaves its own attention in its model, with which the peer's padded batches cannot be computed."""
+    monkeypatch.setitem(SIZES, "tiny", SMALL)
+    monkeypatch.setattr(scoring_gpu, "cpu_documents", lambda quick: documents_of(2, 40, 9, 17))
+    monkeypatch.setattr(scoring_gpu, "take_turns", partial(take_turns, least_s=0.01))
+    rows: scoring_gpu.Rows = {}
+    scoring_gpu.on_cpu(quick=True, rows=rows)
+    same, _ = rows["same_losses_cpu"]
+    assert rows.keys() == {"arrival_cpu", "sorted_cpu", "same_losses_cpu"} and same is not None and same > 1
