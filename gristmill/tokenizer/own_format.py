@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gristmill.errors import InputError
 from gristmill.json_values import Json, JsonObject, shown
+from gristmill.tokenizer.library_calls import library_call
 from gristmill.tokenizer.patterns import Pattern
 from gristmill.tokenizer.token_names import spell, unspell
 from gristmill.tokenizer.vocabulary import Inference, Vocabulary
@@ -170,9 +171,14 @@ def _merges(rows: Json, tokens: tuple[bytes, ...]) -> npt.NDArray[np.int32]:
     return merges
 
 
-def _cuts(steps: Json) -> tuple[Pattern, ...]:
+def _check_regex(regex: str) -> None:
     from tokenizers import Regex
 
+    with library_call(lambda error: _Mistake(f"key cuts has a regex that does not compile: {error}; found {regex!r}")):
+        Regex(regex)
+
+
+def _cuts(steps: Json) -> tuple[Pattern, ...]:
     if not isinstance(steps, list):
         raise _Mistake(f"key cuts must be a list, found {shown(steps)}")
     found: list[Pattern] = []
@@ -182,10 +188,7 @@ def _cuts(steps: Json) -> tuple[Pattern, ...]:
                 pass
             case _:
                 raise _Mistake(f"key cuts must hold objects of regex (a string) and digits (true, false or 'each'), found {step}")
-        try:
-            Regex(regex)
-        except Exception as error:  # the library raises nothing narrower
-            raise _Mistake(f"key cuts has a regex that does not compile: {error}; found {regex!r}") from error
+        _check_regex(regex)
         found.append(Pattern(regex, digits))
     return tuple(found)
 

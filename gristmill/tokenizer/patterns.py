@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gristmill.tokenizer.library_calls import library_call
+
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
 
@@ -62,10 +64,8 @@ def find_pattern(text: str, key: str) -> Pattern:
         raise ValueError(f"{key} has no pattern {text!r};{advice} known are {', '.join(PATTERNS)}, or give a regular expression")
     from tokenizers import Regex
 
-    try:
+    with library_call(lambda error: ValueError(f"{key} does not compile: {error}; found {text!r}")):
         Regex(text)
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{key} does not compile: {error}; found {text!r}") from error
     return Pattern(text)
 
 

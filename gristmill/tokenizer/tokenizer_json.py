@@ -12,8 +12,9 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gristmill.errors import ENDINGS, InputError
+from gristmill.errors import InputError
 from gristmill.tokenizer.json_parts import AddedToken, File, Mistake, is_file
+from gristmill.tokenizer.library_calls import library_call
 from gristmill.tokenizer.vocabulary import Added, UnsupportedTokenizer
 
 
@@ -133,12 +134,8 @@ def _check_added(listed: Sequence[AddedToken], own: Mapping[str, int], given: Ma
 def _ids_of_library(text: str, where: str) -> dict[str, int]:
     from tokenizers import Tokenizer
 
-    try:
+    with library_call(lambda error: InputError(f"tokenizer {where!r}: the library says that it cannot be read: {error}")):
         tokenizer = Tokenizer.from_str(text)
-    except ENDINGS:
-        raise
-    except BaseException as error:  # the library raises nothing narrower, and panics
-        raise InputError(f"tokenizer {where!r}: the library says that it cannot be read: {error}") from error
     return {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
 
 

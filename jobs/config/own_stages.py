@@ -73,7 +73,7 @@ def _file(where: str) -> ModuleType:
     try:
         return load_file(path)
     except Exception as error:
-        raise UserError(f"{where!r} cannot be imported: {_told(error)}; {_remedy(error)}") from error
+        raise UserError(f"{where!r} cannot be imported: {_with_place(error)}; {_remedy(error)}") from error
 
 
 def _module(where: str) -> ModuleType:
@@ -90,13 +90,13 @@ def _module(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if where != missing and not where.startswith(f"{missing}."):
-            raise UserError(f"module {where!r} cannot be imported: {_told(error)}; install what it needs") from error
+            raise UserError(f"module {where!r} cannot be imported: {_with_place(error)}; install what it needs") from error
         looked = f"looked in {os.getcwd()!r} and on Python's path"
         raise UserError(
             f"there is no module {missing!r} ({looked});{suggest(where, _modules(top))} give module:Class, or file.py:Class"
         ) from error
     except Exception as error:
-        raise UserError(f"module {where!r} cannot be imported: {_told(error)}; {_remedy(error)}") from error
+        raise UserError(f"module {where!r} cannot be imported: {_with_place(error)}; {_remedy(error)}") from error
 
 
 def _modules(top: str) -> list[str]:
@@ -107,7 +107,7 @@ def _modules(top: str) -> list[str]:
     return [each.name for each in pkgutil.iter_modules([os.getcwd()])]
 
 
-def _told(error: Exception) -> str:
+def _with_place(error: Exception) -> str:
     """Return an error of an import with the place that raised it."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error}"

@@ -45,7 +45,8 @@ class _Later(MetaPathFinder):
 
         def execute_and_tell(module: ModuleType) -> None:
             execute(module)
-            assert pa.lib._pandas_api.pd is module, "being asked for it makes pyarrow look again"
+            again = pa.lib._pandas_api.pd  # pyarrow looks again when it is asked for it
+            assert again is module
 
         spec.loader.exec_module = execute_and_tell  # type: ignore[method-assign]
         return spec

@@ -1,7 +1,7 @@
 """What a stage says of itself, asked once before anything runs: the answers of its methods, and what is no answer.
 
-Reads stages; raises UserError in words. Stages of others raise what they like there: it is told with the method, the error and
-the line of their file.
+Reads stages; raises UserError. These methods of a user's own stage may raise anything: the error names the method, what it
+raised, and the line of the user's file.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _TUPLES = {
 }
 
 
-def asked(cls: type, method: str, how: Callable[[], Answer], words: type[ValueError] = UserError) -> Answer:
+def asked(cls: type, method: str, how: Callable[[], Answer], refusal: type[ValueError] = UserError) -> Answer:
     """Return what a method of a class gives; `how` calls it.
 
     Raises:
-        ValueError: of the kind `words`, as the method raises it: that is how it says what is wrong.
-        UserError: for whatever else a class that is not this project's raises.
+        ValueError: of the kind `refusal`, as the method raises it: that is how it says what is wrong.
+        UserError: the class is not this project's, and the method raised anything else.
     """
     try:
         return how()
-    except words:
+    except refusal:
         raise
     except (Exception, SystemExit) as error:
         if is_ours(cls):
@@ -48,7 +48,7 @@ def asked(cls: type, method: str, how: Callable[[], Answer], words: type[ValueEr
 
 
 def odd_answer(stage: Stage) -> str | None:
-    """Return in words which of a stage's methods gives what it may not; None when none does.
+    """Return a message on the first method of a stage that returns a value of the wrong type; None where all are right.
 
     Raises:
         UserError: as `asked`.

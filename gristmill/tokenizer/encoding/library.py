@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gristmill.errors import ENDINGS, InputError
+from gristmill.errors import InputError
 from gristmill.json_values import JsonObject
 from gristmill.tokenizer.encoding.windows import Ids, Offsets, Text
 from gristmill.tokenizer.json_parts import File
+from gristmill.tokenizer.library_calls import library_call
 from gristmill.tokenizer.tokenizer_file import TokenizerFile
 
 _UNKNOWN = "<no token>"
@@ -51,14 +52,10 @@ class LibraryEncoder:
         """
         from tokenizers import Tokenizer
 
-        try:
+        about = f"{reason}; and the library" if reason else f"tokenizer {file.where!r}: the library"
+        with library_call(lambda error: InputError(f"{about} says that it cannot be read: {error}")):
             data = file.data.decode()
             self._tokenizer = Tokenizer.from_str(data)
-        except ENDINGS:
-            raise
-        except BaseException as error:  # the library raises nothing narrower, and panics
-            about = f"{reason}; and the library" if reason else f"tokenizer {file.where!r}: the library"
-            raise InputError(f"{about} says that it cannot be read: {error}") from error
         if getattr(self._tokenizer.model, "dropout", None):
             raise InputError(
                 f"tokenizer {file.where!r}: key model.dropout is {self._tokenizer.model.dropout}, which makes ids random; set it "

@@ -17,10 +17,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.errors import ENDINGS, InputError
+from gristmill.errors import InputError
 from gristmill.tokenizer.encoding.utf8 import check_utf8
 from gristmill.tokenizer.encoding.windows import FlatEncoder, Ids, Offsets, Text, encode_windows
 from gristmill.tokenizer.json_parts import Step as Part
+from gristmill.tokenizer.library_calls import library_call
 
 CODE_POINTS = 0x110000
 PLAIN, MARK, JOINS, CHANGES, FOREIGN = range(5)
@@ -227,12 +228,9 @@ def _library(part: Mapping[str, object]) -> Step:
 
     model = {"type": "BPE", "vocab": {}, "merges": []}
     file = json.dumps({"version": "1.0", "added_tokens": [], "normalizer": part, "model": model})
-    try:
+    about = f"key normalizer: the library cannot read {json.dumps(part)[:200]}"
+    with library_call(lambda error: UnreadableNormalizer(f"{about}: {error}")):
         tokenizer = Tokenizer.from_str(file)
-    except ENDINGS:
-        raise
-    except BaseException as error:  # the library raises nothing narrower, and panics
-        raise UnreadableNormalizer(f"key normalizer: the library cannot read {json.dumps(part)[:200]}: {error}") from error
     normalizer = tokenizer.normalizer
     assert normalizer is not None
     return lambda text: str(normalizer.normalize_str(text)) if text else text

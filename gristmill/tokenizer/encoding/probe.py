@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gristmill.errors import ENDINGS, InputError, UserError
+from gristmill.errors import InputError, UserError
 from gristmill.tokenizer.encoding.windows import FlatEncoder
+from gristmill.tokenizer.library_calls import library_call
 from gristmill.tokenizer.vocabulary import Vocabulary, to_tokenizer
 
 if TYPE_CHECKING:
@@ -119,17 +120,16 @@ def check_encoder(encoder: FlatEncoder, vocabulary: Vocabulary) -> None:
 
 
 def _library_ids(tokenizer: Tokenizer, number: int, text: str) -> list[int]:
-    try:
-        return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
-    except ENDINGS:
-        raise
-    except BaseException as error:  # a panic in Rust is no Exception
+    def failed(error: BaseException) -> LibraryFails:
         shown = repr(text if len(text) <= CONTEXT else text[:CONTEXT] + "…")
-        raise LibraryFails(
+        return LibraryFails(
             f"the Hugging Face library cannot encode text {number} of the check made before it is used ({shown}, {len(text)} "
             f"characters): {type(error).__name__}: {error}; most likely the pattern of its pre_tokenizer goes back too often: "
             "mend the pattern"
-        ) from error
+        )
+
+    with library_call(failed):
+        return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def _difference(number: int, data: bytes, found: list[int], expected: list[int], vocabulary: Vocabulary) -> str:
