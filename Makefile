@@ -26,8 +26,8 @@ demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training ba
 	@echo "  $(PY) -m jobs plan jobs/recipes/demo.yaml --set stages.language.min_score=0.8    what one change recomputes"
 	@echo "  $(PY) -m jobs stages    every stage and its parameters, to write a config of your own"
 
-# Three workers on two cores: a quarter of what one does is to wait for servers, retries and processes (8:08 with two, 6:15 with
-# three). The threads of a matrix product in one would only wait for those of the others. Files in the order of
+# Three workers on two cores, as each often waits for servers, retries and processes. The threads of a matrix product in one would
+# only wait for those of the others. Files in the order of
 # tests/conftest.py, the slowest first, not by their numbers of tests. Bytecode is kept even where an image says that it is not:
 # a third of the time to collect the tests, a tenth of the start of each process.
 test: $(VENV)/dev.stamp  ## run the tests

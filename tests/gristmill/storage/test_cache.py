@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import random
 import threading
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,17 +73,17 @@ def test_bound_under_many_threads(web: Web, folder: Path) -> None:
     assert not wrong and shelf.used() <= 4 * SIZE
 
 
-def test_mistakes_of_room(web: Web, folder: Path) -> None:
+@pytest.mark.timeout(60)
+def test_mistakes_of_room(web: Web, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "SPACE_S", 3600.0)  # nothing here waits for space
     files = [put(web, f"f{number}") for number in range(3)]
     with pytest.raises(ValueError, match=rf"limit_bytes is {SIZE - 1}, but f0 alone has {SIZE} bytes; raise limit_bytes to"):
         RemoteLocation(web.url, Cache(folder=folder, limit_bytes=SIZE - 1), {}).check(files, verify=True)
     location = location_of(web, folder, 2)
     assert location.budget == SIZE
     held = [location.hold(file) for file in files[:2]]
-    begin = time.monotonic()
     with pytest.raises(OSError, match=r"no space for .* hold fewer files at once"):  # nobody else could let go: at once
         location.hold(files[2])
-    assert time.monotonic() - begin < fetch.SPACE_S / 2
     del held
     location.hold(files[2]).release()
     for wrong in ({"limit_bytes": 0}, {"downloads": 0}):
