@@ -103,8 +103,8 @@ def samples(summary: Summary, output: str) -> Html:
     if not blocks:
         return _empty("Nothing was dropped: every document that could be processed is in the build.")
     lead = (
-        "A few documents for each reason, those with the smallest ids, which are hashes: from all over the crawl, with the start "
-        "of their text. The command shows every decision on it."
+        "A few documents for each reason, with the start of their text. They have the smallest ids; ids are hashes, so they come "
+        "from all over the crawl. The command below a document shows every decision on it."
     )
     return join(tag("p", lead, class_="lead"), blocks)
 
