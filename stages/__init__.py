@@ -6,6 +6,7 @@ A name in a config is a key of this dict. Families never import each other; they
 from __future__ import annotations
 
 from pipeline.stage import Save, Stage
+from stages.classify.classify import Classify
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
 from stages.encode.encode import Encode
@@ -36,6 +37,7 @@ STAGES: dict[str, type[Stage]] = {
     "gopher_quality": GopherQuality,
     "c4_quality": C4Quality,
     "fineweb_quality": FinewebQuality,
+    "classify": Classify,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,
     "encode": Encode,

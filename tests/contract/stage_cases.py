@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.models.causal_lm.parameters import CausalLm
+from gristmill.models.fasttext import FastText
 from gristmill.models.ngram.file import NgramFile
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme
 from pipeline.stage import Filter, Stage
 from stages import STAGES
+from stages.classify.kinds import FastTextModel
 from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
@@ -27,6 +29,7 @@ from stages.score.ngram import Curated, Ngram
 from stages.score.select import Select
 from tests.stages.score import tiny_models
 
+CLASSIFIER = FastText(path="<a fastText classifier>")
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
 TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024, first_token="bos")
 
@@ -132,6 +135,18 @@ CASES: dict[str, Case] = {
             new_line_ratio=0.2,
             language="de",
         )
+    ),
+    "classify": Case(
+        [
+            {"models": {"prose": FastTextModel(fasttext=CLASSIFIER, label="prose")}},
+            {
+                "models": {
+                    "kind": FastTextModel(fasttext=CLASSIFIER, best=True),
+                    "each": FastTextModel(fasttext=dataclasses.replace(CLASSIFIER, max_chars=40), labels=("Q-A", "code")),
+                }
+            },
+        ],
+        one_each(models={"prose": FastTextModel(fasttext=CLASSIFIER, label="code")}),
     ),
     "dedup_exact": Case([{}, {"normalize": "whitespace"}], one_each(normalize="whitespace")),
     "dedup_minhash": Case(
@@ -241,7 +256,8 @@ class World:
         (other / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
         lid = other / "lid.ftz"
         lid.write_bytes(Path(Language().files()[0]).read_bytes())
-        files = {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
+        files = {CLASSIFIER.path: str(Path(__file__).with_name("golden") / "classifier.bin")}
+        files |= {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
         files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
         files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
         return World(whole(pages), whole(texts), whole(named), whole(encoded), files)
@@ -282,6 +298,8 @@ def filled(value: Any, files: Mapping[str, str]) -> Any:
     """Return a parameter with real files for the names that stand for them."""
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **{f.name: filled(getattr(value, f.name), files) for f in dataclasses.fields(value)})
+    if isinstance(value, dict):
+        return {key: filled(each, files) for key, each in value.items()}
     return files.get(value, value) if isinstance(value, str) else value
 
 

@@ -1,0 +1,1 @@
+"""What models say of documents, and what others have said of them."""
