@@ -100,7 +100,7 @@ def test_models_in_a_config(tmp_path: Path) -> None:
             "{a: {fasttext: {path: m}, labels: [b]}, a_b: {fasttext: {path: m}}}",
             "'a' and 'a_b' both give the column 'a_b'; rename one",
         ),
-        ("{text: {fasttext: {path: MODEL}}}", "adds column 'text', which source 'jsonl' gives already"),
+        ("{text: {fasttext: {path: MODEL}, label: code}}", "adds column 'text', which source 'jsonl' gives already"),
     ],
 )
 def test_mistakes_in_a_config(models: str, said: str, tmp_path: Path) -> None:
