@@ -9,6 +9,7 @@
     │   └── Damaged                   what was committed is missing or not what it was; the driver has it computed again
     ├── StoreError (OSError)          infrastructure; the driver retries with backoff
     │   └── StoreFull                 no room left; the build stops and a rerun goes on
+    ├── Stopped                       whom a stage asks does not answer, or must not be asked on; the build stops, exit code 3
     └── UnitFailed                    one unit of work could not be done; exit code 3 when others are finished
 
 Whatever else a stage raises on a document is quarantined by the segment; whatever else it raises in `open()` fails
@@ -76,6 +77,10 @@ class StoreError(GristmillError, OSError):
 
 class StoreFull(StoreError):
     """No space left on the output (or scratch) device; nothing is lost, the build goes on when there is room."""
+
+
+class Stopped(GristmillError):
+    """A build cannot go on before a person has done something, and nothing is wrong with its data; what is done is kept."""
 
 
 class UnitFailed(GristmillError):

@@ -4,7 +4,7 @@ A command is a module with `add_arguments(parser)` and `run(arguments)`, which r
 called, so that listing the commands and a mistake in the name of one take no time.
 
 Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
-the store, 130 interrupted.
+the store or by whom a stage asks, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from gristmill.errors import StoreError, UserError
+from gristmill.errors import Stopped, StoreError, UserError
 from jobs.terminal import tell
 from pipeline.engines.pandas_later import pandas_later
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         tell(f"error: {error}")
         return USER_MISTAKE
-    except StoreError as error:
+    except (StoreError, Stopped) as error:
         tell(f"stopped: {error}\nwhat is done is kept; run the same command again to go on")
         return STOPPED
     except BrokenPipeError:

@@ -32,6 +32,8 @@ def parse_ledger(content: Sequence[Mapping[str, Any]], where: str) -> tuple[Mapp
             _finite(account, key, at)
         for key in ("dropped", "quarantined"):
             _counts(account, key, at)
+        if "asked" in account:
+            _counts(account, "asked", at)
         for reason, rows in fields.get(account, "samples", dict, at).items():
             _samples(rows, f"{at}: samples: {reason}")
         if not all(isinstance(line, str) for line in fields.get({"notes": [], **account}, "notes", list, at)):

@@ -19,6 +19,7 @@ DROP = "drop"
 ERROR = "error"
 PARENT = "parent"  # of a document that a FlatMap made: the id of the one it was made of; null in all others
 PARENT_ROW = "parent_row"  # in what a FlatMap returns: the row of the parent in the table it was given
+ITSELF = "itself"  # there too: whether a row is the parent and not made of it
 
 NOTE = b"note"  # in the metadata of a source's table: one line on its file that a person should know, though it is read
 STORED = b"stored"  # in the metadata of a per-token column that a finished build has already: it is read, not to be written again

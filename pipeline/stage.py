@@ -7,7 +7,8 @@ tables in, tables out, the same output for any split of the input into tables.
 
     Source    file                → tables of documents
     Map       table               → the same rows with columns added or replaced
-    FlatMap   table               → one or several documents of each row (chunks, rephrasings)
+    FlatMap   table               → one or several documents of each row (chunks)
+    AskingMap table, answers      → the same, made of what somebody answers whose answers are kept (rephrasings)
     Filter    table               → a reason to drop each row, or null
     Exchange  rows by key         → verdicts on single documents (deduplication)
     Fit       rows by key         → one model, then a map with it (n-gram counts)
@@ -26,16 +27,22 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from gristmill.json_values import Json
+from gristmill.json_values import Json, Plain
 from gristmill.storage.store import InputFile
 from pipeline.finding import Finding
+from pipeline.journal import Journal
 from pipeline.lineage import Lineage
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, PARENT
 
 Transform = Callable[[pa.Table], pa.Table]
 Judge = Callable[[pa.Table], pa.Array]
+Asker = Callable[[pa.Table, Journal], pa.Table]
 Named = tuple[str, "Stage"]  # a stage with its name in the plan
+
+# Metadata of a field of a stage that leaves no trace in what is built: where something is asked, how often it is tried again.
+# It is in no fingerprint and in no manifest.
+ASIDE: Mapping[str, bool] = {"aside": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,20 +174,22 @@ class Map(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlatMap(Stage):
-    """Makes documents of documents: one or several of each, such as chunks of its text or rephrasings.
+class Making(Stage):
+    """Makes documents of documents: one or several of each. What `FlatMap` and `AskingMap` share.
 
     Its function returns a row for each document that it makes, in the order of the parents:
 
         parent_row  int64, never null   the row of the parent in the given table
         text        string              and `media`, where that is another
+        itself      bool                may be there: true in a row that is the parent, unchanged but for the columns of `adds()`
         adds()                          columns of its own
         drop error  string, null = keep may be there, as in a Map
 
     Each parent has at least one row: one of which nothing is made has a row with the reason in `drop` or `error`. In rows with a
     reason all else may be null. The machine gives the other columns: `id` (`schema.made_id`), `parent` (the id of the parent),
     and the parent's own, so that the address still leads to the raw record. A parent whose only row has a reason is itself what
-    is dropped or quarantined, under its own id. A chunker of three documents, the second of which is empty, may return
+    is dropped or quarantined, under its own id, which a row that is `itself` keeps, too. A chunker of three documents, the second
+    of which is empty, may return
 
         parent_row  0      0       1        2
         text        one    two     null     three
@@ -193,8 +202,30 @@ class FlatMap(Stage):
         """Return `adds()` and `parent`."""
         return {**self.adds(), PARENT: pa.string()}
 
+
+@dataclass(frozen=True, kw_only=True)
+class FlatMap(Making):
+    """Makes documents of documents, such as chunks of their text; see `Making`."""
+
     def open(self) -> Transform:
         """Load what is needed and return f(docs) → the rows of what is made of them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingMap(Making):
+    """Makes documents of documents by answers that cannot be computed again: of a model behind an endpoint, say; see `Making`.
+
+    Its function is pure in the documents and the answers. It asks through the journal that it is given with each table, which
+    asks for what is not kept yet alone (`pipeline/journal.py`). So a unit that is run again gives the same bytes.
+    """
+
+    def subject(self) -> Mapping[str, Plain]:
+        """Return what names its journal: what all its questions have in common, such as the model."""
+        raise NotImplementedError
+
+    def open(self) -> Asker:
+        """Load what is needed and return f(docs, journal) → the rows of what is made of them."""
         raise NotImplementedError
 
 

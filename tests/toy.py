@@ -6,9 +6,11 @@ import ctypes
 import hashlib
 import json
 import os
+import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.errors import InputError
+from gristmill.errors import InputError, Stopped
 from gristmill.storage.store import InputFile
+from pipeline.journal import Answer, Journal
 from pipeline.lineage import Lineage
 from pipeline.resources import Resources
 from pipeline.schema import DOCUMENT, document_id
-from pipeline.stage import Assembly, Attachment, Exchange, Filter, Fit, FlatMap, Map, Part, Sink, Source, Stored, Transform
+from pipeline.stage import (
+    ASIDE,
+    Asker,
+    AskingMap,
+    Assembly,
+    Attachment,
+    Exchange,
+    Filter,
+    Fit,
+    FlatMap,
+    Map,
+    Part,
+    Sink,
+    Source,
+    Stored,
+    Transform,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +137,51 @@ class Words(FlatMap):
             return pa.table({name: pa.array(values, kind) for (name, kind), values in zip(kinds.items(), columns, strict=True)})
 
         return work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(AskingMap):
+    """Gives each document and an answer that is another one each time; leaves a file in `log` for each question.
+
+    It kills its process, once, before it answers the first question on `kill_on`, and stops at one on `stop_on`, unless `log` has
+    the file `go`.
+    """
+
+    log: str = field(metadata=ASIDE)
+    kill_on: str = field(default="", metadata=ASIDE)
+    stop_on: str = field(default="", metadata=ASIDE)
+    loud: bool = False
+
+    def adds(self) -> Mapping[str, pa.DataType]:
+        return {"answered": pa.bool_()}
+
+    def subject(self) -> Mapping[str, str]:
+        return {"who": "the oracle"}
+
+    def open(self) -> Asker:
+        def work(docs: pa.Table, journal: Journal) -> pa.Table:
+            texts = docs["text"].to_pylist()
+            answers = journal.answers(texts, self._ask)
+            made = [answers[text].content.upper() if self.loud else answers[text].content for text in texts]
+            both = [text for pair in zip(texts, made, strict=True) for text in pair]
+            fresh = [False, True] * len(texts)
+            parents = np.repeat(np.arange(len(texts)), 2)
+            columns = {"parent_row": pa.array(parents, pa.int64()), "text": pa.array(both, pa.string())}
+            marks = {"itself": pa.array([not each for each in fresh], pa.bool_()), "answered": pa.array(fresh, pa.bool_())}
+            return pa.table({**columns, **marks})
+
+        return work
+
+    def _ask(self, keys: Sequence[str]) -> Iterator[Mapping[str, Answer]]:
+        for key in keys:
+            go = Path(self.log, "go")
+            if self.kill_on and self.kill_on in key and not go.exists():
+                go.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.stop_on and self.stop_on in key and not go.exists():
+                raise Stopped(f"asked about {key}")
+            Path(self.log, f"asked-{uuid.uuid4().hex}").write_text(key)
+            yield {key: Answer(f"{key}: {uuid.uuid4().hex}", {"letters": len(key)})}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from pipeline.builds.finish import is_finished
 from pipeline.planning.asking import asked
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.plan_check import content_faults
-from pipeline.stage import FlatMap
+from pipeline.stage import Making
 
 DONE = 0
 
@@ -78,7 +78,7 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
                 "name": step.name,
                 "kind": step.spec.kind,
                 "stages": [name for name, _ in step.spec.all()],
-                "makes": [name for name, stage in step.spec.all() if isinstance(stage, FlatMap)],
+                "makes": [name for name, stage in step.spec.all() if isinstance(stage, Making)],
                 "actors": step.spec.actor(),
                 "units": len(step.units),
                 "done": len(step.units) - len(missing),

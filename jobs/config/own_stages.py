@@ -23,9 +23,9 @@ from gristmill.errors import UserError
 from jobs.config.parameters import describe, parameters
 from jobs.config.yaml_nodes import suggest
 from pipeline.planning.code import is_ours, load_file
-from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Sink, Source, Stage
+from pipeline.stage import AskingMap, Exchange, Filter, Fit, FlatMap, Map, Sink, Source, Stage
 
-KINDS: tuple[type[Stage], ...] = (Source, Map, FlatMap, Filter, Exchange, Fit, Sink)
+KINDS: tuple[type[Stage], ...] = (Source, Map, FlatMap, AskingMap, Filter, Exchange, Fit, Sink)
 DECORATOR = "@dataclass(frozen=True, kw_only=True)"
 
 

@@ -25,8 +25,9 @@ from pipeline.checked import Reader, reading
 from pipeline.finding import Finding, Value
 from pipeline.records import Data, RunRecord, read_unit, read_units
 from pipeline.schema import DROP, ERROR, PARENT, undecided
-from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Stage
+from pipeline.stage import AskingMap, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Stage
 from pipeline.units import exchange
+from pipeline.units.answers import StoredAnswers
 from pipeline.units.making import made_of
 
 CHILDREN = 100  # of the documents made of one listed
@@ -139,8 +140,8 @@ class Trace:
             if isinstance(stage, Exchange | Fit):
                 docs = self._meet(stage, barrier, found, docs)
                 barrier += 1
-            elif isinstance(stage, FlatMap):
-                children = made_of(docs, stage.open()(docs), name, stage)
+            elif isinstance(stage, FlatMap | AskingMap):
+                children = made_of(docs, self._made(stage, found, docs), name, stage)
                 docs = _followed(children, found)
                 if not docs.num_rows:
                     yield _made(name, children, before)
@@ -151,6 +152,12 @@ class Trace:
             changed = _text(docs) != _text(before)
             yield Decision(name, verdict, _findings(stage, before, docs), _text(docs), changed)
             docs = undecided(docs)
+
+    def _made(self, stage: FlatMap | AskingMap, found: Found, docs: pa.Table) -> pa.Table:
+        """Return what a stage makes of the document; one that asks has the answers that are kept, and asks nobody."""
+        if isinstance(stage, FlatMap):
+            return stage.open()(docs)
+        return stage.open()(docs, StoredAnswers(self.store, stage.subject(), found.file, asking=False))
 
     def _meet(self, stage: Exchange | Fit, number: int, found: Found, docs: pa.Table) -> pa.Table:
         """Give the document the verdict or the model that all documents together came to."""

@@ -16,13 +16,14 @@ from jobs.config.run import Run
 from jobs.manual.describe import Described, described, text_of
 from jobs.reference.recipe import Recipe
 from jobs.tokenizer.train import Settings
-from pipeline.stage import Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
+from pipeline.stage import AskingMap, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
 from stages import STAGES
 
 KINDS = {
     Source: "source",
     Map: "map",
     FlatMap: "flat map",
+    AskingMap: "asking map",
     Filter: "filter",
     Exchange: "exchange",
     Fit: "fit",

@@ -32,11 +32,15 @@ StageSummary = TypedDict(
         "kept": int,
         "dropped": Mapping[str, int],
         "quarantined": Mapping[str, int],
+        "asked": NotRequired[Mapping[str, int]],
         "cpu_s": float,
         "wall_s": float,
     },
 )
-"""An entry of `stages`, without what a plan says of the stage. Its documents are in + made = kept + dropped + quarantined."""
+"""An entry of `stages`, without what a plan says of the stage. Its documents are in + made = kept + dropped + quarantined.
+
+`asked`, of a stage that asks: how many answers it has used, and what these took (tokens).
+"""
 
 
 class MeasureSummary(TypedDict, total=False):
@@ -139,13 +143,15 @@ def _stages(named: Sequence[BuildStage], segments: Iterable[UnitRecord], barrier
             sum_["kept"] += account["kept"] if account["phase"] != "before" else 0
             if "made" in account:
                 sum_["made"] = sum_.get("made", 0) + account["made"]
+            if "asked" in account:
+                sum_["asked"] = sum_.get("asked", Counter()) + Counter(account["asked"])
             for key in ("dropped", "quarantined", "cpu_s", "wall_s"):
                 sum_[key] += Counter(account[key]) if isinstance(account[key], dict) else account[key]
     for unit in barriers:
         assert unit.stage is not None, "reduces and settles say whose they are"
         total[unit.stage]["cpu_s"] += unit.seconds["cpu"]
         total[unit.stage]["wall_s"] += unit.seconds["wall"]
-    ordered = {"dropped", "quarantined"}
+    ordered = {"dropped", "quarantined", "asked"}
     return [
         {key: dict(sorted(value.items())) if key in ordered else value for key, value in account.items()}
         for account in total.values()

@@ -30,7 +30,7 @@ from typing import TypeVar, overload
 
 import pyarrow as pa
 
-from gristmill.errors import ENDINGS, Damaged, GristmillError, StoreError, StoreFull, UserError
+from gristmill.errors import ENDINGS, Damaged, GristmillError, Stopped, StoreError, StoreFull, UserError
 from pipeline.engines.failure import Failure, Kind
 from pipeline.engines.pandas_later import pandas_later
 from pipeline.engines.panics import pass_on
@@ -90,7 +90,12 @@ def attempt(work: Task | TableRequest, report: Report | None = None, pools: Mapp
 def _failure(error: GristmillError) -> Failure:
     if isinstance(error, Damaged):
         return Failure("damaged", error.what, error.record)
-    kinds: tuple[tuple[type[GristmillError], Kind], ...] = ((StoreFull, "full"), (StoreError, "store"), (UserError, "user"))
+    kinds: tuple[tuple[type[GristmillError], Kind], ...] = (
+        (StoreFull, "full"),
+        (StoreError, "store"),
+        (Stopped, "stop"),
+        (UserError, "user"),
+    )
     return Failure(next((kind for class_, kind in kinds if isinstance(error, class_)), "failed"), str(error))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gristmill.errors import StoreFull
+from gristmill.errors import Stopped, StoreFull
 from gristmill.json_values import Plain
 from gristmill.secrets import without_secrets
 from gristmill.storage.store import Store, open_store, probe
@@ -92,6 +92,7 @@ def drive(plan: Plan, engine: Callable[[], Engine], options: Options, watcher: W
     Raises:
         StoreRefused: the output cannot commit safely.
         StoreFull: no room; everything committed so far stays.
+        Stopped: a stage cannot ask on; everything committed so far stays.
     """
     store = open_store(options.root)
     work = _Work(plan, store, engine, options, watcher)
@@ -219,6 +220,8 @@ class _Work:
                     self._watcher.unit(step, result)
             elif result.kind == "full":
                 raise StoreFull(result.message)
+            elif result.kind == "stop":
+                raise Stopped(result.message)
             elif result.kind == "damaged":
                 self.damaged[result.record] = result.message
                 waiting.append(task.unit)

@@ -20,7 +20,7 @@ from gristmill.errors import InputError
 from gristmill.json_values import Plain
 from gristmill.storage.store import open_read
 from pipeline.planning.code import hash_of, identity, is_ours, units_of
-from pipeline.stage import Source, Stage
+from pipeline.stage import ASIDE, Source, Stage
 
 # Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
 MACHINE = 2
@@ -77,11 +77,18 @@ def version_of(library: str) -> str:
 
 
 def parameters(stage: Stage) -> dict[str, Plain]:
-    """Return the parameters of a stage as plain data, without the paths of a source."""
-    values: dict[str, Plain] = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    """Return the parameters of a stage as plain data, without the paths of a source and what leaves no trace (`ASIDE`)."""
+    fields = [field for field in dataclasses.fields(stage) if not field.metadata.keys() >= ASIDE.keys()]
+    values: dict[str, Plain] = {field.name: _plain(getattr(stage, field.name)) for field in fields}
     if isinstance(stage, Source):
         del values["paths"]
     return values
+
+
+def aside(stage: Stage) -> dict[str, Plain]:
+    """Return the parameters of a stage that leave no trace in what is built (`ASIDE`), as plain data."""
+    fields = [field for field in dataclasses.fields(stage) if field.metadata.keys() >= ASIDE.keys()]
+    return {field.name: _plain(getattr(stage, field.name)) for field in fields}
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - JSON

@@ -15,11 +15,11 @@ import pyarrow as pa
 from gristmill.errors import UserError
 from pipeline.planning.asking import odd_answer
 from pipeline.planning.fingerprint import describe
-from pipeline.schema import DOCUMENT, DROP, ERROR, PARENT, PARENT_ROW
-from pipeline.stage import FlatMap, Named, Save, Sink, Source, Stage
+from pipeline.schema import DOCUMENT, DROP, ERROR, ITSELF, PARENT, PARENT_ROW
+from pipeline.stage import Making, Named, Save, Sink, Source, Stage
 
 # Columns that no stage behind the source gives by declaring them: its decisions, and what leads to the raw record.
-MACHINES = ("id", "file", "offset", "length", DROP, ERROR, PARENT, PARENT_ROW)
+MACHINES = ("id", "file", "offset", "length", DROP, ERROR, PARENT, PARENT_ROW, ITSELF)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _odd_word(stage: Stage) -> str | None:
 def _may_replace(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], giver: int, at: int, column: str) -> bool:
     stage = stages[at][1]
     if column == PARENT:
-        return isinstance(stage, FlatMap) and isinstance(stages[giver][1], FlatMap)
+        return isinstance(stage, Making) and isinstance(stages[giver][1], Making)
     # What a person asked a source for is not replaced, even by a stage that may replace what other stages give.
     return column in stage.replaces() and column not in given[0]
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from gristmill.errors import ENDINGS, GristmillError, StoreFull, UnitFailed
 from pipeline.schema import DROP, ERROR, odd_documents, undecided
-from pipeline.stage import Filter, FlatMap, Stage, Transform
+from pipeline.stage import Filter, Making, Stage, Transform
 from pipeline.units.lost import lost_rows
 from pipeline.units.making import made_of
 from pipeline.units.quarantine import reason_of_exception
@@ -100,7 +100,7 @@ class Bisection:
             return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
         if not isinstance(result, pa.Table):
             raise self._broken(f"it returned {_said(result)}, expected a pyarrow.Table")
-        if isinstance(self.stage, FlatMap):
+        if isinstance(self.stage, Making):
             self.made += result.num_rows - table.num_rows
             return made_of(table, result, self.name, self.stage)
         if result.num_rows != table.num_rows:

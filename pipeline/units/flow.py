@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.errors import UnitFailed
+from gristmill.json_values import Json
 from pipeline.schema import DROP, ERROR, undecided, undeclared
-from pipeline.stage import FlatMap, Stage, Transform
+from pipeline.stage import Making, Stage, Transform
 from pipeline.units.bisection import StageResult, Watch, work_through
 from pipeline.units.ledger import Measure, Tally, measure_of
 from pipeline.units.lost import details_of, lost_rows, lost_table
@@ -62,6 +63,7 @@ class StageRun:
     work: Transform | None = None
     phase: Literal["whole", "before", "after"] = "whole"
     pool: Pool | None = None
+    asked: Callable[[], Mapping[str, int]] | None = None  # of a stage that asks: the account of the answers that it has used
     tally: Tally = field(init=False)
     measures: dict[str, Measure] = field(default_factory=dict)
     schema: pa.Schema | None = None  # of the documents behind it, once it is known
@@ -90,6 +92,11 @@ class StageRun:
         some, none = ({field.name: str(field.type) for field in schema} for schema in (undecided(table).schema, self.schema))
         if list(some.items()) != list(none.items()):
             raise UnitFailed(f"stage {self.name!r} gives columns {some} for some documents, {none} for none; {ADVICE}")
+
+    def answered(self) -> dict[str, Json]:
+        """Return what stands in the ledger of answers: nothing for a stage that asks nobody."""
+        counts: dict[str, Json] = dict(self.asked()) if self.asked is not None else {}
+        return {"asked": counts} if counts else {}
 
     def measure(self, table: pa.Table) -> None:
         """Add the kept rows to the histograms of the stage's columns."""
@@ -182,7 +189,7 @@ class Flow:
 
     def _pieces(self, run: StageRun, number: int, table: pa.Table) -> Numbered:
         """Yield what is left of a table: nothing, the table, or what a FlatMap made of it in tables of `batch_rows`."""
-        rows = self.batch_rows if isinstance(run.stage, FlatMap) and self.batch_rows is not None else max(table.num_rows, 1)
+        rows = self.batch_rows if isinstance(run.stage, Making) and self.batch_rows is not None else max(table.num_rows, 1)
         for start in range(0, table.num_rows, rows):
             yield number, table.slice(start, rows)
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from gristmill.errors import UnitFailed
 from gristmill.private import fresh_folder, private_folder
-from pipeline.planning.fingerprint import describe, digest, parameters
+from pipeline.planning.fingerprint import aside, describe, digest, parameters
 from pipeline.stage import AnyMap, Stage, Transform
 
 LIMIT = 32  # stages; the oldest makes room
@@ -26,12 +26,12 @@ Opened = TypeVar("Opened", bound=Callable[..., object])
 
 
 def opened(stage: Stage, how: Callable[[], Opened], extra: str = "", method: str = "open") -> Opened:
-    """Return what `how` opens, remembered by the stage's fingerprint (its files' content too) and `extra`.
+    """Return what `how` opens, remembered by the stage's parameters, its files' content and `extra`.
 
     Raises:
         UnitFailed: as `function_of`.
     """
-    key = digest(type(stage).__module__, describe(stage), extra)
+    key = digest(type(stage).__module__, describe(stage), aside(stage), extra)
     return _remembered(key, lambda: function_of(stage, how, method))
 
 

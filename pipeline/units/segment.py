@@ -24,8 +24,9 @@ from pipeline import checked
 from pipeline.planning.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
 from pipeline.schema import NOTE, check, odd_documents, undecided, undeclared
-from pipeline.stage import AnyMap, Barrier, Exchange, Filter, Fit, Part, Sink, Source, Transform
+from pipeline.stage import AnyMap, AskingMap, Barrier, Exchange, Filter, Fit, Part, Sink, Source, Transform
 from pipeline.units import exchange
+from pipeline.units.answers import StoredAnswers
 from pipeline.units.bisection import Watch
 from pipeline.units.flow import Flow, Pool, StageRun
 from pipeline.units.ledger import Tally
@@ -126,17 +127,23 @@ class _Way:
     report: Report | None
     number: int = -1
     entered: int = 0
+    last: tuple[str, str | None] = ("", None)
 
     def at(self, stage: str, document: str | None) -> None:
         """Report the next piece of work."""
+        self.last = (stage, document)
         if self.report is not None:
             self.report(self.number, stage, document, self.entered)
+
+    def alive(self) -> None:
+        """Report the same piece of work again: it takes long, and goes on."""
+        self.at(*self.last)
 
 
 def _segment(task: Task, store: Store, folder: Path, report: Report | None, pools: Mapping[str, Pool]) -> _UnitResult:
     way = _Way(report)
     tables, entry = _entry(task, store, way.at)
-    stage_runs = _stage_runs(task, store, pools)
+    stage_runs = _stage_runs(task, store, pools, way)
     writer = None
     if task.spec.after is not None:
         name, barrier = task.spec.after
@@ -159,7 +166,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     result.outputs |= _lost_outputs(store, folder, flow)
     result.elsewhere_s = flow.elsewhere_s
     assert all(run.tally.balanced() for run in accounts), [run.tally.plain() for run in accounts]
-    result.ledger = tuple({**run.tally.plain(), "phase": run.phase} for run in accounts)
+    result.ledger = tuple({**run.tally.plain(), **run.answered(), "phase": run.phase} for run in accounts)
     result.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
     return result
 
@@ -250,7 +257,7 @@ def _judged(tables: Iterator[pa.Table], verdicts: pa.Table, barrier: Exchange) -
         row += table.num_rows
 
 
-def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[StageRun]:
+def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool], way: _Way) -> list[StageRun]:
     found = []
     if task.spec.before is not None and isinstance(task.spec.before[1], Fit):
         name, fit = task.spec.before[0], task.spec.before[1]
@@ -264,9 +271,20 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool]) -> list[Sta
         found.append(StageRun(name, fit, opened(fit, model, settled.sha256, "apply"), "after"))
     for name, stage in task.spec.stages:
         pool = pools.get(name)
+        if isinstance(stage, AskingMap):
+            found.append(_asking(name, stage, task, store, way))
+            continue
         assert isinstance(stage, AnyMap | Filter), "between a segment's ends are no others"
         found.append(StageRun(name, stage, opened(stage, stage.open)) if pool is None else StageRun(name, stage, pool=pool))
     return found
+
+
+def _asking(name: str, stage: AskingMap, task: Task, store: Store, way: _Way) -> StageRun:
+    """Return the run of a stage that asks, with the journal of this unit's shard."""
+    assert task.unit.file is not None, "the units of segments are of an input file"
+    ask = opened(stage, stage.open)
+    journal = StoredAnswers(store, stage.subject(), task.unit.file.name, way.alive)
+    return StageRun(name, stage, lambda docs: ask(docs, journal), asked=journal.account)
 
 
 def _parts(run: StageRun, tables: Iterator[pa.Table], folder: Path) -> list[Part]:

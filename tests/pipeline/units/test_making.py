@@ -87,6 +87,17 @@ def test_one_that_raises_is_found_and_the_others_make_theirs() -> None:
     assert done.made == done.table.num_rows + lost.num_rows - docs.num_rows == 1
 
 
+def test_a_row_that_is_the_parent_keeps_its_id_and_its_own_parent() -> None:
+    docs = documents("f", ["a", "b"])
+    given = docs.append_column("parent", pa.array(["p", None], pa.string()))
+    stage = Lies(rows=rows([0, 0, 1, 1], itself=pa.array([True, None, False, True])))
+    out = made_of(given, stage.rows, "s", stage)
+    first, second = docs["id"].to_pylist()
+    assert out["id"].to_pylist() == [first, made_id(first, 1), made_id(second, 0), second]
+    assert out["parent"].to_pylist() == ["p", first, second, None]
+    assert "itself" not in out.column_names
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lies(FlatMap):
     """Returns a table that is given to it."""
@@ -122,6 +133,8 @@ LIES: dict[str, tuple[pa.Table, str]] = {
     "no text": (rows([0, 1, 2]).drop_columns(["text"]), "it does not give column 'text'"),
     "undeclared": (rows([0, 1, 2], id=pa.array(["a", "b", "c"])), "it gives column 'id'; it may give parent_row, text, n, media"),
     "keeps back": (rows([0, 1, 2]).drop_columns(["n"]), "it does not give column 'n'"),
+    "twice itself": (rows([0, 1, 1, 2], itself=pa.array([True, True, True, False])), "document 1 of 3 has several rows that are"),
+    "not told": (rows([0, 1, 2], itself=pa.array(["a", "b", "c"])), "its column 'itself' is string, expected bool"),
     "typeless": (rows([0, 1, 2], drop=pa.nulls(3)), "its column 'drop' is null, expected string"),
     "large": (rows([0, 1, 2], text=pa.array(["a"] * 3, pa.large_string())), "its column 'text' is large_string, expected string"),
     "textless": (
