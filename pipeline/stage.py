@@ -160,6 +160,13 @@ class Source(Stage):
         """Read the one document at this address again (for `explain`): a table of one row."""
         raise NotImplementedError
 
+    def explain_record(self, file: InputFile, offset: int, length: int) -> Sequence[Finding]:
+        """Return what decided on the document at this address, as `explain` does for a stage behind the source.
+
+        A source decides on bytes that no table has, so it reads them again, by the code of `fetch`.
+        """
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Map(Stage):

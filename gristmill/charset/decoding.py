@@ -43,12 +43,15 @@ CUT_ESCAPE = re.compile("\ufffd[$(\ufffd]?$")
 class Decoded:
     """What bytes say: their text and the encoding that it was read in, or no text and the reason (`undecodable`).
 
-    `encoding` is the name that the standard gives it, in lower case.
+    `encoding` is the name that the standard gives it, in lower case. `unreadable`: how many of so many `characters` are U+FFFD or
+    no text, counted where there may be any; both are 0 where there are none.
     """
 
     text: str | None
     encoding: str
     drop: str | None = None
+    unreadable: int = 0
+    characters: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,13 @@ def decode(
     text = text.removeprefix("\ufeff")
     if truncated:
         text = CUT_ESCAPE.sub("", text) if name == "iso-2022-jp" else text.removesuffix(REPLACEMENT)
-    if (text is not sound or "\0" in text or REPLACEMENT in text) and _unreadable(text, max_replaced):
-        return Decoded(text=None, encoding=name, drop="undecodable")
-    return Decoded(text=text, encoding=name)
+    if text is sound and "\0" not in text and REPLACEMENT not in text:
+        return Decoded(text=text, encoding=name)
+    content = text.strip("\0")  # NULs pad pages
+    found = len(content) - len(UNREADABLE.sub("", content))
+    if _is_unreadable(found, content, max_replaced) or (content == "" and text != ""):
+        return Decoded(text=None, encoding=name, drop="undecodable", unreadable=found, characters=len(content))
+    return Decoded(text=text, encoding=name, unreadable=found, characters=len(content))
 
 
 def check_share(max_replaced: float) -> None:
@@ -199,11 +206,6 @@ def _unsound(body: bytes, labels: Iterator[str], url: str | None, truncated: boo
     return fallback or unicode
 
 
-def _unreadable(text: str, share: float) -> bool:
-    """Return whether a text has too much that is none."""
-    body = text.strip("\0")  # NULs pad pages
-    allowed = max(1.0, share * len(body))
-    if body.count(REPLACEMENT) + body.count("\0") > allowed:
-        return True
-    found = len(body) - len(UNREADABLE.sub("", body))
-    return found > allowed or 0 < found == len(body.strip()) or (body == "" and text != "")
+def _is_unreadable(found: int, body: str, share: float) -> bool:
+    """Tell whether so many characters of a text are too many: a single one never is, unless there is no other."""
+    return found > max(1.0, share * len(body)) or 0 < found == len(body.strip())

@@ -106,10 +106,14 @@ class Trace:
         Raises:
             InputError: the input file is not where it was.
         """
-        entry = next(each for each in self.record.inputs if each.name == found.file)
-        file = InputFile(found.file, entry.uri, entry.bytes, "")
-        try:
+        with self._input(found) as file:
             return self.build.source.fetch(file, found.offset, found.length)
+
+    @contextlib.contextmanager
+    def _input(self, found: Found) -> Iterator[InputFile]:
+        entry = next(each for each in self.record.inputs if each.name == found.file)
+        try:
+            yield InputFile(found.file, entry.uri, entry.bytes, "")
         except FileNotFoundError as error:
             raise InputError(f"input file {entry.uri!r} is no longer there; put it back to see the raw record") from error
 
@@ -120,7 +124,9 @@ class Trace:
         """
         source, docs = self.build.source, self.raw(found)
         verdict = _verdict(docs)
-        yield Decision(self.build.source_name, verdict, _findings(source, docs.select([]), docs), _text(docs))
+        with self._input(found) as file:
+            looked_at = source.explain_record(file, found.offset, found.length)
+        yield Decision(self.build.source_name, verdict, _with_columns(looked_at, docs.select([]), docs), _text(docs))
         docs = undecided(docs)
         barrier = 0
         for name, stage in self.build.stages:
@@ -150,7 +156,7 @@ class Trace:
                 docs = _step(stage, docs)
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
-            yield Decision(name, verdict, _findings(stage, before, docs), _text(docs), changed)
+            yield Decision(name, verdict, _with_columns(stage.explain(before, docs), before, docs), _text(docs), changed)
             docs = undecided(docs)
 
     def _made(self, stage: FlatMap | AskingMap, found: Found, docs: pa.Table) -> pa.Table:
@@ -260,11 +266,10 @@ def _step(stage: Stage, docs: pa.Table) -> pa.Table:
     return stage.open()(docs)
 
 
-def _findings(stage: Stage, before: pa.Table, after: pa.Table) -> list[Finding]:
+def _with_columns(found: Sequence[Finding], before: pa.Table, after: pa.Table) -> list[Finding]:
     """Return what a stage says of its decision, and the columns that it added or changed."""
-    found = list(stage.explain(before, after))
     shown = {each.name for each in found}
-    return found + [Finding(name, value) for name, value in _columns(after, before).items() if name not in shown]
+    return [*found, *(Finding(name, value) for name, value in _columns(after, before).items() if name not in shown)]
 
 
 def _verdict(docs: pa.Table) -> str:

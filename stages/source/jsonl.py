@@ -22,8 +22,9 @@ import pyarrow as pa
 from gristmill.archives.arrays import START, elements
 from gristmill.archives.lines import lines
 from gristmill.archives.unpacked import ahead, unpacked
+from pipeline.finding import Finding
 from stages.source.carry import Carried, carried, from_json, type_of
-from stages.source.rows import Row, parse_date
+from stages.source.rows import Row, parse_date, size_finding
 from stages.source.streamed import Streamed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where files were put together, one stands before lines further on
@@ -98,6 +99,10 @@ class JsonlSource(Streamed):
                 continue
             row.note = ARRAY if is_array else None
             yield row
+
+    def explain_row(self, row: Row) -> Sequence[Finding]:
+        """See `Streamed.explain_row`."""
+        return (size_finding(row, "max_line_bytes", self.max_line_bytes),)
 
     def _row(self, offset: int, line: bytes, carry: Sequence[tuple[str, str, pa.DataType]]) -> Row:
         row = Row(offset, len(line))

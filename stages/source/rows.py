@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.finding import Finding, Limit, at_most
 from pipeline.schema import DOCUMENT, DROP, ERROR, NOTE, document_id
 
 BATCH_BYTES = 32 << 20
@@ -32,6 +33,9 @@ class Row:
     error: str | None = None
     note: str | None = None  # a line on the whole file, see `schema.NOTE`
     more: tuple[Any, ...] = ()  # values of the columns that the source adds; () where all are null
+    size: int | None = None  # bytes that a limit of the source is for, where they are not `length`
+    unreadable: tuple[int, int] = (0, 0)  # of a text: see `charset.decoding.Decoded`
+    stated: str | int | None = None  # what it was dropped for as the server states it: the HTTP status, the type
 
 
 def tables(rows: Iterable[Row], file: str, batch_rows: int, adds: Mapping[str, pa.DataType] = NOTHING) -> Iterator[pa.Table]:
@@ -71,6 +75,23 @@ def table(rows: list[Row], file: str, adds: Mapping[str, pa.DataType] = NOTHING)
     if note is not None:
         schema = schema.with_metadata({NOTE: note})
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def size_finding(row: Row, parameter: str, limit: int) -> Finding:
+    """Return the bytes of a row beside the limit for them. What is `too_long` may be read no further than the limit."""
+    size = row.length if row.size is None else row.size
+    if row.drop != "too_long":
+        return Finding("bytes", size, (at_most(size, parameter, limit),))
+    return Finding("bytes", f"{size} or more", (Limit(parameter, limit, "above", broken=True),), decisive=True)
+
+
+def unreadable_finding(row: Row, max_replaced: float) -> Finding:
+    """Return how many characters of a row's text are U+FFFD or control characters, beside the limit for them."""
+    found, characters = row.unreadable
+    decisive = row.drop == "undecodable"
+    allowed = f"{max_replaced:g}" + (f" of {characters} characters" if characters else "")
+    limit = Limit("max_replaced", allowed, "above" if decisive else "passes", broken=decisive)
+    return Finding("unreadable_chars", found, (limit,), decisive)
 
 
 def schema_with(adds: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -5,7 +5,7 @@ Yields the rows that a subclass makes of the stream, as tables of `rows.SCHEMA`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gristmill.errors import InputError
 from gristmill.storage.store import InputFile
+from pipeline.finding import Finding
 from pipeline.stage import Source
 from stages.source.rows import Row, table, tables
 
@@ -41,8 +42,19 @@ class Streamed(Source):
         Raises:
             InputError: no document begins there.
         """
+        return table([self._row_at(file, offset)], file.name, self.adds())
+
+    def explain_record(self, file: InputFile, offset: int, length: int) -> Sequence[Finding]:
+        """See `Source.explain_record`. Raises InputError as `fetch`."""
+        return self.explain_row(self._row_at(file, offset))
+
+    def explain_row(self, row: Row) -> Sequence[Finding]:
+        """Return what decided on a row that `rows` gave."""
+        raise NotImplementedError
+
+    def _row_at(self, file: InputFile, offset: int) -> Row:
         with file.open() as stream:
             for row in self.rows(stream):
                 if row.offset == offset:
-                    return table([row], file.name, self.adds())
+                    return row
         raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")

@@ -7,7 +7,7 @@ a file whose compression is damaged; a file of UTF-16 that is to be cut into lin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Literal
 
@@ -16,7 +16,8 @@ from gristmill.archives.members import Corrupt
 from gristmill.archives.unpacked import unpacked
 from gristmill.charset.decoding import MAX_REPLACED, check_share, decode
 from gristmill.charset.encodings import WIDE, named
-from stages.source.rows import Row
+from pipeline.finding import Finding
+from stages.source.rows import Row, size_finding, unreadable_finding
 from stages.source.streamed import Streamed
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -66,12 +67,17 @@ class TextSource(Streamed):
             elif self.per == "file" or not _blank(span):
                 yield self._row(span if self.per == "file" else _without_return(span))
 
+    def explain_row(self, row: Row) -> Sequence[Finding]:
+        """See `Streamed.explain_row`."""
+        return size_finding(row, "max_document_bytes", self.max_document_bytes), unreadable_finding(row, self.max_replaced)
+
     def _row(self, span: Span) -> Row:
         row = Row(span.offset, span.length)
         if span.length > self.max_document_bytes:
             row.drop = "too_long"
             return row
         decoded = decode(span.data, self.encoding, markup=False, max_replaced=self.max_replaced)
+        row.unreadable = decoded.unreadable, decoded.characters
         if decoded.text is None:
             row.drop = decoded.drop
         elif not decoded.text or decoded.text.isspace():

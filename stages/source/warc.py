@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
@@ -28,8 +28,9 @@ from gristmill.charset.decoding import MAX_REPLACED, check_share, decode
 from gristmill.errors import InputError
 from gristmill.html.xhtml import as_html
 from gristmill.storage.store import InputFile
+from pipeline.finding import Finding
 from pipeline.stage import Source
-from stages.source.rows import Row, parse_date, table, tables
+from stages.source.rows import Row, parse_date, size_finding, table, tables, unreadable_finding
 
 CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
 TRUNCATED = frozenset({"length", "time", "disconnect", "unspecified", "segment"})  # ISO 28500 5.13; segments 5.18
@@ -84,11 +85,21 @@ class WarcSource(Source):
         Raises:
             InputError: no document begins there.
         """
+        return table([self._row_at(file, offset)], file.name, self.adds())
+
+    def explain_record(self, file: InputFile, offset: int, length: int) -> Sequence[Finding]:
+        """See `Source.explain_record`. Raises InputError as `fetch`."""
+        row = self._row_at(file, offset)
+        found = [size_finding(row, "max_record_bytes", self.max_record_bytes), unreadable_finding(row, self.max_replaced)]
+        stated = {"http_status": "http_status", "not_text": "content_type"}.get(row.drop or "")
+        return found if stated is None else [Finding(stated, row.stated, decisive=True), *found]
+
+    def _row_at(self, file: InputFile, offset: int) -> Row:
         with file.open() as stream:
             row = next(_rows(stream, self, offset), None)
         if row is None or row.offset != offset:
             raise InputError(f"{file.uri}: no document at offset {offset}; has the file changed since?")
-        return table([row], file.name, self.adds())
+        return row
 
 
 def _rows(stream: BinaryIO, source: WarcSource, start: int = 0) -> Iterator[Row]:
@@ -120,6 +131,7 @@ def _row(record: Record, source: WarcSource) -> Row:
         row.more = (said if said in TRUNCATED else "unspecified",)
     if record.damage is not None:
         return row
+    row.size = record.size
     if record.size > source.max_record_bytes:
         row.drop = "too_long"
     elif head.type == "conversion":
@@ -138,7 +150,7 @@ def _respond(row: Row, kind: str, block: bytes, source: WarcSource) -> None:
     elif found is None:
         _fill(row, "" if http else kind, block, source)
     elif found.status != 200:
-        row.drop = "http_status"
+        row.drop, row.stated = "http_status", found.status
     else:
         payload = codings.undo(found.body, found.transfer, found.content, source.max_record_bytes)
         if payload.error is not None:
@@ -146,6 +158,7 @@ def _respond(row: Row, kind: str, block: bytes, source: WarcSource) -> None:
             return
         if payload.cut is not None and row.more == (None,):
             row.more = (payload.cut,)
+        row.size = max(len(block), len(payload.body))
         if len(payload.body) > source.max_record_bytes:
             row.drop = "too_long"
         else:
@@ -156,7 +169,7 @@ def _fill(row: Row, content_type: str, body: bytes, source: WarcSource) -> None:
     """Fill the row from the bytes of a page, whose type is as a server names it."""
     kind = media.media_of(content_type, body)
     if kind is None:
-        row.drop = "not_text"
+        row.drop, row.stated = "not_text", content_type or None
         return
     row.media = media.PLAIN if kind == media.PLAIN else media.HTML
     declared = CHARSET.search(content_type)
@@ -168,6 +181,7 @@ def _fill(row: Row, content_type: str, body: bytes, source: WarcSource) -> None:
         max_replaced=source.max_replaced,
         url=row.url,
     )
+    row.unreadable = decoded.unreadable, decoded.characters
     if decoded.text is None:
         row.drop = decoded.drop
     elif not decoded.text or decoded.text.isspace():

@@ -180,3 +180,19 @@ def test_an_address_without_a_document_is_refused():
 def test_the_limit_must_be_sensible():
     with pytest.raises(ValueError, match="max_document_bytes is 0"):
         source("line", max_document_bytes=0)
+
+
+def test_a_decision_is_explained_by_the_numbers_that_made_it():
+    file = memory(b"nine of ten are sound \xff \xff\nshort \xff\n" + b"long" * 20)
+    made = source("line", max_document_bytes=50, max_replaced=0.1)
+    kept, short, long = (row["offset"] for row in scan(made, file).to_pylist())
+
+    def findings(offset):
+        return [
+            (each.value, each.decisive, *((limit.relation, limit.value) for limit in each.limits))
+            for each in made.explain_record(file, offset, 0)
+        ]
+
+    assert findings(kept) == [(25, False, ("passes", 50)), (2, False, ("passes", "0.1 of 25 characters"))]
+    assert findings(short) == [(7, False, ("passes", 50)), (1, False, ("passes", "0.1 of 7 characters"))], "one never matters"
+    assert findings(long) == [("80 or more", True, ("above", 50)), (0, False, ("passes", "0.1"))]

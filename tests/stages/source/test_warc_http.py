@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.charset.decoding import decode
+from pipeline.finding import Finding, Limit
 from stages.source.warc import WarcSource
 from tests.gristmill.archives.archives import gz, memory, record, scan
 from tests.random_examples import examples
@@ -114,3 +115,41 @@ def test_pages_of_utf16_and_utf32_are_no_binary_files(codec, kind, mark, words):
 def test_any_bytes_give_encodable_text_or_none(body, declared, markup):
     text = decode(body, declared, markup).text
     assert text is None or text.encode() is not None
+
+
+LIMIT = Limit("max_record_bytes", 300)
+READABLE = Finding("unreadable_chars", 0, (Limit("max_replaced", "0.05"),))
+
+
+@pytest.mark.parametrize(
+    ("response", "found"),
+    [
+        (HEAD + b"\r\n<p>x</p>", [Finding("bytes", len(HEAD) + 10, (LIMIT,)), READABLE]),
+        (
+            b"HTTP/1.1 404 Not Found\r\n\r\nx",
+            [Finding("http_status", 404, decisive=True), Finding("bytes", 27, (LIMIT,)), READABLE],
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n\x1a\n",
+            [Finding("content_type", "image/png", decisive=True), Finding("bytes", 52, (LIMIT,)), READABLE],
+        ),
+        (
+            HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 4000),
+            [Finding("bytes", "301 or more", (Limit("max_record_bytes", 300, "above", True),), True), READABLE],
+        ),
+        (
+            HEAD + b"\r\n" + "<p>grüße</p>".encode() * 2 + b" \xff \xff",
+            [
+                Finding("bytes", len(HEAD) + 34, (LIMIT,)),
+                Finding("unreadable_chars", 2, (Limit("max_replaced", "0.05 of 28 characters", "above", True),), True),
+            ],
+        ),
+    ],
+    ids=["kept", "http_status", "not_text", "too_long", "undecodable"],
+)
+def test_a_decision_is_explained_by_the_numbers_that_made_it(response, found):
+    file = memory(gz([record(0, response)]))
+    source = WarcSource(paths="", max_record_bytes=300)
+    (row,) = scan(source, file).to_pylist()
+    assert source.explain_record(file, row["offset"], row["length"]) == found
+    assert (row["drop"] is None) == (not any(each.decisive for each in found))
