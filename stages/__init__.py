@@ -6,6 +6,7 @@ A name in a config is a key of this dict. Families never import each other; they
 from __future__ import annotations
 
 from pipeline.stage import Save, Stage
+from stages.classify.buckets import Buckets
 from stages.classify.classify import Classify
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
@@ -38,6 +39,7 @@ STAGES: dict[str, type[Stage]] = {
     "c4_quality": C4Quality,
     "fineweb_quality": FinewebQuality,
     "classify": Classify,
+    "buckets": Buckets,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,
     "encode": Encode,

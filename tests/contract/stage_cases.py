@@ -20,6 +20,7 @@ from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme
 from pipeline.stage import Filter, Stage
 from stages import STAGES
+from stages.classify.buckets import Buckets, Edges, Quantiles
 from stages.classify.kinds import FastTextModel
 from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
@@ -147,6 +148,32 @@ CASES: dict[str, Case] = {
             },
         ],
         one_each(models={"prose": FastTextModel(fasttext=CLASSIFIER, label="code")}),
+    ),
+    "buckets": Case(
+        [
+            {"scores": {"quality": Quantiles(quantiles=5)}},
+            {
+                "scores": {"quality": Quantiles(quantiles=4), "topic": Edges(edges=(-1.0, 0.0, 2.0), best="low")},
+                "name": "level",
+                "ensemble": {"quality": 1.0, "topic": 2.5},
+                "levels": {"good": (2, 3), "bad": (0, 1)},
+                "weight": "documents",
+                "by": ("language", "file"),
+                "min_documents": 4,
+                "mantissa_bits": 3,
+            },
+        ],
+        one_each(
+            scores={"quality": Quantiles(quantiles=6)},
+            name="part",
+            ensemble="mean",
+            levels={"all": (0, 4)},
+            weight="documents",
+            by=("language",),
+            own_edges=False,
+            min_documents=7,
+            mantissa_bits=20,
+        ),
     ),
     "dedup_exact": Case([{}, {"normalize": "whitespace"}], one_each(normalize="whitespace")),
     "dedup_minhash": Case(
@@ -276,6 +303,8 @@ class World:
             return self.pages
         if isinstance(stage, Filter | C4Quality):
             return self.named
+        if isinstance(stage, Buckets):
+            return with_qualities(self.named)
         if isinstance(stage, Select):
             return with_signals(self.encoded)
         return self.encoded if "input_ids" in stage.needs() else self.texts
@@ -292,6 +321,14 @@ def with_signals(docs: pa.Table) -> pa.Table:
         values[flat % 97 == 5] = np.nan
         docs = docs.append_column(name, pa.ListArray.from_arrays(ids.offsets, pa.array(values)))
     return docs
+
+
+def with_qualities(docs: pa.Table) -> pa.Table:
+    """Return the documents with two scores each: many equal ones, below zero too, and documents without, null or NaN."""
+    numbers = np.array([int(name[:6], 16) for name in docs["id"].to_pylist()], np.int64)
+    quality = pa.array((numbers % 11 / 8).astype(np.float32), mask=numbers % 7 == 3)
+    topic = np.where(numbers % 5 == 1, np.nan, (numbers % 13 - 6) / 2).astype(np.float32)
+    return docs.append_column("quality", quality).append_column("topic", pa.array(topic))
 
 
 def filled(value: Any, files: Mapping[str, str]) -> Any:
