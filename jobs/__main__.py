@@ -3,7 +3,7 @@
 A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. It is imported when it is
 called, so that listing the commands and a mistake in the name of one take no time.
 
-Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed shards, or stopped by
+Exit codes: 0 done, 2 a mistake of the user (one message, no traceback), 3 finished with failed units, or stopped by
 the store or by whom a stage asks, 130 interrupted.
 """
 

@@ -60,7 +60,7 @@ class Display:
 
 
 class BuildProgress(Display):
-    """A `pipeline.engines.drive.Watcher` that draws each step: shards done, documents a second, time left."""
+    """A `pipeline.engines.drive.Watcher` that draws each step: units done, documents a second, time left."""
 
     def __init__(self) -> None:
         super().__init__(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))

@@ -87,7 +87,7 @@ class StepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run that led to a build. Shards are numbered as `inputs` are."""
+    """A run that led to a build. Addresses of verdicts number the inputs as `inputs` stand here."""
 
     build: str
     manifest: str

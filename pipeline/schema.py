@@ -60,7 +60,7 @@ def undecided(table: pa.Table) -> pa.Table:
 
 
 def undeclared(before: pa.Schema, after: pa.Schema, adds: Mapping[str, pa.DataType]) -> list[str]:
-    """Return in words how the schema that a stage made of another breaks its word, `adds()`; nothing when it keeps it.
+    """Return in words how the schema that a stage made of another breaks its contract, `adds()`; nothing where it does not.
 
     A stage keeps the columns that it is given, of their types, and adds those that it declares, of the types declared there;
     `drop` and `error` are no matter of schemas.

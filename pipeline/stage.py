@@ -12,7 +12,7 @@ tables in, tables out, the same output for any split of the input into tables.
     Filter    table               → a reason to drop each row, or null
     Exchange  rows by key         → verdicts on single documents (deduplication)
     Fit       rows by key         → one model, then a map with it (n-gram counts)
-    Sink      tables of one shard → files
+    Sink      tables of one input → files
     Save      a point where documents are kept
 
 Mistakes in parameters raise ValueError in `__post_init__` (cheap checks) or `open()` raises UserError (files).
@@ -265,14 +265,15 @@ class Save(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier(Stage):
-    """A stage that needs rows of all shards before it can decide on any.
+    """A stage that needs rows of all inputs before it can decide on any.
 
-    1. `open()`: on each table of each shard, emit rows with a `key: uint64` (all rows of one key meet) and payload; an
+    1. `open()`: on each table of each input, emit rows with a `key: uint64` (all rows of one key meet) and payload; an
        Exchange also emits `row: int64`, the index of the document in the given table (the machine turns it into the
-       document's number in its shard).
-    2. `combine()`: optional, on all rows of one shard before they are written (same columns).
+       document's number in its input).
+    2. `combine()`: optional, on all rows of one input before they are written (same columns).
     3. `reduce()`: on all rows of a range of keys, sorted by (key, shard, row); keys are never split between two calls.
-       Exchange rows have `shard: int32` and `row: int64`. How many keys share one call must not change the result.
+       Exchange rows have `shard: int32`, the number of the input, and `row: int64`. How many keys share one call must not change
+       the result.
     4. `settle()`: once, on the list of all the reduced tables in key order.
     """
 
@@ -281,7 +282,7 @@ class Barrier(Stage):
         raise NotImplementedError
 
     def combine(self) -> Transform | None:
-        """Return f(rows of a shard) → fewer rows, or None."""
+        """Return f(rows of an input) → fewer rows, or None."""
         return None
 
     def reduce(self) -> Transform:
@@ -320,7 +321,7 @@ class Fit(Barrier):
 
 @dataclass(frozen=True)
 class Part:
-    """One file that a sink wrote: its kind (`tokens`, `scores-rho1`), its number in the shard, and figures for the manifest."""
+    """One file that a sink wrote: its kind (`tokens`, `scores-rho1`), its number in its input, and figures for the manifest."""
 
     kind: str
     number: int
@@ -331,7 +332,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Stored:
-    """A committed part: where its bytes lie (relative to the output), their sha256 and size, and the shard it came from."""
+    """A committed part: where its bytes lie (relative to the output), their sha256 and size, and the input it is of.
+
+    `shard`: the number of that input, in the order of the build.
+    """
 
     shard: int
     input: str
@@ -367,7 +371,7 @@ class Assembly:
 
 @dataclass(frozen=True, kw_only=True)
 class Sink(Stage):
-    """Writes the documents of one shard to files."""
+    """Writes the documents of one input to files."""
 
     def home(self) -> str | None:
         """Return the output that its files belong to, where they are for a build that is there already; else None."""
@@ -378,7 +382,7 @@ class Sink(Stage):
         return None
 
     def open(self) -> Callable[[Iterator[pa.Table], Path], list[Part]]:
-        """Return f(tables of one shard, empty folder) → the parts written there; bytes depend on the documents alone."""
+        """Return f(tables of one input, empty folder) → the parts written there; bytes depend on the documents alone."""
         raise NotImplementedError
 
     def assemble(self, parts: Iterable[Stored], lineage: Lineage, attachments: Sequence[Attachment] = ()) -> Assembly:

@@ -15,6 +15,7 @@ from gristmill.storage.store import open_store
 from jobs.build.moved import ORIGINS, origins
 from jobs.build.plan import add_config, overrides_of, plan_of
 from jobs.config import build_config
+from jobs.html.markup import plural
 from jobs.progress import BuildProgress
 from jobs.terminal import command, say, tell, warn
 from pipeline.builds.barren import remarks
@@ -87,8 +88,8 @@ def _tell(outcome: Outcome, build: build_config.Build, path: str) -> int:
             raise UserError(mistakes[0])
         for step, label, failure in outcome.failures:
             tell(f"failed: {step}, {label}: {failure.message}")
-        shards = f"{len(outcome.failures)} shard{'s' * (len(outcome.failures) > 1)}"
-        tell(f"not built: {shards} failed; mend the cause and run `{command('build', path)}` again")
+        units = plural(len(outcome.failures), "unit")
+        tell(f"not built: {units} failed; mend the cause and run `{command('build', path)}` again")
         return FAILED
     if outcome.reused:
         tell("nothing to do: this very build is finished")

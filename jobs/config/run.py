@@ -19,11 +19,11 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B|)", re.IGNORECASE)
 class Run:
     """Where and how wide a build runs; never changes its output.
 
-    `on`: this process and its children, or Ray. `workers`: at most so many shards at once; null takes what there is.
+    `on`: this process and its children, or Ray. `workers`: at most so many units at once; null takes what there is.
     `batch_rows`: documents a table. `memory_per_worker`: bytes, or text such as 4GB or 512MiB. `address`: of a Ray
     cluster; null joins the one of the environment or starts one here. `partitions`: of a barrier; null takes the
-    pipeline's own number. `retries`: of a shard whose worker, node or store failed. `heartbeat`: seconds between two lines
-    that say how far the shards are; null: none. `stalled_after`: seconds without progress after which a shard is reported; null:
+    pipeline's own number. `retries`: of a unit whose store failed. `heartbeat`: seconds between two lines
+    that say how far the units are; null: none. `stalled_after`: seconds without progress after which a unit is reported; null:
     never. `replace_stalled`: its worker is then replaced. `pools`: what processes of stages that have their own get, by the name
     of the stage.
     """

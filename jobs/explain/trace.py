@@ -172,17 +172,17 @@ class Trace:
         with reading(self.store, settled, settles[number]) as reader:
             if isinstance(stage, Fit):
                 return stage.apply(reader.read_all())(docs)
-            shard = [each.name for each in self.record.inputs].index(found.file)
-            row = self._row(number, shard, docs["id"][0].as_py())
-            verdicts = pa.Table.from_batches([reader.get_batch(shard)])
+            number_of_input = [each.name for each in self.record.inputs].index(found.file)
+            row = self._row(number, number_of_input, docs["id"][0].as_py())
+            verdicts = pa.Table.from_batches([reader.get_batch(number_of_input)])
             return exchange.apply_verdicts(docs, row, verdicts, stage.defaults())
 
-    def _row(self, number: int, shard: int, document: str) -> int:
+    def _row(self, number: int, number_of_input: int, document: str) -> int:
         """Return the document's number in the segment before barrier `number`."""
         # The segment that ends in the barrier: others end in a save.
         before = [units for (_, units), (kind, _) in itertools.pairwise(self._steps) if kind == "reduce"]
-        segment = before[number]
-        with reading(self.store, read_unit(self.store, segment[shard]).outputs["docs"], segment[shard]) as file:
+        unit = before[number][number_of_input]
+        with reading(self.store, read_unit(self.store, unit).outputs["docs"], unit) as file:
             ids = file.read_all()["id"]
         return int(pc.index(ids, document).as_py())
 

@@ -154,7 +154,7 @@ def _verdict(summary: Summary) -> Html:
         "p",
         tag("strong", "✓ Every document is accounted for: "),
         f"{taken:,} in {f'+ {made:,} made ' if made else ''}= {arrived(summary):,} kept + {dropped:,} dropped + ",
-        f"{quarantined:,} quarantined, checked at every stage of every shard.",
+        f"{quarantined:,} quarantined, checked at every stage of every unit.",
         class_="verdict",
     )
 

@@ -2,10 +2,10 @@
 
 Reads the stages and the list of input files; writes nothing. For every barrier B with documents before and after:
 
-    segment  a unit a shard      … stages …, B.open            → docs, rows (sorted by key)
+    segment  a unit an input     … stages …, B.open            → docs, rows (sorted by key)
     reduce   a unit a key range  B.reduce                      → rows
     settle   one unit            B.settle                      → verdicts or model
-    segment  a unit a shard      B applied, … stages …, sink   → parts
+    segment  a unit an input     B applied, … stages …, sink   → parts
 
 A save ends a segment, too: its documents are kept, and the next segment begins with them.
 
@@ -84,7 +84,7 @@ class Unit:
     `index` is the position that the unit has in this plan. The same unit has another one in a plan over other inputs, so it is in
     no record: what is committed is in the order of the plan that reads it.
 
-    `inputs` are the names of unit manifests: of the shard's previous segment and, where a barrier is between, of its settle (a
+    `inputs` are the names of unit manifests: of the input's previous segment and, where a barrier is between, of its settle (a
     segment), of all segments (a reduce), of all reduces (a settle).
     """
 
@@ -220,7 +220,7 @@ def _segment(number: int, spec: Spec, inputs: Sequence[InputFile], previous: Seq
     elif settle is None:
         units = [_unit(unit.index, unit.label, folder, [unit.fingerprint], unit.file, (unit.manifest,)) for unit in previous]
     else:
-        # The shard's position is in the verdicts' addresses, so it is part of what a unit depends on.
+        # The input's position is in the verdicts' addresses, so it is part of what a unit depends on.
         units = [
             _unit(i, unit.label, folder, [unit.fingerprint, settle.fingerprint, i], unit.file, (unit.manifest, settle.manifest))
             for i, unit in enumerate(previous)

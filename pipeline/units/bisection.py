@@ -114,7 +114,7 @@ class Bisection:
         return result
 
     def _broken(self, what: str) -> UnitFailed:
-        return UnitFailed(f"stage {self.name!r} breaks its word: {what} (pipeline.stage says what it returns)")
+        return UnitFailed(f"stage {self.name!r} breaks its contract: {what} (pipeline.stage says what it returns)")
 
     def without_poison(self, table: pa.Table) -> pa.Table:
         """Lose the documents that killed a process here before; return the others."""

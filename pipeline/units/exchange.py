@@ -1,9 +1,10 @@
-"""The barrier's data: rows sorted by key leave each shard, meet by key, and come back as verdicts by shard.
+"""The barrier's data: rows sorted by key leave each input, meet by key, and come back as verdicts by input.
 
 Run file (written by a segment): an uncompressed IPC file sorted by `key`, in exactly `SLICES` record batches, one for each
-equal part of the key space, so that a reduce over any power of two of partitions reads whole batches. A shard that emits
-more than `SPILL` bytes writes several runs. Verdict file (written by a settle): one record batch for each shard, in order,
-sorted by row. Nothing here holds more than one shard's spill or one key range's rows in memory.
+equal part of the key space, so that a reduce over any power of two of partitions reads whole batches. An input that emits
+more than `SPILL` bytes writes several runs. Verdict file (written by a settle): one record batch for each input, in order,
+sorted by row. Nothing here holds more than one input's spill or one key range's rows in memory. The column `shard` is the number
+of the input in the plan.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pipeline.planning.plan import SLICES
 from pipeline.schema import DROP
 from pipeline.stage import Exchange, Transform
 
-SPILL = 256 << 20  # bytes of rows of one shard held before a run is written
+SPILL = 256 << 20  # bytes of rows of one input held before a run is written
 RANGE = 512 << 20  # bytes of rows given to one call of reduce
 MAPPED_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
 
@@ -53,7 +54,7 @@ def cut(keys: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 class RunWriter:
-    """Collects the rows that one shard emits and writes them as sorted runs `rows-0`, `rows-1`, ... in `folder`."""
+    """Collects the rows that one input emits and writes them as sorted runs `rows-0`, `rows-1`, ... in `folder`."""
 
     def __init__(self, folder: Path, combine: Transform | None, limit: int = SPILL) -> None:
         self.runs: list[tuple[Path, int, tuple[int, ...]]] = []
@@ -65,7 +66,7 @@ class RunWriter:
         self._schema: pa.Schema | None = None
 
     def add(self, rows: pa.Table, first_row: int) -> None:
-        """Take the rows of one table whose first document is number `first_row` of the shard."""
+        """Take the rows of one table whose first document is number `first_row` of the input."""
         assert rows.schema.field("key").type == pa.uint64(), f"key is {rows.schema.field('key').type}, expected uint64"
         if "row" in rows.column_names:
             index = rows.column_names.index("row")
@@ -117,7 +118,7 @@ def read_range(
     """Yield the rows of one partition of the key space in key order, sorted by (key, shard, row).
 
     Args:
-        runs: (shard, how to open its run file), in the order of shards; one is open at a time.
+        runs: (number of the input, how to open its run file), in the order of inputs; one is open at a time.
         partition: which of `partitions` equal parts (a power of two up to SLICES).
         limit: bytes of rows in one table; a table is larger only when a single key is.
         told: is given the run files that are read, then the rows that are yielded and taken back.
@@ -160,23 +161,23 @@ def _bounds(keys: Sequence[np.ndarray[Any, Any]], ranges: int) -> np.ndarray[Any
     return np.unique(everything[(np.arange(1, ranges) * len(everything)) // ranges])
 
 
-def write_verdicts(exchange: Exchange, verdicts: pa.Table, shards: int, path: Path) -> tuple[int, tuple[int, ...]]:
-    """Write verdicts sorted by (shard, row), a record batch a shard; return the rows and the ends of the file's ranges."""
+def write_verdicts(exchange: Exchange, verdicts: pa.Table, inputs: int, path: Path) -> tuple[int, tuple[int, ...]]:
+    """Write verdicts sorted by (shard, row), a record batch an input; return the rows and the ends of the file's ranges."""
     expected = {**ADDRESS, DROP: pa.string(), **exchange.adds()}
     assert set(verdicts.column_names) == set(expected), f"verdicts have {verdicts.column_names}, expected {list(expected)}"
     for name, kind in expected.items():
         assert verdicts.schema.field(name).type == kind, f"verdict {name} is {verdicts.schema.field(name).type}, expected {kind}"
     verdicts = verdicts.select(list(expected)).sort_by([("shard", "ascending"), ("row", "ascending")]).combine_chunks()
-    edges = np.searchsorted(verdicts.column("shard").to_numpy(), np.arange(shards + 1))
+    edges = np.searchsorted(verdicts.column("shard").to_numpy(), np.arange(inputs + 1))
     with Writer(path, verdicts.schema) as writer:
         _write_batches(writer, verdicts, edges)
     return writer.rows, tuple(writer.ends)
 
 
 def apply_verdicts(docs: pa.Table, first_row: int, verdicts: pa.Table, defaults: Mapping[str, Json]) -> pa.Table:
-    """Return `docs`, whose first row is document `first_row` of the shard, with `drop` and the verdicts' columns.
+    """Return `docs`, whose first row is document `first_row` of the input, with `drop` and the verdicts' columns.
 
-    `verdicts` are those of the shard, sorted by row, at most one a row.
+    `verdicts` are those of the input, sorted by row, at most one a row.
     """
     rows = verdicts.column("row").to_numpy()
     low, high = np.searchsorted(rows, [first_row, first_row + docs.num_rows])

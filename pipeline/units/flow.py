@@ -81,7 +81,7 @@ class StageRun:
         if self.phase != "before":
             odd = undeclared(given.schema, made.schema, self.stage.gives())
             if odd:
-                raise UnitFailed(f"stage {self.name!r} breaks its word: {'; '.join(odd)}; {ADVICE}")
+                raise UnitFailed(f"stage {self.name!r} breaks its contract: {'; '.join(odd)}; {ADVICE}")
         self.schema = made.schema
         return made
 
@@ -89,9 +89,12 @@ class StageRun:
         """Raise UnitFailed unless a table that the stage made has the columns that it made of an empty one, of their types."""
         if self.schema is None:
             return
-        some, none = ({field.name: str(field.type) for field in schema} for schema in (undecided(table).schema, self.schema))
-        if list(some.items()) != list(none.items()):
-            raise UnitFailed(f"stage {self.name!r} gives columns {some} for some documents, {none} for none; {ADVICE}")
+        made = undecided(table).schema
+        odd = undeclared(self.schema, made, {})
+        if not odd and made.names != self.schema.names:
+            odd = [f"its columns are in the order {made.names}, expected {self.schema.names}"]
+        if odd:
+            raise UnitFailed(f"stage {self.name!r} makes another table of documents than of none: {'; '.join(odd)}; {ADVICE}")
 
     def answered(self) -> dict[str, Json]:
         """Return what stands in the ledger of answers: nothing for a stage that asks nobody."""

@@ -33,7 +33,7 @@ def made_of(given: pa.Table, rows: pa.Table, name: str, stage: Making) -> pa.Tab
     """
     odd = _odd_columns(rows, stage) or _odd_parents(rows, given.num_rows) or _odd_texts(rows)
     if odd is not None:
-        raise UnitFailed(f"stage {name!r} breaks its word: {odd} (pipeline.stage.Making says what it returns)")
+        raise UnitFailed(f"stage {name!r} breaks its contract: {odd} (pipeline.stage.Making says what it returns)")
     parents = rows.column(PARENT_ROW).to_numpy()
     own = [column for column in rows.column_names if column not in (PARENT_ROW, ITSELF, DROP, ERROR)]
     carried = without(given, own).take(pa.array(parents))

@@ -49,10 +49,12 @@ def function_of(stage: Stage, how: Callable[[], Opened], method: str) -> Opened:
     """Return the function that a method of a stage gives; `how` calls it.
 
     Raises:
-        UnitFailed: it gives no function, or it ends the process, which would be started again in vain.
+        UnitFailed: it gives no function, it lacks a file, or it ends the process, which would be started again in vain.
     """
     try:
         found = how()
+    except (FileNotFoundError, PermissionError) as error:
+        raise UnitFailed(f"{method}() of {_place(stage)} raised {type(error).__name__}: {error}") from error
     except SystemExit as error:
         raise UnitFailed(f"{method}() of {_place(stage)} ended the process (SystemExit: {error.code}); raise an error") from error
     if not callable(found):

@@ -1,4 +1,4 @@
-"""Run one unit of work in this process and commit it: a segment on a shard, a reduce on a key range, or a settle.
+"""Run one unit of work in this process and commit it: a segment on an input, a reduce on a key range, or a settle.
 
 Reads the unit's input (a source file, or what earlier units committed), writes data files named by their sha256, and last the
 unit's manifest (`records.UnitRecord`), named by its fingerprint. What is committed already is not computed again; what is read of
@@ -40,7 +40,7 @@ class Task:
     root: str
     spec: Spec
     unit: Unit
-    shards: int
+    inputs: int  # how many the plan has
     batch_rows: int
     memory: int | None = None  # bytes of private memory the process may take beyond what it has at the start
     poison: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # document id → (stage, error kind)
@@ -232,10 +232,12 @@ def _read_source(task: Task, at: Watch) -> Iterator[pa.Table]:
     for table in opened(source, source.open)(task.unit.file, task.batch_rows):
         odd = undeclared(expected, table.schema, {})
         if odd:
-            raise UnitFailed(f"source {name!r} breaks its word: {'; '.join(odd)}; its tables have the columns of its schema()")
+            raise UnitFailed(
+                f"source {name!r} breaks its contract: {'; '.join(odd)}; its tables have the columns of its schema()"
+            )
         lacking = odd_documents(undecided(table))
         if lacking is not None:
-            raise UnitFailed(f"source {name!r} breaks its word: {lacking} (pipeline.schema says what its tables hold)")
+            raise UnitFailed(f"source {name!r} breaks its contract: {lacking} (pipeline.schema says what its tables hold)")
         check(table, expected, f"source {name!r}")
         yield table
         at("source", None)
@@ -327,7 +329,7 @@ def _write(store: Store, path: Path, tables: Iterator[pa.Table], compression: st
     first = next(tables)
     with checked.Writer(path, first.schema, compression) as writer:
         for table in itertools.chain([first], tables):
-            # One record batch a table; the cast fails where a shard's documents gave another type.
+            # One record batch a table; the cast fails where an input's documents gave another type.
             for batch in table.cast(first.schema).combine_chunks().to_batches():
                 writer.write(batch)
     return checked.commit(store, path, writer.rows, tuple(writer.ends))
@@ -370,7 +372,7 @@ def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Uni
     settled = function_of(barrier, barrier.settle, "settle")(tables)
     path = folder / "settled.arrow"
     if isinstance(barrier, Exchange):
-        found = checked.commit(store, path, *exchange.write_verdicts(barrier, settled, task.shards, path))
+        found = checked.commit(store, path, *exchange.write_verdicts(barrier, settled, task.inputs, path))
     else:
         found = _write(store, path, iter([settled]))
     return _UnitResult({"settled": found}, stage=stage)

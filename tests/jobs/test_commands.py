@@ -337,7 +337,7 @@ def test_a_shard_that_cannot_be_read_fails_alone(small_crawl: Checkout, undistur
     out, errors = small_crawl.here("build", *arguments, "--set", paths, "--set", "run.retries=0", code=3)
     assert out == ""
     lines = errors.splitlines()
-    assert lines[-1] == "not built: 1 shard failed; mend the cause and run `python -m jobs build short.yaml` again"
+    assert lines[-1] == "not built: 1 unit failed; mend the cause and run `python -m jobs build short.yaml` again"
     assert "0 warc-dedup_exact: mem failed: OSError: [Errno 5] Input/output error" in lines
     out, errors = small_crawl.here("build", *arguments)
     assert out.split()[1] == undisturbed

@@ -74,13 +74,13 @@ class Odd(Map):
 def test_a_schema_that_breaks_the_word_is_told_in_words(how: str) -> None:
     stage = Odd(how=how)
     run = StageRun("odd", stage, stage.open())
-    with pytest.raises(UnitFailed, match="stage 'odd' breaks its word: ") as raised:
+    with pytest.raises(UnitFailed, match="stage 'odd' breaks its contract: ") as raised:
         Flow([run]).schema(DOCUMENT.empty_table())
     assert CHANGES[how][1] in str(raised.value)
     assert run.tally.entered == 0
 
 
-def test_a_stage_that_keeps_its_word_may_reorder_and_decide() -> None:
+def test_a_stage_that_keeps_its_contract_may_reorder_and_decide() -> None:
     before = pa.schema([("a", pa.int8()), ("b", pa.string())])
     after = pa.schema([("b", pa.string()), ("drop", pa.string()), ("q", pa.int8()), ("a", pa.int8()), ("error", pa.string())])
     assert undeclared(before, after, {"q": pa.int8()}) == []
@@ -93,17 +93,37 @@ def test_types_that_come_with_documents_are_noticed_on_every_table() -> None:
     run = StageRun("odd", Odd(), Odd().open())
     flow = Flow([run])
     flow.schema(DOCUMENT.empty_table().select([*(name for name in DOCUMENT.names if name != "url"), "url"]))
-    with pytest.raises(UnitFailed, match=r"stage 'odd' gives columns .*'url': 'int8'"):
+    with pytest.raises(
+        UnitFailed,
+        match=r"stage 'odd' makes another table of documents than of none: its column 'url' is int8, expected string; a",
+    ):
         list(flow.stream(enumerate([tables[0].select([*tables[1].column_names]), tables[1]])))
     assert run.tally.entered == 2, "the first table was as it should be"
 
 
-@pytest.mark.parametrize("how", ["loses", "adds", "keeps back"])
-def test_columns_that_come_with_the_documents_are_noticed(how: str) -> None:
+def test_the_order_of_columns_does_not_come_with_the_documents() -> None:
+    work = Odd().open()
+
+    def turned(docs: pa.Table) -> pa.Table:
+        made = work(docs)
+        return made.select(made.column_names[:: -1 if docs.num_rows else 1])
+
+    flow = Flow([StageRun("odd", Odd(), turned)])
+    flow.schema(DOCUMENT.empty_table())
+    with pytest.raises(
+        UnitFailed, match=r"stage 'odd' makes .* its columns are in the order \['q', 'text', .*, expected \['id', "
+    ):
+        list(flow.stream(iter([(0, documents("f", ["a"]))])))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("loses", "it lost column"), ("adds", "it added column"), ("keeps back", "it lost column")]
+)
+def test_columns_that_come_with_the_documents_are_noticed(how: str, says: str) -> None:
     stage = Odd(how=how, only_documents=True)
     flow = Flow([StageRun("odd", stage, stage.open())])
     flow.schema(DOCUMENT.empty_table())
-    with pytest.raises(UnitFailed, match="stage 'odd' gives columns"):
+    with pytest.raises(UnitFailed, match=f"stage 'odd' makes another table of documents than of none: {says} "):
         list(flow.stream(iter([(0, documents("f", ["a"]))])))
 
 
@@ -115,7 +135,9 @@ def test_a_build_ends_with_the_name_of_the_stage(workers: int, tmp_path: Path) -
     outcome = drive(make_plan("t", stages, inputs), lambda: LocalEngine(workers), Options(str(tmp_path / "out")))
     ((_, label, failure),) = outcome.failures
     assert label == "a.txt" and isinstance(failure, Failure)
-    assert failure.message.startswith("stage 'odd' breaks its word: it lost column 'url'") and "Traceback" not in failure.message
+    assert (
+        failure.message.startswith("stage 'odd' breaks its contract: it lost column 'url'") and "Traceback" not in failure.message
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,7 +115,7 @@ def test_pieces_with_and_without_decisions_come_together() -> None:
 def test_a_stage_that_breaks_its_word_fails_the_unit(stage: Stage, work: Callable[[pa.Table], Any], said: str) -> None:
     with pytest.raises(UnitFailed) as raised:
         through(stage, ["aaaa", "bbbb"], work=work)
-    assert "stage 'it' breaks its word" in str(raised.value) and said in str(raised.value)
+    assert "stage 'it' breaks its contract" in str(raised.value) and said in str(raised.value)
 
 
 def test_a_full_disk_and_an_interruption_are_no_documents_fault() -> None:

@@ -209,7 +209,7 @@ DOCS = documents("f", ["one", "two"])
     ],
 )
 def test_what_is_no_result_of_such_a_stage_ends_the_unit_and_is_told(stage: Stage, returned: Any, said: str) -> None:
-    with pytest.raises(UnitFailed, match=re.escape(f"stage 'own' breaks its word: {said}")):
+    with pytest.raises(UnitFailed, match=re.escape(f"stage 'own' breaks its contract: {said}")):
         work_through("own", stage, lambda docs: returned, DOCS, {}, None, careful=False)
 
 
@@ -258,9 +258,9 @@ OTHER: dict[str, Callable[[pa.Table], pa.Array]] = {
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (("text",), "stage 'swaps' breaks its word: 'text' of row 1 (document {1}, 'f' at 1) is null"),
-        (("id",), "stage 'swaps' breaks its word: it changes 'id' of row 1 (document {1}, 'f' at 1) from '{1}' to"),
-        (("offset",), "stage 'swaps' breaks its word: it changes 'offset' of row 1 (document {1}, 'f' at 1) from 1 to 0"),
+        (("text",), "stage 'swaps' breaks its contract: 'text' of row 1 (document {1}, 'f' at 1) is null"),
+        (("id",), "stage 'swaps' breaks its contract: it changes 'id' of row 1 (document {1}, 'f' at 1) from '{1}' to"),
+        (("offset",), "stage 'swaps' breaks its contract: it changes 'offset' of row 1 (document {1}, 'f' at 1) from 1 to 0"),
         (("drop", "text"), None),
     ],
 )

@@ -147,7 +147,7 @@ LIES: dict[str, tuple[pa.Table, str]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_flat_map_that_lies_is_an_error_of_the_stage(lie: str) -> None:
     stage = Lies(rows=LIES[lie][0])
-    with pytest.raises(UnitFailed, match="stage 'lies' breaks its word: ") as raised:
+    with pytest.raises(UnitFailed, match="stage 'lies' breaks its contract: ") as raised:
         work_through("lies", stage, stage.open(), documents("f", ["a", "b", "c"]), {}, None, careful=False)
     assert LIES[lie][1] in str(raised.value)
 

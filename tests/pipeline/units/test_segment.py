@@ -127,5 +127,5 @@ class Wide(Lines):
 def test_a_source_gives_the_columns_of_its_schema(tmp_path: Path, root: str) -> None:
     (tmp_path / "a.txt").write_text("one")
     plan = make_plan("t", [("wide", Wide(paths="")), ("files", Files())], expand(f"{tmp_path}/a.txt"))
-    with pytest.raises(UnitFailed, match="source 'wide' breaks its word: it added column 'odd', which it does not declare"):
+    with pytest.raises(UnitFailed, match="source 'wide' breaks its contract: it added column 'odd', which it does not declare"):
         run_unit(Task(root, plan.steps[0].spec, plan.steps[0].units[0], 1, batch_rows=3))
