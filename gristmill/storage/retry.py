@@ -25,7 +25,8 @@ class Backoff:
 
     def after(self, failures: int) -> float:
         """Return the wait after so many failures in a row, 1 or more."""
-        return min(self.longest_s, self.first_s * 2.0 ** (failures - 1))
+        # Beyond 2**1023 there is no float, and an outage of a night at 30 s each is a thousand failures.
+        return min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 64))
 
 
 ATTEMPTS = 10  # with these waits about 20 s of an unreachable server, and the time limits of its client
