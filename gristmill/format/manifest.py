@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from gristmill.errors import FormatError
 from gristmill.format import fields
 from gristmill.format import schema as fmt
 from gristmill.format.schema import Tokenizer
-from gristmill.json_values import Plain
+from gristmill.json_values import Plain, shown
 from gristmill.storage.file import File
 
 NAME = "manifest.json"
@@ -35,8 +36,25 @@ class Sidecar:
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """A file of counts beside one token shard: how often an epoch reads each of its documents.
+
+    `passes`: (documents, tokens) of those that are read at least once, at least twice, …, up to the highest count.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    passes: tuple[tuple[int, int], ...]
+    zst: int | None = None
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One file of tokens (or of texts, where `tokens` is 0), in the order of the stream; `input` is the shard it came from."""
+    """One file of tokens (or of texts, where `tokens` is 0), in the order of the stream; `input` is the shard it came from.
+
+    `repeats`: None where an epoch reads each document once.
+    """
 
     file: str
     documents: int
@@ -47,6 +65,12 @@ class Shard:
     input: str
     sidecars: Mapping[str, Sidecar] = field(default_factory=dict)
     zst: int | None = None
+    repeats: Repeats | None = None
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """See `Repeats.passes`; one pass over all where there are no counts."""
+        return ((self.documents, self.tokens),) if self.repeats is None else self.repeats.passes
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,18 @@ class Manifest:
         """UTF-8 bytes of the texts behind all shards."""
         return sum(shard.text_bytes for shard in self.shards)
 
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """(documents, tokens) of each pass of an epoch: of those that are read at least once, at least twice, …"""
+        most = max((len(shard.passes) for shard in self.shards), default=0)
+        every = [[shard.passes[k] for shard in self.shards if k < len(shard.passes)] for k in range(most)]
+        return tuple((sum(documents for documents, _ in each), sum(tokens for _, tokens in each)) for each in every)
+
+    @property
+    def epoch_tokens(self) -> int:
+        """Tokens that an epoch reads: those of each document as often as it is repeated."""
+        return sum(tokens for _, tokens in self.passes)
+
     def to_json(self) -> bytes:
         """Return the bytes of manifest.json; equal manifests give equal bytes."""
         tokenizer = None if self.tokenizer is None else {k: v for k, v in vars(self.tokenizer).items() if v != ()}
@@ -104,7 +140,7 @@ class Manifest:
             "tokenizer": tokenizer,
             "dtype": self.dtype,
             "totals": self._totals(),
-            "shards": [{**_entry(s), "sidecars": {k: _entry(v) for k, v in s.sidecars.items()}} for s in self.shards],
+            "shards": [_shard_entry(shard) for shard in self.shards],
             "lineage": self.lineage,
             "about": self.about,
         }
@@ -117,8 +153,8 @@ class Manifest:
 def build_id(kind: str, shards: Iterable[Shard]) -> str:
     """Return the id of a build, 32 hex digits: sha256 over the format's version and each file's kind and sha256.
 
-    In manifest order, and within a shard the main file (of `kind`), then its sidecars sorted by scheme; the size of a copy
-    for transport follows its file. So builds of one id have the same files.
+    In manifest order, and within a shard the main file (of `kind`), its counts, then its sidecars sorted by scheme; the size of
+    a copy for transport follows its file. So builds of one id have the same files.
     """
     return _digest(kind, shards, everything=True)
 
@@ -126,18 +162,27 @@ def build_id(kind: str, shards: Iterable[Shard]) -> str:
 def _digest(kind: str, shards: Iterable[Shard], *, everything: bool) -> str:
     digest = hashlib.sha256(f"{FORMAT} {fmt.VERSION}\n".encode())
     for shard in shards:
-        named: list[tuple[str, Shard | Sidecar]] = [(kind, shard)]
-        named += [(f"{fmt.SCORES}-{scheme}", side) for scheme, side in sorted(shard.sidecars.items())]
-        for name, file in named if everything else named[:1]:
+        named: list[tuple[str, Shard | Repeats | Sidecar]] = [(kind, shard)]
+        if shard.repeats is not None:
+            named.append((fmt.REPEATS, shard.repeats))
+        if everything:
+            named += [(f"{fmt.SCORES}-{scheme}", side) for scheme, side in sorted(shard.sidecars.items())]
+        for name, file in named:
             digest.update(f"{name} {file.sha256}\n".encode())
             if everything and file.zst is not None:
                 digest.update(f"zst {file.zst}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def _entry(file: Shard | Sidecar) -> dict[str, Plain]:
-    """Return what the manifest says of a file; `zst` only where there is such a copy."""
-    return {key: value for key, value in vars(file).items() if key != "zst" or value is not None}
+def _shard_entry(shard: Shard) -> dict[str, Plain]:
+    """Return what the manifest says of a shard and the files beside it."""
+    repeats = {} if shard.repeats is None else {"repeats": _entry(shard.repeats)}
+    return {**_entry(shard), **repeats, "sidecars": {name: _entry(side) for name, side in shard.sidecars.items()}}
+
+
+def _entry(file: Shard | Repeats | Sidecar) -> dict[str, Plain]:
+    """Return what the manifest says of a file; `zst` and `repeats` only where there are such files."""
+    return {key: value for key, value in vars(file).items() if key not in ("zst", "repeats") or value is not None}
 
 
 # ---- reading ----
@@ -163,6 +208,8 @@ def parse(content: object, where: str) -> Manifest:
         lineage=lineage,
         about=_about(content, where),
     )
+    if len({shard.repeats is None for shard in manifest.shards}) > 1:
+        raise FormatError(f"{where}: some shards have 'repeats' and others have none; the manifest was changed")
     totals = fields.get(content, "totals", dict, where)
     if totals != manifest._totals():
         raise FormatError(f"{where}: totals are {totals}, but the shards add up to {manifest._totals()}")
@@ -177,10 +224,12 @@ def parse(content: object, where: str) -> Manifest:
 
 
 def files(manifest: Manifest) -> list[File]:
-    """Return all files of a build's documents and their sidecars, in manifest order: a shard, then its sidecars by scheme."""
+    """Return all files of a build in manifest order: a shard, its counts, then its sidecars by scheme."""
     found = []
     for shard in manifest.shards:
         found.append(File(shard.file, shard.bytes, shard.sha256, shard.zst))
+        if shard.repeats is not None:
+            found.append(File(shard.repeats.file, shard.repeats.bytes, shard.repeats.sha256, shard.repeats.zst))
         found.extend(File(side.file, side.bytes, side.sha256, side.zst) for _, side in sorted(shard.sidecars.items()))
     return found
 
@@ -200,7 +249,7 @@ def _tokenizer(content: object, where: str) -> Tokenizer:
 
 def _shard(content: object, where: str) -> Shard:
     sidecars = fields.get(content, "sidecars", dict, where)
-    return Shard(
+    shard = Shard(
         file=fields.matching(content, "file", fields.FILE, where),
         documents=fields.get(content, "documents", int, where),
         tokens=fields.get(content, "tokens", int, where),
@@ -209,6 +258,36 @@ def _shard(content: object, where: str) -> Shard:
         sha256=fields.matching(content, "sha256", fields.SHA256, where),
         input=fields.get(content, "input", str, where),
         sidecars={scheme: _sidecar(side, f"{where}.sidecars[{scheme!r}]") for scheme, side in sidecars.items()},
+        zst=fields.number(content, "zst", where),
+    )
+    return (
+        shard
+        if fields.absent(content, "repeats")
+        else replace(shard, repeats=_repeats(fields.get(content, "repeats", dict, where), shard, where))
+    )
+
+
+def _repeats(content: object, shard: Shard, where: str) -> Repeats:
+    """Check what is said of a shard's counts: the first pass is all of it, and each has no more than the one before."""
+    where = f"{where}.repeats"
+    passes = fields.get(content, "passes", list, where)
+    pairs = [tuple(each) for each in passes if isinstance(each, list) and [type(n) for n in each] == [int, int]]
+    falling = all(before[0] >= after[0] > 0 and before[1] >= after[1] >= 0 for before, after in pairwise(pairs))
+    if (
+        len(pairs) != len(passes)
+        or pairs[:1] != [(shard.documents, shard.tokens)]
+        or not falling
+        or len(pairs) > fmt.MOST_REPEATS
+    ):
+        raise FormatError(
+            f"{where}: 'passes' is {shown(passes)}; it must be 1 to {fmt.MOST_REPEATS} pairs of documents and tokens that never "
+            f"rise, the first of them {[shard.documents, shard.tokens]}"
+        )
+    return Repeats(
+        file=fields.matching(content, "file", fields.FILE, where),
+        sha256=fields.matching(content, "sha256", fields.SHA256, where),
+        bytes=fields.get(content, "bytes", int, where),
+        passes=tuple((documents, tokens) for documents, tokens in pairs),
         zst=fields.number(content, "zst", where),
     )
 

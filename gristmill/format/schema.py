@@ -26,6 +26,7 @@ BATCH_ROWS = 1 << 20
 
 TOKENS = "tokens"
 SCORES = "scores"
+REPEATS = "repeats"  # the kind of a file of counts, and its column: how often an epoch reads each document
 DOCUMENTS = "documents"
 
 ZST = ".zst"  # ends the name of the copy for transport of the file named before it
@@ -34,6 +35,9 @@ SCORES_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # of a model or policy, a
 
 DOC_ID = "doc_id"
 INPUT_IDS = "input_ids"
+LENGTH = "tokens"  # of a document, in a file of counts
+
+MOST_REPEATS = 255
 
 # Keys of the metadata of a file's schema.
 VERSION_KEY = "gristmill.version"
@@ -120,6 +124,12 @@ def score_schema(name: str, columns: Sequence[pa.Field]) -> pa.Schema:
     lists = [pa.field(c.name, token_list(c.type.value_type), nullable=False, metadata=_sorted(c.metadata)) for c in columns]
     metadata = {VERSION_KEY: str(VERSION), KIND_KEY: SCORES, SCHEME_KEY: name}
     return pa.schema([pa.field(DOC_ID, pa.string(), nullable=False), *lists], metadata=metadata)
+
+
+def repeats_schema() -> pa.Schema:
+    """Return the schema of a file of counts: how often an epoch reads each document of a shard, 1 to 255, and its tokens."""
+    fields = [pa.field(REPEATS, pa.uint8(), nullable=False), pa.field(LENGTH, pa.int32(), nullable=False)]
+    return pa.schema(fields, metadata={VERSION_KEY: str(VERSION), KIND_KEY: REPEATS})
 
 
 def document_schema(columns: Sequence[pa.Field]) -> pa.Schema:

@@ -159,9 +159,11 @@ class TokenDataset:
         """Say what it is made of: sources, sequences, order."""
         layout, sequences = self.layout, sum(source.packing.count for source in self._opened)
         tokens = sum(stream.tokens for stream in self._streams.values())
+        read = sum(stream.manifest.epoch_tokens for stream in self._streams.values())
+        again = "" if read == tokens else f" ({read:,} an epoch, with repeats)"
         end = "endless" if self.total is None else f"{self.total:,} samples"
         made = f"shuffle={layout.shuffle!r}, packing={layout.packing!r}, seed={layout.seed}, dtype={layout.dtype}"
-        size = f"{tokens:,} tokens, {sequences:,} sequences of {layout.sequence_length}, {end}"
+        size = f"{tokens:,} tokens{again}, {sequences:,} sequences of {layout.sequence_length}, {end}"
         return f"TokenDataset({', '.join(self.sources)}: {size}; {made})"
 
     def __len__(self) -> int:

@@ -35,7 +35,9 @@ def check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str)
             "ask for shorter sequences or build from more documents"
         )
     shards = len(stream.manifest.shards)
-    wanted = min(shuffle.open, shards) if isinstance(shuffle, Blocks) else shards if shuffle == "global" else 1
+    wanted = shards if shuffle == "global" else 1
+    if isinstance(shuffle, Blocks):
+        wanted = min(shards, shuffle.open * _shards_of_block(stream, shuffle.sequences * length))
     if stream.location.budget is not None and stream.capacity < wanted:
         needed = sum(f.bytes for f in files(stream.manifest))
         raise ValueError(
@@ -43,6 +45,12 @@ def check_stream(stream: TokenStream, length: int, shuffle: Shuffle, where: str)
             f"{stream.capacity}: they would be fetched again and again; raise Cache(limit_bytes=...), up to {2 * needed} for "
             "all, or shuffle by Blocks with fewer open ones"
         )
+
+
+def _shards_of_block(stream: TokenStream, tokens: int) -> int:
+    """Return how many shards a block of so many tokens lies in; those that are read again lie scattered over more."""
+    shards, (_, *later) = len(stream.manifest.shards), stream.manifest.passes
+    return max([1, *(-(-min(tokens, found) * shards // found) for _, found in later if found)])
 
 
 def sources_of(path: object) -> dict[str, Source]:

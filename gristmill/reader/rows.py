@@ -2,7 +2,7 @@
 
 Reads: a stream of tokens. Writes: nothing. `CutRows` are windows of the stream (concatenate and cut); `PackedRows` are put
 together from documents; `MixedRows` are rows of several builds. Beside each token stands its *label*, the next token of the
-stream, where it has one.
+stream, where it has one. `SplicedRows` are cut from the documents that an epoch reads again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gristmill.reader.boundaries import piece_starts
 from gristmill.reader.gather import Int64
-from gristmill.reader.packing import Pieces
+from gristmill.reader.planned import Pieces
 from gristmill.reader.stream import TokenStream
 
 Values = npt.NDArray[Any]
@@ -135,6 +135,63 @@ class PackedRows:
         out[:, :-1] = self.starts()[:, 1:]
         out[self._goes_on, -1] = False
         return out
+
+
+class SplicedRows:
+    """Rows cut from documents of the stream that are laid one after another, as in a later pass of an epoch. See `Rows`.
+
+    Args:
+        stream: the build's tokens.
+        pieces: the documents' pieces; only a pass's last row may have fewer tokens than `length`.
+        after: int64, (n,): number in the stream of the token after each row's last, -1 where the pass ends.
+        length: tokens of a row.
+    """
+
+    def __init__(self, stream: TokenStream, pieces: Pieces, after: Int64, length: int) -> None:
+        self._stream, self._pieces, self._after, self._length = stream, pieces, after, length
+        self._filled = np.add.reduceat(pieces.lengths, pieces.bounds[:-1])
+        self._goes_on = np.flatnonzero(after >= 0)
+        self._found: Mask | None = None
+
+    def values(self, name: str) -> Values:
+        """See `Rows`."""
+        return self._stream.pieces(name, *self._pieces, self._length)
+
+    def next_values(self, name: str) -> Values:
+        """See `Rows`."""
+        out = np.roll(self.values(name), -1, axis=1)
+        out[self._goes_on, -1:] = self._stream.windows(name, self._after[self._goes_on], 1)
+        return out
+
+    def labelled(self, *, within_documents: bool) -> Mask | None:
+        """See `Rows`; the last token of a pass has no label."""
+        mask = ~self.next_starts() if within_documents else None
+        if len(self._goes_on) == len(self._after):
+            return mask
+        left = np.where(self._after >= 0, self._length, self._filled - 1)
+        ends: Mask = np.arange(self._length) < left[:, None]
+        return ends if mask is None else mask & ends
+
+    def starts(self) -> Mask:
+        """See `Rows`."""
+        return self._marks()[:, :-1]
+
+    def next_starts(self) -> Mask:
+        """See `Rows`."""
+        return self._marks()[:, 1:]
+
+    def _marks(self) -> Mask:
+        """Return where documents begin, (n, length + 1): the tokens and the last label; False after the end of a pass."""
+        if self._found is None:
+            begins, lengths, bounds = self._pieces
+            row = np.repeat(np.arange(len(self._after)), np.diff(bounds))
+            before = np.cumsum(lengths) - lengths
+            marks = np.zeros((len(self._after), self._length + 1), dtype=np.bool_)
+            marks[row, before - before[bounds[:-1]][row]] = True
+            marks[:, 0] = self._stream.starts(begins[bounds[:-1]], 1)[:, 0]  # it may go on with the row before's last document
+            marks[self._goes_on, -1] = self._stream.starts(self._after[self._goes_on], 1)[:, 0]
+            self._found = marks
+        return self._found
 
 
 class MixedRows:

@@ -17,8 +17,8 @@ import numpy as np
 from gristmill.arguments import whole
 from gristmill.format import schema as fmt
 from gristmill.reader.gather import Int64
-from gristmill.reader.packing import BestFit, BestFitPacking, Concatenated
-from gristmill.reader.rows import CutRows, PackedRows, Rows
+from gristmill.reader.packing import BestFit, Concatenated, RepeatedConcatenated, open_packing
+from gristmill.reader.rows import CutRows, MixedRows, PackedRows, Rows, SplicedRows
 from gristmill.reader.shuffle import Order, Shuffle
 from gristmill.reader.stream import TokenStream
 from gristmill.secrets import masked
@@ -83,9 +83,7 @@ class OpenSource:
         self, stream: TokenStream, length: int, packing: Literal["concat"] | BestFit, shuffle: Shuffle, key: tuple[int, ...]
     ) -> None:
         self.stream = stream
-        self.packing: BestFitPacking | Concatenated = (
-            Concatenated(stream.tokens, length) if packing == "concat" else BestFitPacking(stream, length, packing.window)
-        )
+        self.packing = open_packing(stream, length, packing)
         self.order = Order(self.packing.count, key, shuffle)
 
     def rows(self, sequences: Int64) -> Rows:
@@ -93,7 +91,23 @@ class OpenSource:
         length = self.packing.length
         if isinstance(self.packing, Concatenated):
             return CutRows(self.stream, sequences * length, length)
+        if isinstance(self.packing, RepeatedConcatenated):
+            return self._of_passes(self.packing, sequences)
         return PackedRows(self.stream, self.packing.pieces(sequences), length)
+
+    def _of_passes(self, packing: RepeatedConcatenated, sequences: Int64) -> Rows:
+        """Return rows of the first pass and of later ones."""
+        parts: list[tuple[Int64, Rows]] = []
+        again = sequences >= packing.first.count
+        places = np.flatnonzero(~again)
+        if len(places):
+            parts.append((places, CutRows(self.stream, sequences[places] * packing.length, packing.length)))
+        places = np.flatnonzero(again)
+        if len(places):
+            numbers = sequences[places] - packing.first.count
+            pieces, after = packing.later.pieces(numbers), packing.later.following(numbers)
+            parts.append((places, SplicedRows(self.stream, pieces, after, packing.length)))
+        return parts[0][1] if len(parts) == 1 else MixedRows(parts, len(sequences), self.stream.dtype)
 
     def read_ahead(self, names: Iterable[str], first: int, size: int, *, afresh: bool) -> None:
         """Ask the system to read from its disk what the samples from `first` on need.
@@ -121,6 +135,5 @@ class OpenSource:
         if isinstance(self.packing, Concatenated):
             begins = sequences * self.packing.length
         else:
-            pieces = self.packing.pieces(sequences)
-            begins = pieces.begins[pieces.bounds[:-1]]
+            begins = self.packing.pieces(sequences).begins
         self.stream.request([fmt.INPUT_IDS, *names], begins)

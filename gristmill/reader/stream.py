@@ -22,6 +22,7 @@ from gristmill.errors import FormatError
 from gristmill.format import schema as fmt
 from gristmill.format.column import TokenColumn, counted, open_column
 from gristmill.format.manifest import Manifest, Shard
+from gristmill.format.repeats import Counts, Lengths, read_repeats
 from gristmill.reader.gather import Int64, OpenColumns
 from gristmill.storage.file import File
 from gristmill.storage.location import Held, Location
@@ -162,6 +163,20 @@ class TokenStream:
         """Return the number of tokens of each document of a shard, int32, (documents,)."""
         with self._lock:
             return self._column(fmt.INPUT_IDS).column(shard).lengths()
+
+    def repeats(self, shard: int) -> tuple[Counts, Lengths]:
+        """Return (how often an epoch reads each document, its tokens) of a shard with counts: uint8 and int32, (documents,).
+
+        Raises:
+            FormatError: the file of counts is not what the manifest says.
+        """
+        entry = self.manifest.shards[shard].repeats
+        assert entry is not None, "the build has no counts"
+        held = self.location.hold(File(entry.file, entry.bytes, entry.sha256, entry.zst))
+        try:  # a remote file was compared with its sha256 when it came
+            return read_repeats(held.path, entry, verify=self.location.budget is None)
+        finally:
+            held.release()
 
     def first_token(self, shard: int) -> int:
         """Return the number in the stream of a shard's first token."""

@@ -105,11 +105,17 @@ def faults_of_files(store: Store, summary: Mapping[str, Any], *, whole: bool = F
     """Return which files of the build's shards are missing or not as its manifest says: in size, or `whole` in their sha256."""
     folder = summary["manifest"].rpartition("/")[0]
     found = []
-    for file in (file for shard in summary["shards"] for file in (shard, *shard.get("sidecars", {}).values())):
+    for file in (file for shard in summary["shards"] for file in _files(shard)):
         wrong = fault(store, f"{folder}/{file['file']}", file["bytes"], file["sha256"] if whole else None)
         if wrong is not None:
             found.append(f"{store.uri(folder)}/{file['file']} {wrong}")
     return found
+
+
+def _files(shard: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the manifest says of a shard's file, its counts and its sidecars."""
+    counts = [shard["repeats"]] if "repeats" in shard else []
+    return [shard, *counts, *shard.get("sidecars", {}).values()]
 
 
 def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:

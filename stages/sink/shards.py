@@ -2,9 +2,10 @@
 
 Reads: documents with `input_ids`, whose field carries the tokenizer (`vocab_size`, `tokenizer_sha256`, and where there
 are such `bos_id`, `eos_id`), and any per-token columns (lists of float16, float32 or bool), whose fields may carry their
-`scheme` (the name of the sidecar) and `about` (what the manifest is to say of the column: a JSON object, equal in all shards).
-Writes: `tokens-NNNNN.arrow` and `scores-<scheme>-NNNNN.arrow`, and copies of these for transport if wanted; `assemble` numbers
-the files of a build, puts the tokenizer's file beside them and makes the manifest.
+`scheme` (the name of the sidecar) and `about` (what the manifest is to say of the column: a JSON object, equal in all shards);
+`repeats`, how often an epoch reads a document, where they have it.
+Writes: `tokens-NNNNN.arrow`, `scores-<scheme>-NNNNN.arrow`, `repeats-NNNNN.arrow`, and copies of these for transport if wanted;
+`assemble` numbers the files of a build, puts the tokenizer's file beside them and makes the manifest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gristmill.columns import whole
 from gristmill.errors import InputError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
+from gristmill.format.repeats import passes_of
 from gristmill.format.schema import Tokenizer
 from gristmill.json_values import Plain
 from pipeline.lineage import Lineage
@@ -34,20 +36,27 @@ from stages.sink.column_notes import agreed, bare, notes_of
 from stages.sink.cut import cut
 
 SCHEME = "rho1"  # of score columns whose field does not say
+_COUNTS = "\0repeats"  # of rows that wait for their record batch, beside a column `repeats` that `columns` may keep
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The files of one shard: the schema of the tokens, and of each scheme's scores; scheme → column → what is said of it."""
+    """The files of one shard: the schema of the tokens, and of each scheme's scores; scheme → column → what is said of it.
+
+    `repeats`: whether documents say how often an epoch reads them.
+    """
 
     tokens: pa.Schema
     scores: Mapping[str, pa.Schema]
     tokenizer: Tokenizer
     about: Mapping[str, Mapping[str, Plain]]
+    repeats: bool
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Return kind → schema, tokens first."""
-        return {fmt.TOKENS: self.tokens} | {f"{fmt.SCORES}-{scheme}": self.scores[scheme] for scheme in sorted(self.scores)}
+        counts = {fmt.REPEATS: fmt.repeats_schema()} if self.repeats else {}
+        scores = {f"{fmt.SCORES}-{scheme}": self.scores[scheme] for scheme in sorted(self.scores)}
+        return {fmt.TOKENS: self.tokens} | counts | scores
 
 
 def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
@@ -72,15 +81,34 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
             schemes.setdefault(scheme, []).append(field)
     scores = {scheme: fmt.score_schema(scheme, [bare(field) for field in fields]) for scheme, fields in schemes.items()}
     about = {scheme: notes_of(fields) for scheme, fields in schemes.items()}
-    return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about)
+    return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about, fmt.REPEATS in schema.names)
 
 
 def _narrow(table: pa.Table, layout: _Layout) -> pa.Table:
     """Keep only what is written, so that rows waiting for their record batch do not hold the texts."""
     sizes = pc.binary_length(table.column("text"))
     table = table.append_column(fmt.DOC_ID, table.column("id")).append_column("text_bytes", sizes)
-    names = [name for schema in layout.schemas().values() for name in schema.names]
-    return table.select(list(dict.fromkeys(names)))
+    names = [name for schema in (layout.tokens, *layout.scores.values()) for name in schema.names]
+    narrow = table.select(list(dict.fromkeys(names)))
+    return narrow.append_column(_COUNTS, _counts(table)) if layout.repeats else narrow
+
+
+def _counts(table: pa.Table) -> pa.ChunkedArray:
+    """Return how often an epoch reads each document, as uint8. Raises InputError for what is no such number."""
+    column = table.column(fmt.REPEATS)
+    if not pa.types.is_integer(column.type):
+        raise InputError(
+            f"shards: the column {fmt.REPEATS!r} is {column.type}; it must be whole numbers, 1 to {fmt.MOST_REPEATS}"
+        )
+    fits = pc.and_(pc.greater_equal(column, 1), pc.less_equal(column, fmt.MOST_REPEATS)).fill_null(False)
+    if not pc.all(fits, min_count=0).as_py():
+        row = pc.index(fits, False).as_py()
+        found = "null" if column[row].as_py() is None else column[row].as_py()
+        raise InputError(
+            f"shards: {fmt.REPEATS!r} of document {table.column('id')[row]} is {found}; allowed are whole numbers from 1 to "
+            f"{fmt.MOST_REPEATS}: drop what no epoch is to read before `shards`, as `upsample` does"
+        )
+    return column.cast(pa.uint8())
 
 
 def _lengths(table: pa.Table) -> npt.NDArray[np.int64]:
@@ -89,6 +117,9 @@ def _lengths(table: pa.Table) -> npt.NDArray[np.int64]:
 
 def _batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
     """Return the columns of `schema` as one record batch with canonical buffers."""
+    if schema.metadata[fmt.KIND_KEY.encode()] == fmt.REPEATS.encode():
+        lengths = pc.list_value_length(table.column(fmt.INPUT_IDS)).cast(pa.int32())
+        table = pa.table([table.column(_COUNTS), lengths], schema=schema)
     arrays = []
     for field in schema:
         arrays.append(fmt.exact(whole(table.column(field.name)), field.type))
@@ -117,6 +148,7 @@ class _Files:
         self._writers = {kind: pa.ipc.new_file(str(self._paths[kind]), s) for kind, s in layout.schemas().items()}
         self._rows = self._tokens = self._text_bytes = 0
         self._languages: dict[str, list[int]] = {}  # documents, tokens, text bytes
+        self._passes = np.zeros((0, 2), dtype=np.int64)
 
     def write(self, table: pa.Table) -> None:
         """Append one record batch to each file."""
@@ -129,6 +161,14 @@ class _Files:
         self._text_bytes += pc.sum(table.column("text_bytes")).as_py()
         if "language" in table.column_names:
             self._count(table)
+        if self._layout.repeats:
+            self._add_passes(batches[fmt.REPEATS])
+
+    def _add_passes(self, counts: pa.RecordBatch) -> None:
+        found = np.array(passes_of(*(column.to_numpy() for column in counts.columns)), dtype=np.int64).reshape(-1, 2)
+        longer, shorter = (found, self._passes) if len(found) > len(self._passes) else (self._passes, found)
+        longer[: len(shorter)] += shorter
+        self._passes = longer
 
     def _count(self, table: pa.Table) -> None:
         lengths = pa.array(_lengths(table))
@@ -155,6 +195,8 @@ class _Files:
                 "tokenizer": {k: v for k, v in vars(self._layout.tokenizer).items() if k != "file" and v != ()},
             }
         }
+        if self._layout.repeats:
+            stats[fmt.REPEATS] = {"passes": self._passes.tolist()}
         for scheme, schema in self._layout.scores.items():
             stats[f"{fmt.SCORES}-{scheme}"] = {
                 "scheme": scheme,
@@ -314,7 +356,18 @@ def _shard(group: Mapping[str, Stored], number: int) -> mf.Shard:
         for kind, part in group.items()
         if "scheme" in part.stats
     }
-    part = group[fmt.TOKENS]
+    part, counts = group[fmt.TOKENS], group.get(fmt.REPEATS)
+    repeats = (
+        None
+        if counts is None
+        else mf.Repeats(
+            fmt.file_name(fmt.REPEATS, number),
+            counts.sha256,
+            counts.bytes,
+            _pairs(counts.stats["passes"]),
+            copies.get(fmt.REPEATS),
+        )
+    )
     return mf.Shard(
         file=fmt.file_name(part.kind, number),
         documents=part.rows,
@@ -325,4 +378,9 @@ def _shard(group: Mapping[str, Stored], number: int) -> mf.Shard:
         input=part.input,
         sidecars=sidecars,
         zst=copies.get(fmt.TOKENS),
+        repeats=repeats,
     )
+
+
+def _pairs(passes: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((documents, tokens) for documents, tokens in passes)

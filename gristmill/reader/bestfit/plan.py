@@ -7,8 +7,9 @@ is named by their hashes, the row length, the window and the version of the algo
 shards only the last run is packed again. Runs and not shards, for every open map costs a file descriptor.
 
 A file is 64-bit little-endian words: the header (what it is, shards, rows, pieces, checksum of the head, checksum of the rest),
-the number of rows of each shard; and then, each as (number << 24 | count): for each row its first piece and how many it has, for
-each piece its first token, counted from the run's first, and how many it has.
+the number of rows of each shard (in a plan of the later passes over repeated documents, `repeated.py`, of each level); and then,
+each as (number << 24 | count): for each row its first piece and how many it has, for each piece its first token, counted from the
+run's first, and how many it has.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.home import cache_folder
-from gristmill.reader.bestfit.fit import ALGORITHM, pack
+from gristmill.reader.bestfit.fit import ALGORITHM, Rows, pack
 
 Int64 = npt.NDArray[np.int64]
 
@@ -46,7 +47,7 @@ class Plan:
 
     @property
     def shard_rows(self) -> Int64:
-        """Rows of each shard, int64, (shards,)."""
+        """Rows of each entry, int64, (entries,): a shard, or a level of `repeated.py`."""
         return self.words[HEADER : HEADER + int(self.words[1])]
 
     @property
@@ -88,15 +89,26 @@ def file_name(hashes: Iterable[str], length: int, window: int) -> str:
 
 
 def make(shards: Iterable[npt.NDArray[np.int32]], length: int, window: int) -> Int64:
-    """Return the words of the plan of a run of shards, given the tokens of each document of each shard."""
-    first_token = first_piece = 0
+    """Return the words of the plan of a run of shards, given the tokens of each document of each shard: an entry a shard."""
+    return words(_packed(shards, length, window))
+
+
+def _packed(shards: Iterable[npt.NDArray[np.int32]], length: int, window: int) -> Iterator[Rows]:
+    first_token = 0
+    for documents in shards:
+        rows = pack(documents, length, window)
+        yield Rows(rows.begins + first_token, rows.lengths, rows.bounds)
+        first_token += int(documents.sum(dtype=np.int64))
+
+
+def words(entries: Iterable[Rows]) -> Int64:
+    """Return the words of a plan with these rows; their tokens are counted from the run's first."""
+    first_piece = 0
     rows: list[Int64] = []
     pieces: list[Int64] = []
-    for documents in shards:
-        packed = pack(documents, length, window)
+    for packed in entries:
         rows.append((packed.bounds[:-1] + first_piece) << BITS | np.diff(packed.bounds))
-        pieces.append((packed.begins + first_token) << BITS | packed.lengths)
-        first_token += int(documents.sum(dtype=np.int64))
+        pieces.append(packed.begins << BITS | packed.lengths)
         first_piece += len(packed.begins)
     shard_rows = np.array([len(part) for part in rows], dtype=np.int64)
     body = np.concatenate([*rows, *pieces])
