@@ -52,7 +52,7 @@ def read_repeats(path: Path, entry: Repeats, *, verify: bool) -> tuple[Counts, L
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != entry.sha256:
-            raise FormatError(f"{path}: has sha256 {found}, the manifest says {entry.sha256}; the file is damaged, copy it again")
+            raise FormatError(f"{path}: sha256 is {found}, the manifest says {entry.sha256}; the file is damaged, copy it again")
     _, reader, names = open_mapped(path, fmt.REPEATS)
     if not reader.schema.equals(fmt.repeats_schema()):
         raise FormatError(

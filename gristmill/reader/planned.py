@@ -100,6 +100,7 @@ class PlannedRows:
         self._first_row, self._end_row = bounds[:-1], bounds[1:]
         self._file_of = np.array([section.file for section in sections], dtype=np.int64)
         self._first_token = np.array([files[section.file].first_token for section in sections], dtype=np.int64)
+        self._shifted = bool(self._first_token.any())
         self._unchecked = set(range(len(files)))
         self._memory = np.asarray(_Memory())
         self._locate()
@@ -115,7 +116,7 @@ class PlannedRows:
         at += np.arange(len(at))
         pieces = self._memory[at]
         begins = pieces >> plan.BITS
-        if len(self._sections) > 1:
+        if self._shifted:
             begins += self._first_token[sections].repeat(counts)
         pieces &= plan.MASK
         return Pieces(begins, pieces, bounds)

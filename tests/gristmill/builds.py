@@ -35,11 +35,12 @@ def documents(
     vocab_size: int = 1000,
     tokenizer: str = TOKENIZER,
     languages: Sequence[str] = ("en",),
+    repeats: Sequence[int] | None = None,
 ) -> pa.Table:
     """Return documents with these ids, as the stages hand them to the sink; row n has the text of n letters.
 
     `types`: of the values of the columns in `scores`, float16 where it does not say. `tokenizer`: sha256 of its file.
-    `languages`: of the rows, in turn.
+    `languages`: of the rows, in turn. `repeats`: how often an epoch reads each.
     """
     rows = len(ids)
     metadata = {"vocab_size": str(vocab_size), "tokenizer_sha256": tokenizer, "eos_id": str(EOS)}
@@ -71,6 +72,8 @@ def documents(
         field = pa.field(name, pa.list_(value), metadata=None if scheme is None else {"scheme": scheme})
         rows_of = [np.asarray(row, dtype=value.to_pandas_dtype()) for row in values]
         columns[name] = (field, pa.array(rows_of, field.type))
+    if repeats is not None:
+        columns["repeats"] = (pa.field("repeats", pa.uint8()), pa.array(repeats, pa.uint8()))
     return pa.table([array for _, array in columns.values()], schema=pa.schema([field for field, _ in columns.values()]))
 
 

@@ -34,12 +34,24 @@ def scores_of(ids: Shard) -> list[list[float]]:
     return [[math.nan if place == 0 else token * 7 % 11 / 4 for place, token in enumerate(row)] for row in ids]
 
 
-def build(output: Path, shards: list[Shard], *, tokens_per_shard: int = 50, batch_tokens: int = 20, **options: Any) -> Path:
-    """Publish documents with scores `excess` and `ref_loss` in shards of several files of several record batches."""
+def build(
+    output: Path,
+    shards: list[Shard],
+    *,
+    tokens_per_shard: int = 50,
+    batch_tokens: int = 20,
+    repeats: list[list[int]] | None = None,
+    **options: Any,
+) -> Path:
+    """Publish documents with scores `excess` and `ref_loss` in shards of several files of several record batches.
+
+    `repeats`: how often an epoch reads each document of each shard.
+    """
     tables = []
     for number, ids in enumerate(shards):
         scores = {"excess": scores_of(ids), "ref_loss": [[1.5] * len(row) for row in ids]}
-        tables.append([documents(ids, file=f"crawl-{number}", scores=scores, vocab_size=60_000, **options)])
+        counts = None if repeats is None else repeats[number]
+        tables.append([documents(ids, file=f"crawl-{number}", scores=scores, vocab_size=60_000, repeats=counts, **options)])
     sink = Shards(tokens_per_shard=tokens_per_shard)
     return folder_of(publish(tables, output, sink=sink, batch_tokens=batch_tokens), output)
 

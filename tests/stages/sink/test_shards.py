@@ -305,3 +305,60 @@ def test_memory_is_bounded_by_the_record_batch(tmp_path):
 def test_parameters():
     with pytest.raises(ValueError, match="tokens_per_shard is 0; it must be at least 1"):
         Shards(tokens_per_shard=0)
+
+
+# ---- repeats ----
+
+
+def test_counts_are_a_sidecar_in_the_id_and_the_order(tmp_path):
+    """One row a document, in files as those of the tokens; the tokens' own bytes stay; without the column nothing changes."""
+    counts = [1 + row % 3 + 200 * (row == 7) for row in range(len(IDS))]
+    with_counts = documents(IDS, scores=SCORES, schemes={"excess": "rho1"}, repeats=counts)
+    plain = publish([[table()]], tmp_path / "plain", sink=Shards(tokens_per_shard=100))
+    repeated = publish([[with_counts]], tmp_path / "repeated", sink=Shards(tokens_per_shard=100, zst_copies=True))
+    before, manifest = manifest_of(plain), manifest_of(repeated)
+    assert [shard.sha256 for shard in manifest.shards] == [shard.sha256 for shard in before.shards]
+    assert (manifest.build, manifest.order) != (before.build, before.order)
+    lines = [f"tokens {shard.sha256}\nrepeats {shard.repeats.sha256}\n" for shard in manifest.shards]
+    copies = [f"tokens {s.sha256}\nzst {s.zst}\nrepeats {s.repeats.sha256}\nzst {s.repeats.zst}\n" for s in manifest.shards]
+    assert manifest.order != hashlib.sha256(("gristmill 1\n" + "".join(copies)).encode()).hexdigest()[:32]
+    assert manifest.order == hashlib.sha256(("gristmill 1\n" + "".join(lines)).encode()).hexdigest()[:32]
+    assert b'"repeats"' not in plain.files["manifest.json"]
+    folder, found = folder_of(repeated, tmp_path / "repeated"), []
+    for shard in manifest.shards:
+        counted = pa.ipc.open_file(folder / shard.repeats.file).read_all()
+        assert counted.schema.metadata == {b"gristmill.version": b"1", b"gristmill.kind": b"repeats"}
+        assert (folder / f"{shard.repeats.file}.zst").stat().st_size == shard.repeats.zst
+        tokens = pa.ipc.open_file(folder / shard.file).read_all()
+        assert counted["tokens"].to_pylist() == [len(ids) for ids in tokens["input_ids"].to_pylist()]
+        rows = list(zip(*counted.to_pydict().values(), strict=True))
+        expected = [
+            (sum(count >= k for count, _ in rows), sum(size for count, size in rows if count >= k)) for k in range(1, 204)
+        ]
+        assert list(shard.repeats.passes) == [pair for pair in expected if pair[0]]
+        found += counted["repeats"].to_pylist()
+    assert found == counts
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            pa.array([0] * len(IDS), pa.int64()),
+            "'repeats' of document [0-9a-f]{32} is 0; allowed are whole numbers from 1 to 255",
+        ),
+        (pa.array([1] * 9 + [256] * (len(IDS) - 9), pa.int32()), "is 256; allowed"),
+        (pa.array([None] * len(IDS), pa.uint8()), "is null; allowed"),
+        (pa.array([1.5] * len(IDS)), "the column 'repeats' is double; it must be whole numbers, 1 to 255"),
+    ],
+)
+def test_counts_that_no_epoch_can_have(tmp_path, column, message):
+    with pytest.raises(InputError, match=message):
+        write([table().append_column("repeats", column)], tmp_path / "here")
+
+
+def test_counts_of_any_whole_type_are_the_same_bytes(tmp_path):
+    counts = [1 + row % 5 for row in range(len(IDS))]
+    narrow = write([table().append_column("repeats", pa.array(counts, pa.uint8()))], tmp_path / "narrow")
+    wide = write([table().append_column("repeats", pa.array(counts, pa.int64()))], tmp_path / "wide", tokens_per_shard=50_000_000)
+    assert narrow == wide and "repeats-00000.arrow" in narrow
