@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gristmill.errors import InputError
 from gristmill.models.fasttext import FastText
+from gristmill.models.linear.linear import Linear
 from gristmill.models.protocols import TextClassifier, TextModel
 from pipeline.resources import Resources
 
@@ -89,7 +90,18 @@ class FastTextModel(Asked):
         return self.fasttext
 
 
-AnyModel = FastTextModel
+@dataclass(frozen=True, kw_only=True)
+class LinearModel(Asked):
+    """A linear classifier, and which of its scores become columns."""
+
+    linear: Linear
+
+    def model(self) -> TextModel:
+        """Return the model's parameters."""
+        return self.linear
+
+
+AnyModel = FastTextModel | LinearModel
 
 
 def suffix(label: str) -> str:

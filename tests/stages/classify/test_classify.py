@@ -12,10 +12,13 @@ import pytest
 
 from gristmill.errors import ConfigError, InputError
 from gristmill.models.fasttext import FastText
+from gristmill.models.linear.file import Features, encode
+from gristmill.models.linear.linear import Linear
+from gristmill.models.linear.training import Learning, learn
 from jobs.config import build_config
 from pipeline.finding import Finding
 from stages.classify.classify import Classify
-from stages.classify.kinds import FastTextModel
+from stages.classify.kinds import FastTextModel, LinearModel
 
 MODEL = str(Path(__file__).parents[2] / "contract/golden/classifier.bin")
 LABELS = ("prose", "Q-A", "code")
@@ -112,3 +115,18 @@ def test_mistakes_in_a_config(models: str, said: str, tmp_path: Path) -> None:
 def test_scores_are_columns_to_decide_by(texts: pa.Table) -> None:
     out = Classify(models={"quality": asked(label="code")}).open()(texts)
     assert 0 < out.filter(pc.greater_equal(out["quality"], 0.5)).num_rows < texts.num_rows
+
+
+def test_a_linear_model_beside_another(texts: pa.Table, tmp_path: Path) -> None:
+    learned = learn(
+        texts["text"].combine_chunks(), np.arange(len(texts), dtype=np.int32) % 2, ("no", "yes"), Features(bits=12), Learning()
+    )
+    (tmp_path / "model.bin").write_bytes(encode(learned))
+    linear = Linear(path=str(tmp_path))
+    stage = Classify(models={"odd": LinearModel(linear=linear, label="yes"), "code": asked(label="code")})
+    out = stage.open()(texts)
+    found = linear.open().classify(texts["text"], most=2).by_label(2)[:, 1]
+    assert out["odd"].to_numpy(zero_copy_only=False).tobytes() == found.tobytes()
+    assert stage.files() == (str(tmp_path / "model.bin"), MODEL)
+    with pytest.raises(InputError, match="not a linear model"):
+        Classify(models={"odd": LinearModel(linear=Linear(path=MODEL), label="yes")}).check()

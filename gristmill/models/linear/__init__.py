@@ -1,0 +1,1 @@
+"""Linear classifiers of texts over hashed n-grams of words."""
