@@ -31,6 +31,7 @@ COMMANDS = {
     "train-reference": ("jobs.reference.train", "train a model to score tokens with on documents of a build"),
     "report": ("jobs.report.report", "write the report of a build: where every document went"),
     "explain": ("jobs.explain.explain", "tell why a document was kept or dropped, or where a token came from"),
+    "publish": ("jobs.build.publish", "publish what a stage of a build settled on, for other builds to take"),
     "prune": ("jobs.build.prune", "list what no finished build of an output needs, or delete it"),
 }
 """Name → the module that does the work, and what `--help` says of it."""

@@ -7,9 +7,10 @@ files in it lead nowhere outside of the store.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,8 +130,13 @@ Record = UnitRecord | RunRecord | Lead | Finished
 
 def pack(content: Record) -> bytes:
     """Return a record as JSON with the hash of itself."""
+    return pack_plain(asdict(content, dict_factory=_without_empty))
+
+
+def pack_plain(content: Mapping[str, Any]) -> bytes:
+    """Return plain data as JSON with the hash of itself."""
     # There and back, so that the hash is over what a reader will see.
-    plain = json.loads(json.dumps(asdict(content, dict_factory=_without_empty), ensure_ascii=False))
+    plain = json.loads(json.dumps(content, ensure_ascii=False))
     return json.dumps({**plain, CHECK: _hash(plain)}, indent=1, ensure_ascii=False).encode()
 
 
@@ -157,10 +163,10 @@ def _without_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def find_unit(store: Store, name: str) -> UnitRecord | None:
     """Return the manifest of a unit, or None when it is not committed. Raises Damaged."""
-    content = _find(store, name)
+    content = find_plain(store, name)
     if content is None:
         return None
-    with _Reading(store, name) as where:
+    with reading(store, name) as where:
         return UnitRecord(
             unit=fields.get(content, "unit", str, where),
             fingerprint=fields.get(content, "fingerprint", str, where),
@@ -199,10 +205,10 @@ def read_units(store: Store, names: Sequence[str]) -> list[UnitRecord]:
 
 def find_finished(store: Store, name: str) -> Finished | None:
     """Return what a plan came to, or None when it is not finished. Raises Damaged."""
-    content = _find(store, name)
+    content = find_plain(store, name)
     if content is None:
         return None
-    with _Reading(store, name) as where:
+    with reading(store, name) as where:
         lead, files = _lead(content, where), _object(content, "files", where)
         record = fields.matching(content, "record", RUN, where)
         hash_ = fields.get(content, "content", str, where)
@@ -216,23 +222,23 @@ def runs(store: Store) -> list[str]:
 
 def find_lead(store: Store, name: str) -> Lead | None:
     """Return what the record of a run leads to, or None when there is none of this name. Raises Damaged."""
-    content = _find(store, name)
+    content = find_plain(store, name)
     if content is None:
         return None
-    with _Reading(store, name) as where:
+    with reading(store, name) as where:
         return _lead(content, where)
 
 
 def read_run(store: Store, name: str) -> RunRecord:
     """Return the record of a run; of one that had nothing to do, the record of the run that made its build. Raises Damaged."""
-    content = _find(store, name)
+    content = find_plain(store, name)
     if content is not None and "again" in content:
-        with _Reading(store, name) as where:
+        with reading(store, name) as where:
             name = fields.matching(content, "again", RUN, where)
-        content = _find(store, name)
+        content = find_plain(store, name)
     if content is None:
         raise Damaged(f"{store.uri(name)} is missing", name)
-    with _Reading(store, name) as where:
+    with reading(store, name) as where:
         lead = _lead(content, where)
         return RunRecord(
             build=lead.build,
@@ -245,22 +251,18 @@ def read_run(store: Store, name: str) -> RunRecord:
         )
 
 
-class _Reading:
-    """Gives the name of a record for messages, and turns what is found wrong with its content into Damaged."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._where, self._name = store.uri(name), name
-
-    def __enter__(self) -> str:
-        return self._where
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: object) -> None:
-        if isinstance(value, FormatError):
-            raise Damaged(f"{value}: the record is damaged, or of another version", self._name) from value
+@contextlib.contextmanager
+def reading(store: Store, name: str) -> Iterator[str]:
+    """Give the name of a record for messages, and turn what is found wrong with its content into Damaged."""
+    where = store.uri(name)
+    try:
+        yield where
+    except FormatError as error:
+        raise Damaged(f"{error}: the record is damaged, or of another version", name) from error
 
 
-def _find(store: Store, name: str) -> dict[str, Any] | None:
-    """Return the content of a record without its hash, which is compared where there is one."""
+def find_plain(store: Store, name: str) -> dict[str, Any] | None:
+    """Return the content of a record without its hash, which is compared; None when there is none. Raises Damaged."""
     try:
         raw = store.read(name)
     except FileNotFoundError:

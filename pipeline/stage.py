@@ -308,7 +308,13 @@ class Exchange(Barrier):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(Barrier):
-    """A barrier that ends in one model (a table of any columns), applied to every document after it."""
+    """A barrier that ends in one model (a table of any columns), applied to every document after it.
+
+    A config may give it a published model of another build, `from: FOLDER`: then it is a map (`pipeline/fitted.py`). `applying`:
+    parameters that say how a model is applied alone, which may then be others than it was fitted with.
+    """
+
+    applying: ClassVar[tuple[str, ...]] = ()
 
     def settle(self) -> Callable[[Sequence[pa.Table]], pa.Table]:
         """Return f(reduced tables) → the model as a table."""

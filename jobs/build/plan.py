@@ -15,6 +15,7 @@ from jobs.build.moved import moved
 from jobs.config import build_config
 from jobs.terminal import command, say, show_json, warn
 from pipeline.builds.finish import is_finished
+from pipeline.fitted import Fitted
 from pipeline.planning.asking import asked
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.plan_check import content_faults
@@ -78,6 +79,11 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
                 "name": step.name,
                 "kind": step.spec.kind,
                 "stages": [name for name, _ in step.spec.all()],
+                "from": {
+                    name: f"from {each.artifact.name}, {each.artifact.id[:8]}"
+                    for name, each in step.spec.all()
+                    if isinstance(each, Fitted)
+                },
                 "makes": [name for name, stage in step.spec.all() if isinstance(stage, Making)],
                 "actors": step.spec.actor(),
                 "units": len(step.units),
@@ -101,7 +107,8 @@ def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, pat
         todo = step["units"] - step["done"]
         state = "done" if not todo else f"{todo} of {step['units']} to compute" if step["done"] else f"{todo} to compute"
         where = " (actors)" if step["actors"] else ""
-        stages = (f"{name} (makes documents)" if name in step["makes"] else name for name in step["stages"])
+        about = {**dict.fromkeys(step["makes"], "makes documents"), **step["from"]}
+        stages = (f"{name} ({about[name]})" if name in about else name for name in step["stages"])
         lines.append(f"  {step['name']:<44} {' → '.join(stages)}{where}: {state}")
     lines += whole["moved"]
     lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")

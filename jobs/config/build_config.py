@@ -17,10 +17,12 @@ import yaml
 
 from gristmill.errors import ConfigError, UserError
 from gristmill.json_values import Json
+from jobs.config.artifacts import data_of, stage_of
 from jobs.config.own_stages import account, is_own, own_stage
 from jobs.config.parameters import as_data, build, required
 from jobs.config.run import Run
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
+from pipeline.fitted import working
 from pipeline.planning.asking import asked
 from pipeline.planning.plan_check import Fault, column_faults, order_faults
 from pipeline.stage import Sink, Source, Stage, may_have_pool
@@ -102,7 +104,7 @@ def _build(root: Node, known: Mapping[str, type[Stage]]) -> Build:
         "name": name,
         "output": output,
         "source": {source.name: as_data(source.stage)},
-        "stages": [{each.name: as_data(each.stage)} for each in stages],
+        "stages": [{each.name: data_of(each.stage)} for each in stages],
         "run": as_data(run),
     }
     assert isinstance(source.stage, Source)
@@ -190,7 +192,7 @@ def _stages(node: Node, known: Mapping[str, type[Stage]]) -> list[_Named]:
             )
         if name not in allowed:
             raise ConfigError(f"{name!r} is a source, not a stage; put it under `source:`", place(name_node))
-        stages.append(_Named(name, build(there[name], arguments, f"stage {name!r}"), place(name_node)))
+        stages.append(_Named(name, stage_of(name, there[name], arguments), place(name_node)))
     return stages
 
 
@@ -225,7 +227,7 @@ def _check(names: Sequence[str], all_stages: Sequence[_Named], known: Mapping[st
         raise _placed_fault(fault, all_stages[fault.at], known)
     for each in all_stages:
         try:
-            asked(type(each.stage), "check", each.stage.check)
+            asked(type(working(each.stage)), "check", each.stage.check)
         except UserError as error:
             raise _placed(error, each) from error
     for fault in column_faults(plan):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.private import fresh_folder, private_folder
+from pipeline.fitted import working
 from pipeline.planning.code import Unit, files_of, hash_of, load_file, units_of
 from pipeline.stage import Stage
 
@@ -63,7 +64,7 @@ class Cargo:
 
 def travelling(stages: Iterable[Stage]) -> tuple[Unit, ...]:
     """Return the units of code of these stages that a machine cannot be expected to have."""
-    return tuple(dict.fromkeys(unit for stage in stages for unit in units_of(type(stage)) if not unit.installed))
+    return tuple(dict.fromkeys(unit for stage in stages for unit in units_of(type(working(stage))) if not unit.installed))
 
 
 def pack(stages: Iterable[Stage]) -> Cargo | None:

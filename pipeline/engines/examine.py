@@ -16,6 +16,7 @@ from pathlib import Path
 from gristmill.errors import GristmillError, InputError
 from gristmill.storage.store import Store, open_store, probe
 from pipeline.engines.cargo import travelling
+from pipeline.fitted import working
 from pipeline.planning.code import hash_of, unit_of
 from pipeline.planning.fingerprint import ABSENT, version_of
 from pipeline.units.segment import Task
@@ -65,7 +66,7 @@ class Paper:
 
 def modules_of(task: Task) -> tuple[str, ...]:
     """Return the modules of the stages of a task's step."""
-    modules = (type(stage).__module__ for _, stage in task.spec.all())
+    modules = (type(working(stage)).__module__ for _, stage in task.spec.all())
     return tuple(dict.fromkeys(module for module in modules if module != "__main__"))
 
 

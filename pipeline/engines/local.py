@@ -20,6 +20,7 @@ from pipeline.engines.heartbeat import SILENT, Heartbeat
 from pipeline.engines.local_pools import LocalPool, local_pools
 from pipeline.engines.remote_pool import RemotePool, serving_again
 from pipeline.engines.retries import backoff
+from pipeline.fitted import working
 from pipeline.resources import Resources
 from pipeline.units.segment import Task
 
@@ -140,8 +141,9 @@ class LocalEngine:
 def _refuse_script(task: Task) -> None:
     """Refuse stages of the script that runs: its children could import them only by running it, which would build in each."""
     for name, stage in task.spec.all():
-        if type(stage).__module__ == "__main__":
+        cls = type(working(stage))
+        if cls.__module__ == "__main__":
             raise UserError(
-                f"stage {name!r}: its class {type(stage).__name__} is in the script that runs, which the processes that work "
+                f"stage {name!r}: its class {cls.__name__} is in the script that runs, which the processes that work "
                 "cannot import; put the class into a module of its own and import it from there, or give LocalEngine(workers=0)"
             )

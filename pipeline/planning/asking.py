@@ -14,6 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from gristmill.errors import UserError
+from pipeline.fitted import working
 from pipeline.planning.code import is_ours
 from pipeline.resources import Resources
 from pipeline.stage import Stage
@@ -70,7 +71,7 @@ def odd_answer(stage: Stage) -> str | None:
 
 
 def _answer(stage: Stage, method: str) -> object:
-    return asked(type(stage), method, getattr(stage, method))
+    return asked(type(working(stage)), method, getattr(stage, method))
 
 
 def _place(cls: type, error: BaseException) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from gristmill.errors import InputError
 from gristmill.json_values import Plain
 from gristmill.storage.store import open_read
+from pipeline.fitted import Fitted, working
 from pipeline.planning.code import hash_of, identity, is_ours, units_of
 from pipeline.stage import ASIDE, Source, Stage
 
@@ -39,26 +40,41 @@ def describe(stage: Stage) -> dict[str, Plain]:
     """Return a stage as plain data: class, version, parameters, libraries, and the sha256 of the files it names.
 
     The paths of a source are left out: which files there are is no property of the work on one of them. A stage that is not this
-    project's is described by the hash of its code, too, and by the versions of this project's stages that it derives from.
+    project's is described by the hash of its code, too, and by the versions of this project's stages that it derives from. One
+    with an artifact is described as the Fit, with the id of the artifact.
     """
-    cls = type(stage)
-    described: dict[str, Plain] = {"stage": identity(cls), "version": stage.version, "parameters": parameters(stage)}
-    if not is_ours(cls):
-        described["code"] = {unit.name: hash_of(unit) for unit in units_of(cls)}
-        bases = (base for base in cls.__mro__ if is_ours(base) and issubclass(base, Stage))
-        described["bases"] = {identity(base): base.version for base in bases}
+    own = working(stage)
+    described = {**code_of(type(own)), "parameters": parameters(own)}
+    if isinstance(stage, Fitted):
+        described["artifact"] = stage.artifact.id
     if libraries := {name: version_of(name) for name in sorted(stage.libraries())}:
         described["libraries"] = libraries
-    if files := {str(number): _content(path) for number, path in enumerate(stage.files())}:
+    if files := contents(own):
         described["files"] = files
     return described
 
 
+def contents(stage: Stage) -> dict[str, str]:
+    """Return the sha256 of each file that a stage names, by its place among them."""
+    return {str(number): _content(path) for number, path in enumerate(stage.files())}
+
+
+def code_of(cls: type[Stage]) -> dict[str, Plain]:
+    """Return the code of a stage as plain data: its class and version; of one that is not this project's the hash of it, too."""
+    found: dict[str, Plain] = {"stage": identity(cls), "version": cls.version}
+    if not is_ours(cls):
+        found["code"] = {unit.name: hash_of(unit) for unit in units_of(cls)}
+        bases = (base for base in cls.__mro__ if is_ours(base) and issubclass(base, Stage))
+        found["bases"] = {identity(base): base.version for base in bases}
+    return found
+
+
 def origin(stage: Stage) -> dict[str, str]:
     """Return what a stage is made with, for people: its version, those of its libraries, and a hash of code that is not ours."""
-    found = {"version": str(stage.version), **{name: version_of(name) for name in sorted(stage.libraries())}}
-    if not is_ours(type(stage)):
-        found["code"] = digest(*(hash_of(unit) for unit in units_of(type(stage))))[:12]
+    cls = type(working(stage))
+    found = {"version": str(cls.version), **{name: version_of(name) for name in sorted(stage.libraries())}}
+    if not is_ours(cls):
+        found["code"] = digest(*(hash_of(unit) for unit in units_of(cls)))[:12]
     return found
 
 
@@ -77,7 +93,13 @@ def version_of(library: str) -> str:
 
 
 def parameters(stage: Stage) -> dict[str, Plain]:
-    """Return the parameters of a stage as plain data, without the paths of a source and what leaves no trace (`ASIDE`)."""
+    """Return the parameters of a stage as plain data, without the paths of a source and what leaves no trace (`ASIDE`).
+
+    Of one with an artifact those of the Fit, and `from`: the name, the id and the build of the artifact.
+    """
+    if isinstance(stage, Fitted):
+        artifact = stage.artifact
+        return {**parameters(stage.fit), "from": {"name": artifact.name, "id": artifact.id, "build": artifact.build}}
     fields = [field for field in dataclasses.fields(stage) if not field.metadata.keys() >= ASIDE.keys()]
     values: dict[str, Plain] = {field.name: _plain(getattr(stage, field.name)) for field in fields}
     if isinstance(stage, Source):

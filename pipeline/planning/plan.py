@@ -21,6 +21,7 @@ from typing import Literal
 from gristmill.errors import ConfigError
 from gristmill.secrets import masked, without_secrets
 from gristmill.storage.store import InputFile, Store
+from pipeline.fitted import working
 from pipeline.lineage import BuildInput, BuildStage, Lineage
 from pipeline.planning.fingerprint import MACHINE, describe, digest, parameters
 from pipeline.planning.plan_check import column_faults, content_faults, order_faults
@@ -136,7 +137,7 @@ class Plan:
         """Return what the machine knows about the origin of the build, for its manifest; secrets in URLs are hidden."""
         inputs = (BuildInput(masked(file.name), masked(file.uri), file.size) for file in self.inputs)
         stages = (
-            BuildStage(name, stage.version, without_secrets(parameters(stage)))
+            BuildStage(name, working(stage).version, without_secrets(parameters(stage)))
             for name, stage in self.stages
             if not isinstance(stage, Save)  # which leaves no trace in the build
         )

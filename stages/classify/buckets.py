@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +90,8 @@ class Buckets(Fit):
     Each different score of a group takes about 40 bytes in one process. With `mantissa_bits: 12` there are at most 4,096 from any
     power of two to the next, whatever the number of documents, and edges are low by up to a 4,096th.
     """
+
+    applying: ClassVar[tuple[str, ...]] = ("name", "ensemble", "levels")
 
     scores: dict[str, Quantiles | Edges]
     name: str = "bucket"

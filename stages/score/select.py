@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,8 @@ class Select(Fit):
     A shard, as a scope, is one input file; of a finished build, one of its files. The first token of a document has no signals,
     so it is never selected. Of tokens that score the same where a share ends, about every n-th of a document is selected.
     """
+
+    applying: ClassVar[tuple[str, ...]] = ("tokenizer", "scores")
 
     policies: dict[str, Scheme | Policy]
     tokenizer: str | None = None

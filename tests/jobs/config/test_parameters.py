@@ -33,7 +33,9 @@ def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[
         "model": {"path": "a folder"},
         "policies": {"excess": {"scheme": "rho1_offline", "base": "base", "reference": "small"}},
         "build": "a folder",
+        "scores": {"quality": {"quantiles": 3}},
     }
+    given |= {"models": {"base": {"fasttext": {"path": "a file"}}}} if name == "classify" else {}
     needed = {key: given[key] for key in required(stage)}
     made = build(stage, from_data(needed, "record"), name)
     assert build(stage, from_data(as_data(made), "record"), name) == made
