@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gristmill.arguments import no_nulls
 from gristmill.errors import InputError
-from gristmill.models.fasttext import FastText, OpenedFastText, check_max_chars
+from gristmill.models.fasttext_new import FastText, OpenedFastText, check_max_chars
 from gristmill.models.language_text import beginning, lowered
 from gristmill.models.protocols import Classified, TextClassifier
 

@@ -63,6 +63,7 @@ byte_at = _load(8, 1)
 id_at = _load(32, 4)
 word_at = _load(64, 8)
 bytes_at = _load(64, 1)  # eight bytes that begin anywhere, little-endian
+put_byte = _store(8)
 put_id = _store(32)
 put_word = _store(64)
 

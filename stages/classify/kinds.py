@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gristmill.errors import InputError
-from gristmill.models.fasttext import FastText
+from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.linear.linear import Linear
 from gristmill.models.protocols import TextClassifier, TextModel
 from pipeline.resources import Resources

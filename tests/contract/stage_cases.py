@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.models.causal_lm.parameters import CausalLm
-from gristmill.models.fasttext import FastText
+from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.ngram.file import NgramFile
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from gristmill.errors import ConfigError, InputError
-from gristmill.models.fasttext import FastText
+from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.linear.file import Features, encode
 from gristmill.models.linear.linear import Linear
 from gristmill.models.linear.training import Learning, learn

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from gristmill.errors import InputError
-from gristmill.models.fasttext import FastText
+from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.language_id import BUNDLED, LanguageId
 from gristmill.models.protocols import TextClassifier, TextModel
 

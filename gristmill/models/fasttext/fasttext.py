@@ -1,0 +1,127 @@
+"""A fastText classifier (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification") as a model of texts.
+
+Reads a model's file (.bin, .ftz); gives labels and their scores, those of fastText itself, from loops of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gristmill.arguments import no_nulls, one_of, whole
+from gristmill.columns import flat_texts
+from gristmill.columns import whole as one_array
+from gristmill.errors import InputError
+from gristmill.models.protocols import Classified
+
+TEXTS = 1024  # at a time, so that scores of many labels take little memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastText:
+    """A fastText classifier in a file, and the form in which it is given texts: the one that it was trained on.
+
+    `path`: of the model (`.bin`, `.ftz`). `max_chars`: characters of a text that it reads, from the beginning; null: all.
+    `newlines`: a newline ends what fastText reads, so each becomes a `space`, or `nothing`, which glues the words around it.
+    `lowercase`: read the text in lower case. `trailing_newline`: put a newline behind the text, as fastText's Python package and
+    its command line do; it is a word of its own to the model (`</s>`) and moves every score a little.
+
+    | like | `newlines` | `lowercase` |
+    |---|---|---|
+    | NeMo Curator, FineWeb's language filter | `space` | `false` |
+    | datatrove's FastTextClassifierFilter | `nothing` | `false` |
+    | FineWeb2-HQ | `nothing` | `true` |
+    """
+
+    path: str
+    max_chars: int | None = None
+    newlines: Literal["space", "nothing"] = "space"
+    lowercase: bool = False
+    trailing_newline: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what needs no file."""
+        if self.max_chars is not None and self.max_chars < 1:
+            raise ValueError(f"max_chars is {self.max_chars}; give at least 1, or leave it out for whole documents")
+        one_of("newlines", self.newlines, ("space", "nothing"))
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of the model; raises InputError when it is not there."""
+        if not os.path.isfile(self.path):
+            raise InputError(f"model: {self.path!r} is not a file; give the path of a fastText model (.bin or .ftz)")
+        return (self.path,)
+
+    def libraries(self) -> tuple[str, ...]:
+        """Return that Python puts texts into lower case; all else is our own."""
+        return ("python",) if self.lowercase else ()
+
+    def open(self) -> OpenedFastText:
+        """Load the model. Raises InputError when the file is not a fastText classifier."""
+        (path,) = self.files()
+        return OpenedFastText(path, self)
+
+
+class OpenedFastText:
+    """A loaded fastText classifier: a `TextClassifier`; labels are without the prefix `__label__`.
+
+    Of labels with equal scores the one that comes later in the model is the better one, as in fastText.
+    """
+
+    def __init__(self, path: str, form: FastText) -> None:
+        from gristmill.models.fasttext.engine import Engine
+        from gristmill.models.fasttext.file import read
+
+        contents = read(path)
+        self.labels = contents.labels
+        self._engine, self._form = Engine(contents), form
+        self._lock = threading.Lock()  # of what the engine remembers
+
+    def classify(self, texts: pa.StringArray | pa.ChunkedArray, most: int = 1) -> Classified:
+        """Return the best labels of each text; see `TextClassifier.classify`."""
+        no_nulls("texts", texts)
+        most = whole("most", most, 1)
+        array = one_array(texts)
+        parts = [self._classified(array.slice(start, TEXTS), most) for start in range(0, max(1, len(array)), TEXTS)]
+        return Classified(np.concatenate([part.labels for part in parts]), np.concatenate([part.scores for part in parts]))
+
+    def _classified(self, texts: pa.StringArray, most: int) -> Classified:
+        with self._lock:
+            scores = self._engine.scores(
+                *flat_texts(_formed(texts, self._form)), ended=self._form.trailing_newline, best_only=most == 1
+            )
+        return best_of(scores, most)
+
+
+def best_of(scores: npt.NDArray[np.float32], most: int) -> Classified:
+    """Return the best labels of each text, of float32 [texts, labels], NaN where there is no score."""
+    count = min(most, scores.shape[1])
+    backwards = np.where(np.isnan(scores), np.float32(-1), scores)[:, ::-1]
+    order = backwards.argmax(axis=1)[:, None] if count == 1 else np.argsort(-backwards, axis=1, kind="stable")[:, :count]
+    found = Classified(np.full((len(scores), most), -1, np.int32), np.full((len(scores), most), np.nan, np.float32))
+    found.labels[:, :count] = scores.shape[1] - 1 - order
+    found.scores[:, :count] = np.take_along_axis(scores, found.labels[:, :count].astype(np.int64), axis=1)
+    found.labels[np.isnan(found.scores)] = -1
+    return found
+
+
+def _formed(texts: pa.StringArray, form: FastText) -> pa.StringArray:
+    """Return texts as the model is given them, but for the newline behind each."""
+    if form.max_chars is not None:
+        texts = pc.utf8_slice_codeunits(texts, 0, form.max_chars)
+    if form.newlines == "nothing":
+        texts = pc.replace_substring(texts, "\n", "")
+    return _lower(texts) if form.lowercase else texts
+
+
+def _lower(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts in lower case as Python has it; those that are ASCII never become Python's."""
+    plain = pc.string_is_ascii(texts)
+    lowered = [text.lower() for text in texts.filter(pc.invert(plain)).to_pylist()]
+    return pc.replace_with_mask(pc.ascii_lower(texts), pc.invert(plain), pa.array(lowered, pa.string()))
