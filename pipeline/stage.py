@@ -131,6 +131,8 @@ class Source(Stage):
     told to whoever builds.
     """
 
+    addresses_unpacked: ClassVar[bool] = False  # its offsets count what a compressed file holds, not the bytes of the file
+
     paths: str | tuple[str, ...]
 
     def patterns(self) -> str | tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import gristmill
 from gristmill.errors import Damaged, StoreError, UserError
@@ -19,7 +19,7 @@ from jobs.html.markup import plural
 from jobs.progress import BuildProgress
 from jobs.terminal import command, say, tell, warn
 from pipeline.builds.barren import remarks
-from pipeline.engines.drive import Engine, Options, Outcome, drive
+from pipeline.engines.drive import Engine, Failed, Options, Outcome, drive
 from pipeline.engines.heartbeat import Heartbeat, Rhythm
 from pipeline.planning.plan import Plan
 
@@ -81,13 +81,21 @@ def _warn_of_inputs(build: build_config.Build, plan: Plan) -> None:
         warn(str(error))
 
 
+def _by_message(failures: Sequence[Failed]) -> dict[str, list[str]]:
+    """Return the units that failed by what they failed of: a stage that cannot be opened fails all of them alike."""
+    found: dict[str, list[str]] = {}
+    for step, label, failure in failures:
+        found.setdefault(failure.message, []).append(f"{step}, {label}")
+    return found
+
+
 def _tell(outcome: Outcome, build: build_config.Build, path: str) -> int:
     if outcome.build is None:
         mistakes = [f"{step}, {label}: {failure.message}" for step, label, failure in outcome.failures if failure.kind == "user"]
         if mistakes:
             raise UserError(mistakes[0])
-        for step, label, failure in outcome.failures:
-            tell(f"failed: {step}, {label}: {failure.message}")
+        for message, (first, *others) in _by_message(outcome.failures).items():
+            tell(f"failed: {first}{f' and {len(others)} more' if others else ''}: {message}")
         units = plural(len(outcome.failures), "unit")
         tell(f"not built: {units} failed; mend the cause and run `{command('build', path)}` again")
         return FAILED

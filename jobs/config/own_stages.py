@@ -22,7 +22,7 @@ from types import ModuleType
 from gristmill.errors import UserError
 from jobs.config.parameters import describe, parameters
 from jobs.config.yaml_nodes import suggest
-from pipeline.planning.code import is_ours, load_file
+from pipeline.planning.code import is_installed, is_ours, load_file
 from pipeline.stage import AskingMap, Exchange, Filter, Fit, FlatMap, Map, Sink, Source, Stage
 
 KINDS: tuple[type[Stage], ...] = (Source, Map, FlatMap, AskingMap, Filter, Exchange, Fit, Sink)
@@ -108,10 +108,12 @@ def _modules(top: str) -> list[str]:
 
 
 def _with_place(error: Exception) -> str:
-    """Return an error of an import with the place that raised it."""
+    """Return an error of an import with the place that raised it: the innermost that nobody has installed."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_file() and not is_installed(Path(frame.filename))]
+    last = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
@@ -148,7 +150,7 @@ def _problem(found: object, known: Mapping[str, type[Stage]]) -> str | None:
     kind = next(kind for kind in KINDS if issubclass(found, kind))
     missing = [name for name in _methods(kind) if getattr(found, name) is getattr(kind, name)]
     if missing:
-        return f"has no {missing[0]}(); a {kind.__name__} must have it: see pipeline.stage"
+        return f"has no {missing[0]}(), which each {kind.__name__} must have: see pipeline.stage"
     return _odd_parameter(found)
 
 

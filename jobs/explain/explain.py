@@ -25,6 +25,7 @@ from stages.encode.encode import Encode
 
 SHOWN = 700  # characters of a text
 AROUND = 8  # tokens on each side
+UNPACKERS = {"gz": "zcat", "zst": "zstdcat", "bz2": "bzcat", "xz": "xzcat"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +64,18 @@ def _address(found: Found, trace: Trace) -> list[str]:
         f"  url     {one_line(found.url or 'none')}",
         f"  record  {one_line(masked(uri))}, bytes {found.offset} to {found.offset + found.length}",
     ]
-    return [*lines, f"  raw     {_raw_command(uri, found)}"] if found.length and "://" not in uri else lines
+    if not found.length or "://" in uri:
+        return lines
+    return [*lines, f"  raw     {_raw_command(uri, found, unpacked=trace.build.source.addresses_unpacked)}"]
 
 
-def _raw_command(uri: str, found: Found) -> str:
-    cut = f"tail -c +{found.offset + 1} {quoted(uri)} | head -c {found.length}"
-    unpack = {"gz": " | zcat", "zst": " | zstdcat"}.get(uri.rsplit(".", 1)[-1], "")
-    return cut + unpack
+def _raw_command(uri: str, found: Found, *, unpacked: bool) -> str:
+    """Return the command that prints the record; `unpacked`: its address counts what the file holds when it is unpacked."""
+    unpack = UNPACKERS.get(uri.rpartition(".")[2])
+    cut, end = f"tail -c +{found.offset + 1}", f"head -c {found.length}"
+    if unpack is None:
+        return f"{cut} {quoted(uri)} | {end}"
+    return f"{unpack} {quoted(uri)} | {cut} | {end}" if unpacked else f"{cut} {quoted(uri)} | {end} | {unpack}"
 
 
 def _decision(decision: Decision) -> list[str]:

@@ -6,15 +6,16 @@ Reads the record of a run, the unit manifests and data it names, and the raw rec
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.errors import InputError
+from gristmill.errors import InputError, UserError
 from gristmill.format import fields
 from gristmill.format.manifest import Shard, Sidecar
 from gristmill.storage.store import InputFile, Store
@@ -23,6 +24,8 @@ from jobs.html.markup import plural
 from jobs.report.token_scores import whole_manifest
 from pipeline.checked import Reader, reading
 from pipeline.finding import Finding, Value
+from pipeline.planning.asking import asked
+from pipeline.planning.code import is_ours
 from pipeline.records import Data, RunRecord, read_unit, read_units
 from pipeline.schema import DROP, ERROR, PARENT, undecided
 from pipeline.stage import AskingMap, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Stage
@@ -125,7 +128,7 @@ class Trace:
         source, docs = self.build.source, self.raw(found)
         verdict = _verdict(docs)
         with self._input(found) as file:
-            looked_at = source.explain_record(file, found.offset, found.length)
+            looked_at = _said(source, "explain_record", lambda: source.explain_record(file, found.offset, found.length))
         yield Decision(self.build.source_name, verdict, _with_columns(looked_at, docs.select([]), docs), _text(docs))
         docs = undecided(docs)
         barrier = 0
@@ -156,7 +159,8 @@ class Trace:
                 docs = _step(stage, docs)
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
-            yield Decision(name, verdict, _with_columns(stage.explain(before, docs), before, docs), _text(docs), changed)
+            looked_at = _said(stage, "explain", functools.partial(stage.explain, before, docs))
+            yield Decision(name, verdict, _with_columns(looked_at, before, docs), _text(docs), changed)
             docs = undecided(docs)
 
     def _made(self, stage: FlatMap | AskingMap, found: Found, docs: pa.Table) -> pa.Table:
@@ -255,8 +259,8 @@ def _made(name: str, children: pa.Table, parent: pa.Table) -> Decision:
     shown = []
     for row in range(min(children.num_rows, CHILDREN)):
         child = children.slice(row, 1)
-        shown.append(Finding(child["id"][0].as_py(), f"{_verdict(child)}, {len(_text(child).encode()):,} bytes of text"))
-    return Decision(name, f"made {children.num_rows} document{'s' * (children.num_rows != 1)}", shown, _text(parent))
+        shown.append(Finding(child["id"][0].as_py(), f"{_verdict(child)}, {plural(len(_text(child).encode()), 'byte')} of text"))
+    return Decision(name, f"made {plural(children.num_rows, 'document')}", shown, _text(parent))
 
 
 def _step(stage: Stage, docs: pa.Table) -> pa.Table:
@@ -264,6 +268,20 @@ def _step(stage: Stage, docs: pa.Table) -> pa.Table:
         return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs))
     assert isinstance(stage, Map)
     return stage.open()(docs)
+
+
+def _said(stage: Stage, method: str, how: Callable[[], object]) -> Sequence[Finding]:
+    """Return what a stage says of its decision. Raises UserError when a stage of the user's own raises, or says no findings."""
+    name = type(stage).__name__
+    try:
+        found = asked(type(stage), method, how)
+    except UserError as error:
+        if is_ours(type(stage)):
+            raise
+        raise UserError(f"stage {name}: {error}") from error
+    if not isinstance(found, Sequence) or not all(isinstance(each, Finding) for each in found):
+        raise UserError(f"stage {name}: its {method}() returns {found!r:.80}, expected a tuple of pipeline.finding.Finding")
+    return found
 
 
 def _with_columns(found: Sequence[Finding], before: pa.Table, after: pa.Table) -> list[Finding]:

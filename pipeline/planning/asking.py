@@ -45,7 +45,7 @@ def asked(cls: type, method: str, how: Callable[[], Answer], refusal: type[Value
         if is_ours(cls):
             raise
         kind = type(error).__name__
-        raise UserError(f"its {method}() raised {kind}: {error} ({_place(cls, error)}); mend it") from error
+        raise UserError(f"its {method}() raised {kind}: {error} ({line_of(cls, error)}); mend it") from error
 
 
 def odd_answer(stage: Stage) -> str | None:
@@ -74,8 +74,8 @@ def _answer(stage: Stage, method: str) -> object:
     return asked(type(working(stage)), method, getattr(stage, method))
 
 
-def _place(cls: type, error: BaseException) -> str:
-    """Return the innermost line that is in the file of the class; where there is none, the innermost of all."""
+def line_of(cls: type, error: BaseException) -> str:
+    """Return the innermost line that an error came through in the file of a class; where there is none, the innermost of all."""
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     own = [frame for frame in frames if frame.filename == file]

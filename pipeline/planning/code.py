@@ -42,11 +42,16 @@ class Unit:
 
     @property
     def installed(self) -> bool:
-        """Tell whether pip has put it where it is, or it came with Python."""
-        path = self.path.resolve()
-        return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
-            path.is_relative_to(folder) for folder in _INSTALLED
-        )
+        """Tell whether `is_installed` holds of its path."""
+        return is_installed(self.path)
+
+
+def is_installed(path: Path) -> bool:
+    """Tell whether pip has put a file or folder where it is, or it came with Python."""
+    path = path.resolve()
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in _INSTALLED
+    )
 
 
 def is_ours(cls: type) -> bool:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
-from gristmill.errors import UnitFailed
+from gristmill.errors import GristmillError, UnitFailed
 from gristmill.private import fresh_folder, private_folder
+from pipeline.planning.asking import line_of
+from pipeline.planning.code import is_ours
 from pipeline.planning.fingerprint import aside, describe, digest, parameters
 from pipeline.stage import AnyMap, Stage, Transform
 
@@ -49,12 +51,20 @@ def function_of(stage: Stage, how: Callable[[], Opened], method: str) -> Opened:
     """Return the function that a method of a stage gives; `how` calls it.
 
     Raises:
-        UnitFailed: it gives no function, it lacks a file, or it ends the process, which would be started again in vain.
+        UnitFailed: it gives no function, it lacks a file, or it ends the process, which would be started again in vain; it is of
+            a stage that is not this project's, and raises.
     """
     try:
         found = how()
     except (FileNotFoundError, PermissionError) as error:
         raise UnitFailed(f"{method}() of {_place(stage)} raised {type(error).__name__}: {error}") from error
+    except (GristmillError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if is_ours(type(stage)):
+            raise
+        kind, line = type(error).__name__, line_of(type(stage), error)
+        raise UnitFailed(f"{method}() of stage {type(stage).__name__} raised {kind}: {error} ({line}); mend it") from error
     except SystemExit as error:
         raise UnitFailed(f"{method}() of {_place(stage)} ended the process (SystemExit: {error.code}); raise an error") from error
     if not callable(found):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
@@ -21,6 +21,8 @@ from stages.source.rows import Row, table, tables
 @dataclass(frozen=True, kw_only=True)
 class Streamed(Source):
     """A source that knows how to make rows of a stream."""
+
+    addresses_unpacked: ClassVar[bool] = True
 
     def rows(self, stream: BinaryIO) -> Iterator[Row]:
         """Yield the rows of one file, in their order."""

@@ -253,8 +253,8 @@ WRONG = """
         ("PKG.wrong:Loose", r"is no frozen dataclass with keywords alone; write @dataclass\(frozen=True, kw_only=True\)"),
         ("PKG.wrong:Positional", r"is no frozen dataclass with keywords alone"),
         ("PKG.wrong:Kindless", r"derives from no kind of stages; derive it from one of Source"),
-        ("PKG.wrong:Idle", r"has no open\(\); a Filter must have it"),
-        ("PKG.wrong:Unsettled", r"has no settle\(\); a Exchange must have it"),
+        ("PKG.wrong:Idle", r"has no open\(\), which each Filter must have"),
+        ("PKG.wrong:Unsettled", r"has no settle\(\), which each Exchange must have"),
         (
             "PKG.wrong:Typed",
             r"has the parameter 'where': parameters cannot have the type <class 'pathlib\.Path'>; allowed are str",
@@ -262,6 +262,7 @@ WRONG = """
         ("PKG.wrong:Unread", r"has a type hint that cannot be read: name 'Nothing' is not defined"),
         ("PKG.needs:Digits", r"module 'PKG\.needs' cannot be imported: ModuleNotFoundError: No module named 'no_such_library' "),
         ("PKG.raises:Digits", r"'PKG\.raises' cannot be imported: ZeroDivisionError: .*raises\.py:1\); mend it"),
+        ("PKG.mixed:Digits", r"'PKG\.mixed' cannot be imported: TypeError: cannot inherit .*mixed\.py:4\); mend it"),
         ("PKG.broken:Digits", r"'PKG\.broken' cannot be imported: SyntaxError: .*broken\.py, line 1\); mend it"),
         (
             "a/beside.py:Digits",
@@ -273,6 +274,10 @@ def test_mistakes_are_told_with_their_place(name: str, said: str, repository: Pa
     (repository / "wrong.py").write_text(textwrap.dedent(WRONG))
     (repository / "needs.py").write_text("import no_such_library\n")
     (repository / "raises.py").write_text("1 / 0\n")
+    mixed = (
+        "from dataclasses import dataclass\nfrom pipeline.stage import Filter\n\n@dataclass\nclass Digits(Filter):\n    pass\n"
+    )
+    (repository / "mixed.py").write_text(mixed)
     (repository / "broken.py").write_text("def (\n")
     Path("a").mkdir()
     Path("a/beside.py").write_text("import gm_helper_beside\n")

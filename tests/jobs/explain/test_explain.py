@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
 import subprocess
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,10 @@ import pytest
 
 from gristmill.storage.store import expand
 from gristmill.tokenizer.files import load
-from jobs.explain.explain import _finding
+from jobs.explain.explain import _finding, _raw_command
+from jobs.explain.trace import Found
 from pipeline.finding import Finding, Limit
+from stages.source.text import TextSource
 from stages.source.warc import WarcSource
 from tests.conftest import PAGES, Built, Checkout
 
@@ -138,6 +144,22 @@ def test_a_token_leads_back_to_the_bytes_of_its_record(small_build: Built) -> No
     assert command is not None and f"  url     {row['url']}\n" in out
     raw = subprocess.run(command[1], shell=True, cwd=small_build.checkout.folder, capture_output=True, check=True)
     assert raw.stdout == zlib.decompress(content, wbits=31)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.txt", bytes), ("a.txt.gz", gzip.compress), ("a.txt.bz2", bz2.compress), ("a.txt.xz", lzma.compress)]
+)
+def test_the_command_for_a_line_of_a_compressed_file_unpacks_it_first(
+    name: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(b"one\nthe second line\nthree\n" * 50))
+    (file,) = expand(str(path))
+    source = TextSource(paths="")
+    row = pa.concat_tables(source.open()(file, 100)).to_pylist()[1]
+    found = Found(row["id"], None, file.name, row["offset"], row["length"])
+    command = _raw_command(file.uri, found, unpacked=source.addresses_unpacked)
+    assert subprocess.run(command, shell=True, capture_output=True, check=True).stdout == b"the second line"
 
 
 @pytest.mark.parametrize(

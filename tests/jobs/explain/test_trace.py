@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gristmill.errors import UserError
 from gristmill.storage.local import LocalStore
-from jobs.explain.trace import Found, Trace
+from jobs.explain.trace import Found, Trace, _said
 from pipeline.finding import Finding, Limit
 from pipeline.lineage import BuildInput
 from pipeline.records import RunRecord
 from pipeline.schema import document_id
+from tests.toy import Upper
 
 CONFIG = {
     "name": "lines",
@@ -30,3 +34,14 @@ def test_a_source_tells_the_numbers_that_it_dropped_for(tmp_path: Path) -> None:
     limit = Limit("max_line_bytes", 30, "above", broken=True)
     assert decision.verdict == "dropped: too_long"
     assert decision.findings[0] == Finding("bytes", "57 or more", (limit,), decisive=True)
+
+
+def test_a_stage_of_the_users_own_that_cannot_explain_is_told_with_the_line() -> None:
+    with pytest.raises(
+        UserError, match=rf"stage Upper: its explain\(\) raised ZeroDivisionError: .* \({__file__}:\d+\); mend it"
+    ):
+        _said(Upper(), "explain", lambda: 1 / 0)
+    with pytest.raises(
+        UserError, match=r"stage Upper: its explain\(\) returns \{'words': 3\}, expected a tuple of pipeline.finding"
+    ):
+        _said(Upper(), "explain", lambda: {"words": 3})

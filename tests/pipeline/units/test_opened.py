@@ -49,13 +49,16 @@ DOES: dict[str, Callable[[], object]] = {
     "exit": lambda: sys.exit("no GPU"),
     "interrupt": interrupt,
     "file": look,
+    "raise": lambda: {}["model"],
 }
+LINE = DOES["raise"].__code__.co_firstlineno
 OPENING = f"open() of stage Odd ({__file__})"
 SAID = {
     "nothing": f"{OPENING} returned None, expected the function that does the work; is its `return` missing?",
     "text": f"{OPENING} returned 'upper', expected the function that does the work",
     "exit": f"{OPENING} ended the process (SystemExit: no GPU); raise an error",
     "file": f"{OPENING} raised FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/model.bin'",
+    "raise": f"open() of stage Odd raised KeyError: 'model' ({__file__}:{LINE}); mend it",
     "interrupt": "the stage ended the process: ",
 }
 
@@ -66,7 +69,7 @@ def task_of(stage: Map, folder: Path) -> Task:
     return Task(str(folder / "out"), plan.steps[0].spec, plan.steps[0].units[0], 1, 256)
 
 
-@pytest.mark.parametrize("how", ["nothing", "text", "exit", "file"])
+@pytest.mark.parametrize("how", ["nothing", "text", "exit", "file", "raise"])
 def test_a_stage_that_opens_no_function_fails_its_unit_or_its_pool(how: str, tmp_path: Path) -> None:
     stage = Odd(how=how, log=str(tmp_path / "log"))
     assert attempt(task_of(stage, tmp_path)) == attempt(TableRequest("odd", stage)) == Failure("failed", SAID[how])
