@@ -5,7 +5,7 @@ Pure types; nothing is read or written here. `pipeline/units/answers.py` keeps a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class Answer:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-Ask = Callable[[Sequence[str]], Iterator[Mapping[str, Answer]]]
+Ask = Callable[[Sequence[str]], Generator[Mapping[str, Answer], None, None]]
 """Asks the questions with these keys; yields answers by key as they come, in any order and any number at a time.
 
 What it has yielded is kept, even where it raises in the end. Between two answers it may yield an empty mapping, a sign of life.

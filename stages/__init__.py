@@ -14,6 +14,7 @@ from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.language import Language
+from stages.rephrase.rephrase import Rephrase
 from stages.score.lm import ScoreLm
 from stages.score.ngram import ScoreNgram
 from stages.score.select import Select
@@ -42,6 +43,7 @@ STAGES: dict[str, type[Stage]] = {
     "buckets": Buckets,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,
+    "rephrase": Rephrase,
     "encode": Encode,
     "score_ngram": ScoreNgram,
     "score_lm": ScoreLm,

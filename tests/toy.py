@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ class Oracle(AskingMap):
 
         return work
 
-    def _ask(self, keys: Sequence[str]) -> Iterator[Mapping[str, Answer]]:
+    def _ask(self, keys: Sequence[str]) -> Generator[Mapping[str, Answer], None, None]:
         for key in keys:
             go = Path(self.log, "go")
             if self.kill_on and self.kill_on in key and not go.exists():

@@ -12,6 +12,7 @@ answers here. Nothing of the machine removes them.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -97,16 +98,17 @@ class StoredAnswers:
         pending: dict[str, Answer] = {}
         begun = alive = time.monotonic()
         try:
-            for batch in ask(missing):
-                now = time.monotonic()
-                begun = begun if pending else now
-                pending |= batch
-                if now - alive >= LIFE_S:
-                    self._alive()
-                    alive = now
-                if pending and (len(pending) >= CHUNK or now - begun >= CHUNK_S):
-                    self._put(pending)
-                    pending = {}
+            with contextlib.closing(ask(missing)) as batches:
+                for batch in batches:
+                    now = time.monotonic()
+                    begun = begun if pending else now
+                    pending |= batch
+                    if now - alive >= LIFE_S:
+                        self._alive()
+                        alive = now
+                    if pending and (len(pending) >= CHUNK or now - begun >= CHUNK_S):
+                        self._put(pending)
+                        pending = {}
         finally:
             self._put(pending)
         unanswered = [key for key in missing if key not in self._kept]

@@ -33,7 +33,7 @@ from gristmill.tokenizer.bpe import Bpe
 from gristmill.tokenizer.files import save
 from gristmill.tokenizer.training.corpus import make_corpus
 from pipeline.planning.fingerprint import describe
-from pipeline.stage import Barrier, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
+from pipeline.stage import AskingMap, Barrier, Exchange, Filter, Fit, FlatMap, Map, Save, Sink, Source, Stage
 from pipeline.units.exchange import apply_verdicts
 from stages import STAGES
 from stages.extract.html import ExtractHtml
@@ -41,7 +41,7 @@ from stages.score.lm import ScoreLm
 from stages.source.tokens import TokensSource
 from stages.source.warc import WarcSource
 from tests.conftest import write_crawl
-from tests.contract.running import emitted, met
+from tests.contract.running import Canned, emitted, met
 from tests.contract.stage_cases import CASES, World, state
 from tests.jobs.byte_builds import byte_documents, publish_bytes
 
@@ -120,6 +120,8 @@ def _output(stage: Stage, name: str, inputs: Inputs) -> Any:
     docs = inputs.world.input(stage)
     if isinstance(stage, Barrier):
         return _barrier(stage, docs)
+    if isinstance(stage, AskingMap):
+        return state(stage.open()(docs, Canned()))
     assert isinstance(stage, Map | FlatMap | Filter)
     made = stage.open()(docs)
     return _signals(made, stage) if isinstance(stage, ScoreLm) else state(made)

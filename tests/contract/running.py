@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.rephrasing.endpoint import Refused, Reply
+from gristmill.rephrasing.prompt import read_prompt
+from gristmill.rephrasing.questions import written
+from pipeline.journal import Answer, Ask
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Stage, Transform
 from tests.contract.stage_cases import World
+
+
+class Canned:
+    """A journal that has an answer to each question, told by its key alone."""
+
+    def answers(self, keys: Sequence[str], ask: Ask) -> Mapping[str, Answer]:
+        prompts = [read_prompt(name).preamble for name in ("distill", "table", "wikipedia")]
+        found = {}
+        for key in dict.fromkeys(keys):
+            preamble = prompts[int(key[0], 16) % 3]
+            told = " ".join(f"The miller has told us of stone {key[at : at + 4]}." for at in range(0, 28, 4))
+            reply = Reply(f"{preamble}\n{told}", "length" if key[1] == "0" else "stop", "m")
+            outcome = Refused("HTTP 400: too long") if key[1] == "1" else reply
+            found[key] = Answer(written(outcome), {"tokens_out": int(key[2:4], 16)})
+        return found
+
+    def spent(self) -> Mapping[str, int]:
+        return {}
 
 
 def opened(stage: Stage, world: World) -> Callable[[pa.Table], Any]:

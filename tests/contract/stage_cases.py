@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from gristmill.models.causal_lm.parameters import CausalLm
 from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.ngram.file import NgramFile
+from gristmill.rephrasing.endpoint import Endpoint
 from gristmill.selection.policy import Cap, Policy, Term
 from gristmill.selection.schemes import Scheme
 from pipeline.stage import Filter, Stage
@@ -179,6 +180,27 @@ CASES: dict[str, Case] = {
     "dedup_minhash": Case(
         [{}, {"ngram": 2, "bands": 32, "rows": 2, "threshold": 0.1, "max_stars": 2}],
         one_each(ngram=4, bands=13, rows=7, threshold=0.7, max_stars=15, seed=1, normalize="none", fold_numbers=True),
+    ),
+    "rephrase": Case(
+        [
+            {"endpoint": Endpoint(url="http://127.0.0.1:1/v1"), "model": "m", "prompts": ("distill", "table")},
+            {"endpoint": Endpoint(url="http://127.0.0.1:1/v1"), "model": "m", "prompts": ("wikipedia",), "keep_original": True},
+        ],
+        {
+            "endpoint": {},  # nothing of it changes what is built
+            **one_each(
+                model="n",
+                prompts=("table", "distill"),
+                tokenizer=TOKENIZER,
+                keep_original=True,
+                temperature=0.0,
+                seed=None,
+                max_tokens=99,
+                options={"top_p": 0.9},
+                max_copied=0.5,
+                same_language=False,
+            ),
+        },
     ),
     "encode": Case(
         [

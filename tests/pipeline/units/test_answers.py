@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ def journal(root: Path, shard: str = "a.txt", alive: Callable[[], None] = lambda
 
 
 def saying(word: str, seen: list[str] | None = None) -> Ask:
-    def ask(keys: Sequence[str]) -> Iterator[Mapping[str, Answer]]:
+    def ask(keys: Sequence[str]) -> Generator[Mapping[str, Answer], None, None]:
         for key in keys:
             if seen is not None:
                 seen.append(key)
@@ -57,7 +57,7 @@ def test_of_two_who_ask_at_once_the_first_to_put_answers_for_both(tmp_path: Path
     one, other = journal(tmp_path), journal(tmp_path)
     inner: list[str] = []
 
-    def slowly(keys: Sequence[str]) -> Iterator[Mapping[str, Answer]]:
+    def slowly(keys: Sequence[str]) -> Generator[Mapping[str, Answer], None, None]:
         yield from saying("one")(keys)
         inner.extend(words(other.answers(["y", "z"], saying("other"))))  # while the first has not put its own
 
@@ -69,7 +69,7 @@ def test_of_two_who_ask_at_once_the_first_to_put_answers_for_both(tmp_path: Path
 
 
 def test_answers_before_an_error_are_kept(tmp_path: Path) -> None:
-    def breaking(keys: Sequence[str]) -> Iterator[Mapping[str, Answer]]:
+    def breaking(keys: Sequence[str]) -> Generator[Mapping[str, Answer], None, None]:
         yield from saying("one")(keys[:2])
         raise Stopped("no more")
 

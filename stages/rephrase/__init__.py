@@ -1,0 +1,1 @@
+"""Documents written anew by a model behind an endpoint."""
