@@ -45,8 +45,12 @@ def parse_measures(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Check histograms, as `ledger.Measure` gives them. Raises FormatError."""
     for name, measure in content.items():
         at = f"{where}: {name}"
-        if fields.get(measure, "kind", str, at) == "category":
+        kind = fields.get(measure, "kind", str, at)
+        if kind == "category":
             _counts(measure, "counts", at)
+            continue
+        if kind == "joint":
+            _joint(measure, at)
             continue
         count = fields.get(measure, "count", int, at)
         for key in ("sum", *(("min", "max") if count else ())):
@@ -105,6 +109,14 @@ def _counts(content: object, key: str, where: str) -> dict[str, int]:
     for name in found:
         fields.get(found, name, int, f"{where}: {key}")
     return found
+
+
+def _joint(content: object, where: str) -> None:
+    if not all(isinstance(column, str) for column in fields.get(content, "columns", list, where)):
+        raise FormatError(f"{where}: 'columns' must be a list of texts")
+    for key, counts in fields.get(content, "joint", dict, where).items():
+        if not isinstance(counts, list) or len(counts) != 2 or not all(type(count) is int and count >= 0 for count in counts):
+            raise FormatError(f"{where}: joint: {key!r} is {shown(counts)}, must be two counts")
 
 
 def _finite(content: object, key: str, where: str) -> float:

@@ -39,7 +39,7 @@ class Fitted(Map):
         """See `Stage.replaces`."""
         return self.fit.replaces()
 
-    def measures(self) -> tuple[str, ...]:
+    def measures(self) -> tuple[str | tuple[str, ...], ...]:
         """See `Stage.measures`."""
         return self.fit.measures()
 

@@ -77,8 +77,8 @@ class Stage:
         """
         return ()
 
-    def measures(self) -> tuple[str, ...]:
-        """Return which of its columns are worth a histogram in the report (numbers, short strings, lists of numbers)."""
+    def measures(self) -> tuple[str | tuple[str, ...], ...]:
+        """Return which columns are worth a histogram (numbers, short strings, lists of numbers), and tuples to count together."""
         return ()
 
     def files(self) -> tuple[str, ...]:

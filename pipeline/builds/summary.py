@@ -18,7 +18,7 @@ from pipeline.builds.barren import barren
 from pipeline.checked import fault, reading
 from pipeline.lineage import BuildStage
 from pipeline.records import RunRecord, StepRecord, UnitRecord, read_units
-from pipeline.units.ledger import Measure, smallest
+from pipeline.units.ledger import Joint, Measure, smallest
 
 SAMPLES = 8  # of dropped documents shown a reason
 QUARANTINED = 500  # rows of the quarantine listed; the counts are of all
@@ -62,8 +62,8 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
     """Return the whole account of a build as JSON-ready data.
 
     Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, and made where documents are
-    made of others; in the order of documents), steps, barren (inputs without a document), samples, quarantine, measures, shards,
-    languages, documents, tokens, text_bytes.
+    made of others; in the order of documents), steps, barren (inputs without a document), samples, quarantine, measures, joint,
+    shards, languages, documents, tokens, text_bytes.
 
     Raises:
         Damaged: one of these records is missing or damaged.
@@ -86,6 +86,7 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         "samples": _samples(segments),
         "quarantine": _quarantine(store, list(zip(names, segments, strict=True))),
         "measures": _measures(segments),
+        "joint": _joint(segments),
         "shards": shards,
         "languages": _languages(segments),
         "documents": sum(shard["documents"] for shard in shards),
@@ -214,12 +215,24 @@ def _measures(segments: Iterable[UnitRecord]) -> dict[str, Any]:
     total: dict[str, Measure] = {}
     for unit in segments:
         for name, data in unit.measures.items():
+            if data["kind"] == "joint":
+                continue
             measure = Measure.read(data)
             if name in total:
                 total[name].merge(measure)
             else:
                 total[name] = measure
     return {name: _measure(measure) for name, measure in total.items()}
+
+
+def _joint(segments: Iterable[UnitRecord]) -> dict[str, Any]:
+    total: dict[str, Joint] = {}
+    for unit in segments:
+        for name, data in unit.measures.items():
+            if data["kind"] == "joint":
+                found = Joint.read(data)
+                total.setdefault(name, Joint(found.columns)).merge(found)
+    return {name: joint.plain() for name, joint in total.items()}
 
 
 def _measure(measure: Measure) -> dict[str, Any]:

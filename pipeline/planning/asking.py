@@ -59,7 +59,8 @@ def odd_answer(stage: Stage) -> str | None:
         return f"its adds() returns {adds!r}, expected a mapping of columns to types of pyarrow, such as {{'size': pa.int32()}}"
     for method, example in _TUPLES.items():
         names = _answer(stage, method)
-        if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        flat = _flat(names) if method == "measures" else names
+        if not isinstance(flat, Sequence) or isinstance(flat, str) or not all(isinstance(name, str) for name in flat):
             return f"its {method}() returns {names!r}, expected a tuple of {example}"
     attached = _answer(stage, "attachments")
     if not isinstance(attached, Mapping) or not all(isinstance(text, str) for pair in attached.items() for text in pair):
@@ -68,6 +69,13 @@ def odd_answer(stage: Stage) -> str | None:
     if not isinstance(asks, Resources | None):
         return f"its resources() returns {asks!r}, expected pipeline.resources.Resources, or None"
     return None
+
+
+def _flat(names: object) -> object:
+    """Return the columns of `measures()`, those of tuples too."""
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        return names
+    return [name for each in names for name in (each if isinstance(each, tuple) else (each,))]
 
 
 def _answer(stage: Stage, method: str) -> object:

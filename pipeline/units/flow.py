@@ -21,7 +21,7 @@ from gristmill.json_values import Json
 from pipeline.schema import DROP, ERROR, undecided, undeclared
 from pipeline.stage import Making, Stage, Transform
 from pipeline.units.bisection import StageResult, Watch, work_through
-from pipeline.units.ledger import Measure, Tally, measure_of
+from pipeline.units.ledger import Joint, Measure, Tally, measure_of
 from pipeline.units.lost import details_of, lost_rows, lost_table
 from pipeline.units.quarantine import reason_of
 
@@ -66,6 +66,7 @@ class StageRun:
     asked: Callable[[], Mapping[str, int]] | None = None  # of a stage that asks: the account of the answers that it has used
     tally: Tally = field(init=False)
     measures: dict[str, Measure] = field(default_factory=dict)
+    joint: dict[tuple[str, ...], Joint] = field(default_factory=dict)
     schema: pa.Schema | None = None  # of the documents behind it, once it is known
 
     def __post_init__(self) -> None:
@@ -106,6 +107,9 @@ class StageRun:
         if self.phase == "before":
             return
         for column in self.stage.measures():
+            if isinstance(column, tuple):
+                self.joint.setdefault(column, Joint(column)).add(table)
+                continue
             measure = self.measures.setdefault(column, measure_of(table.schema.field(column).type))
             measure.add(table.column(column))
 

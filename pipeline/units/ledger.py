@@ -7,6 +7,7 @@ manifest as plain JSON; these are added up by `pipeline/builds/summary.py`.
 from __future__ import annotations
 
 import heapq
+import json
 import math
 import operator
 from collections import Counter
@@ -24,6 +25,8 @@ ADDRESS = ("id", "url", "file", "offset")
 SAMPLES = 3  # kept a unit, stage and reason
 SAMPLE_CHARS = 500
 CATEGORIES = 300  # different values of a category kept a unit
+COMBINATIONS = 3000  # of values of columns that are counted together
+REST = "…"
 LINEAR_BIN = 0.02  # width of a bin of a real number
 OCTAVE_BINS = 4  # bins a doubling of an integer
 
@@ -163,6 +166,54 @@ class Measure:
         """Return (low, high, count) of each non-empty bin, in order."""
         edges = [(*_edges(name), count) for name, count in self.counts.items()]
         return sorted(edges)
+
+
+@dataclass
+class Joint:
+    """Documents and bytes of text by the values of several columns together, which can be added up.
+
+    `counts`: a JSON list of the values, as text or null → [documents, bytes].
+    """
+
+    columns: tuple[str, ...]
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of a table."""
+        names = [f"c{number}" for number in range(len(self.columns))]
+        values = [table.column(name).cast(pa.string()) for name in self.columns]
+        rows = pa.table([*values, pc.binary_length(table.column("text")).cast(pa.int64())], names=[*names, "bytes"])
+        found = rows.group_by(names, use_threads=False).aggregate([([], "count_all"), ("bytes", "sum")])
+        for row in found.to_pylist():
+            self._count(json.dumps([row[name] for name in names], ensure_ascii=False), row["count_all"], row["bytes_sum"])
+
+    def merge(self, other: Joint) -> None:
+        """Add another unit's counts of the same columns."""
+        for key, (documents, size) in other.counts.items():
+            self._count(key, documents, size)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counts as JSON-ready data; of many values only the most frequent, the others under `…`."""
+        order = sorted(self.counts.items(), key=lambda item: (item[0] == REST, -item[1][0], item[0]))
+        counts = dict(sorted(order[:COMBINATIONS]))
+        if rest := [each for _, each in order[COMBINATIONS:]]:
+            counts[REST] = [sum(unit) for unit in zip(*rest, strict=True)]
+        return {"kind": "joint", "columns": list(self.columns), "joint": counts}
+
+    @staticmethod
+    def read(data: dict[str, Any]) -> Joint:
+        """Read what `plain()` gave."""
+        return Joint(tuple(data["columns"]), {key: list(counts) for key, counts in data["joint"].items()})
+
+    def _count(self, key: str, documents: int, size: int) -> None:
+        total = self.counts.setdefault(key, [0, 0])
+        total[0] += documents
+        total[1] += size
+
+
+def joint_name(columns: Iterable[str]) -> str:
+    """Return under which name columns that are counted together stand."""
+    return " × ".join(columns)
 
 
 def measure_of(kind: pa.DataType) -> Measure:

@@ -29,7 +29,7 @@ from pipeline.units import exchange
 from pipeline.units.answers import StoredAnswers
 from pipeline.units.bisection import Watch
 from pipeline.units.flow import Flow, Pool, StageRun
-from pipeline.units.ledger import Tally
+from pipeline.units.ledger import Tally, joint_name
 from pipeline.units.opened import function_of, opened
 
 
@@ -168,6 +168,7 @@ def _segment(task: Task, store: Store, folder: Path, report: Report | None, pool
     assert all(run.tally.balanced() for run in accounts), [run.tally.plain() for run in accounts]
     result.ledger = tuple({**run.tally.plain(), **run.answered(), "phase": run.phase} for run in accounts)
     result.measures = {f"{r.name}.{column}": m.plain() for r in accounts for column, m in r.measures.items()}
+    result.measures |= {f"{r.name}.{joint_name(columns)}": m.plain() for r in accounts for columns, m in r.joint.items()}
     return result
 
 

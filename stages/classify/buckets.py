@@ -143,9 +143,10 @@ class Buckets(Fit):
         level = {} if self.levels is None else {f"{self.name}_level": pa.string()}
         return {self.name: pa.uint8(), **level, **each}
 
-    def measures(self) -> tuple[str, ...]:
-        """Return the buckets."""
-        return tuple(self.adds())
+    def measures(self) -> tuple[str | tuple[str, ...], ...]:
+        """Return the buckets, and each by groups."""
+        numbers = [column for column, kind in self.adds().items() if kind == pa.uint8()]
+        return (*self.adds(), *((*self.by, column) for column in numbers))
 
     def open(self) -> Transform:
         """Return f(docs) → different scores, see `bucket_rows.ROWS`."""

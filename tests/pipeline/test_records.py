@@ -219,6 +219,10 @@ FORGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "notes": ({"ledger": [{**ACCOUNT, "notes": [1]}]}, "ledger[0]: 'notes' must be a list of texts"),
     "a histogram": ({"measures": {"size": 3}}, "measures: size: expected an object"),
+    "joint counts": (
+        {"measures": {"a": {"kind": "joint", "columns": ["a"], "joint": {"x": [1]}}}},
+        "measures: a: joint: 'x' is a list of 1",
+    ),
     "its kind": ({"measures": {"size": {}}}, "measures: size: 'kind' must be text"),
     "its bounds": ({"measures": {"size": {**MEASURE, "min": None}}}, "measures: size: 'min' must be a number"),
     "its bins": ({"measures": {"size": {**MEASURE, "sparse": {"x": 1}}}}, "measures: size: sparse: 'x' must match"),

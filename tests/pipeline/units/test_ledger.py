@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.units.ledger import CATEGORIES, Measure, Tally, measure_of
+from pipeline.units.ledger import CATEGORIES, COMBINATIONS, Joint, Measure, Tally, measure_of
 from tests.random_examples import examples
 
 
@@ -88,6 +88,28 @@ def test_rare_categories_are_counted_together() -> None:
     counts = measure.plain()["counts"]
     assert counts["c0"] == 2 and counts["…"] == 10 and len(counts) == CATEGORIES + 1
     assert sum(counts.values()) == measure.count == CATEGORIES + 11
+
+
+def test_columns_are_counted_together_whatever_the_split() -> None:
+    docs = pa.table({"a": ["x", None, "x", "é"], "b": pa.array([1, 1, 2, None], pa.uint8()), "text": ["é", "bc", "", "d"]})
+    whole, parts = Joint(("a", "b")), Joint(("a", "b"))
+    whole.add(docs)
+    for row in (3, 1, 0, 2):
+        part = Joint(("a", "b"))
+        part.add(docs.slice(row, 1))
+        parts.merge(Joint.read(part.plain()))
+    assert whole.plain() == parts.plain()
+    assert whole.counts == {'["x", "1"]': [1, 2], '[null, "1"]': [1, 2], '["x", "2"]': [1, 0], '["é", null]': [1, 1]}
+
+
+def test_rare_combinations_are_counted_together() -> None:
+    joint = Joint(("a",))
+    names = [str(number) for number in range(COMBINATIONS + 7)]
+    joint.add(pa.table({"a": [*names, "0"], "text": ["xy"] * (len(names) + 1)}))
+    counts = joint.plain()["joint"]
+    assert counts['["0"]'] == [2, 4] and counts["…"] == [7, 14] and len(counts) == COMBINATIONS + 1
+    joint.merge(Joint.read(joint.plain()))
+    assert joint.plain()["joint"]["…"] == [14, 28], "what was counted together stays so"
 
 
 @pytest.mark.parametrize("values", [[], [1.5, -2.0, 1e9], [0.0]])
