@@ -100,7 +100,7 @@ def odd_documents(table: pa.Table, given: pa.Table | None = None) -> str | None:
                     empty = pc.and_(empty, pc.is_null(table.column(fate)))
             row = pc.index(empty, pa.scalar(True)).as_py()
             if row >= 0:
-                return f"{name!r} of {_told(table, row)} is null"
+                return f"{name!r} of {_row_in_words(table, row)} is null"
     return None
 
 
@@ -110,11 +110,11 @@ def _changed(table: pa.Table, given: pa.Table, names: Sequence[str]) -> str | No
         new, old = table.column(name), given.column(name)
         if new.type == old.type and not new.equals(old):
             row = next(row for row, pair in enumerate(zip(new.to_pylist(), old.to_pylist(), strict=True)) if pair[0] != pair[1])
-            return f"it changes {name!r} of {_told(given, row)} from {old[row].as_py()!r} to {new[row].as_py()!r}"
+            return f"it changes {name!r} of {_row_in_words(given, row)} from {old[row].as_py()!r} to {new[row].as_py()!r}"
     return None
 
 
-def _told(table: pa.Table, row: int) -> str:
+def _row_in_words(table: pa.Table, row: int) -> str:
     """Return which document a row is, in words."""
     file, offset = (table.column(name)[row].as_py() for name in ("file", "offset"))
     return f"row {row} (document {table.column('id')[row].as_py()}, {file!r} at {offset})"

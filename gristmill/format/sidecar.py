@@ -141,8 +141,8 @@ def with_sidecars(manifest: Manifest, added: Mapping[str, Added]) -> Manifest:
             replace(shard, sidecars={**shard.sidecars, name: side})
             for shard, side in zip(manifest.shards, found.files, strict=True)
         )
-        said = {**manifest.about, name: found.about} if found.about else manifest.about
-        manifest = replace(manifest, shards=tuple(merged), about=said)
+        about = {**manifest.about, name: found.about} if found.about else manifest.about
+        manifest = replace(manifest, shards=tuple(merged), about=about)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Losses, entropies and the like of a model's tokens ("theirs") moved to the build's ("ours"): another cut of the same text.
+"""Losses, entropies and other values of a model's tokens ("theirs") moved to the build's ("ours"): another cut of the same text.
 
 Reads the byte lengths of both tokenizers' tokens (`gristmill.tokenizer.token_bytes`) and a value for each of the model's tokens;
 gives one for each of the build's. Bytes are the common ground: character offsets overlap where a token ends inside a character.

@@ -28,7 +28,7 @@ Singles = npt.NDArray[np.float32]
 
 
 class Parameters(Protocol):
-    """What all parameters of models tell of what decides the output; a stage repeats it to the machine, for its fingerprint."""
+    """What the parameters of every model name that decides the output; a stage repeats it to the machine, for its fingerprint."""
 
     def files(self) -> tuple[str, ...]:
         """Return the model's files. Raises InputError where they are not there."""
@@ -144,7 +144,7 @@ class TokenScorer(Scorer, Protocol):
 
     @property
     def facts(self) -> Mapping[str, Plain]:
-        """What the metadata of columns tells of the model: JSON. `first_token_id`, `eos_id`: ids that it has, or null."""
+        """What the metadata of columns says of the model: JSON. `first_token_id`, `eos_id`: ids that it has, or null."""
         ...
 
     @property

@@ -146,7 +146,7 @@ def _other_tokenizer(theirs: str, sha256: str, tokenizer: str | None, where: str
     if tokenizer is None:
         raise InputError(
             f"{where}: the documents' tokenizer (sha256 {sha256[:12]}…) is not the model's; set tokenizer to what encode was "
-            "given, so that losses can be told of its tokens"
+            "given, so that its tokens get losses"
         )
     found = build_tokenizer.read(tokenizer)
     if found.sha256 != sha256:

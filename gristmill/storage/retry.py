@@ -79,8 +79,8 @@ def status(error: BaseException) -> int:
     """Return the HTTP status behind an error of aiohttp or botocore, 0 where none is known."""
     for each in _behind(error):
         response = getattr(each, "response", None)
-        told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-        for found in (told, getattr(each, "status", None)):
+        named = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+        for found in (named, getattr(each, "status", None)):
             if isinstance(found, int):
                 return found
     return 0

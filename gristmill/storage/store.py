@@ -227,7 +227,7 @@ def _home(path: str) -> str:
 
 
 def _check_others(pattern: str, matched: matching.Match, tell: Callable[[str], None]) -> None:
-    """Refuse what is neither file nor folder, and nothing at all; tell of folders that are left out."""
+    """Refuse what is neither file nor folder, and nothing at all; report folders that are left out."""
     for entry in matched.others:
         if entry.kind != matching.FOLDER:
             raise InputError(f"{entry.path!r}: is {entry.kind}; only files are read: remove it, or give a pattern without it")

@@ -51,7 +51,7 @@ def train_words(
         cuts: where a text is cut into pieces.
         size: of the vocabulary.
         corpus: the texts.
-        progress: told of bytes and merges.
+        progress: called with the bytes read and the merges learned.
         rules: what a joined token must obey.
 
     Returns:

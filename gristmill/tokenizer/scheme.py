@@ -70,8 +70,8 @@ class Scheme:
         Args:
             corpus: the texts; its groups matter to schemes that care for languages.
             progress: called now and then, from this thread.
-            note: told of what was tried and decided: `transition` (what `auto` tried on texts held out, and chose), `plain` (the
-                vocabulary that a quota compares with).
+            note: called with what was tried and decided: `transition` (what `auto` tried on texts held out, and chose),
+                `plain` (the vocabulary that a quota compares with).
 
         Raises:
             InputError: a file that a parameter names cannot be used.

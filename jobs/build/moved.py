@@ -24,7 +24,7 @@ def moved(build: Build) -> Iterator[str]:
     """Yield a line for each stage of the newest run that has other code or libraries now: why it is computed again."""
     try:
         found = locate_run(build.output)
-    except (InputError, Damaged):  # nothing was built there, or nothing can be told of it
+    except (InputError, Damaged):  # nothing was built there, or its record cannot be read
         return
     yield from moved_since(found, build)
 

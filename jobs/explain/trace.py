@@ -128,7 +128,7 @@ class Trace:
         source, docs = self.build.source, self.raw(found)
         verdict = _verdict(docs)
         with self._input(found) as file:
-            looked_at = _said(source, "explain_record", lambda: source.explain_record(file, found.offset, found.length))
+            looked_at = _explanation(source, "explain_record", lambda: source.explain_record(file, found.offset, found.length))
         yield Decision(self.build.source_name, verdict, _with_columns(looked_at, docs.select([]), docs), _text(docs))
         docs = undecided(docs)
         barrier = 0
@@ -159,7 +159,7 @@ class Trace:
                 docs = _step(stage, docs)
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
-            looked_at = _said(stage, "explain", functools.partial(stage.explain, before, docs))
+            looked_at = _explanation(stage, "explain", functools.partial(stage.explain, before, docs))
             yield Decision(name, verdict, _with_columns(looked_at, before, docs), _text(docs), changed)
             docs = undecided(docs)
 
@@ -270,7 +270,7 @@ def _step(stage: Stage, docs: pa.Table) -> pa.Table:
     return stage.open()(docs)
 
 
-def _said(stage: Stage, method: str, how: Callable[[], object]) -> Sequence[Finding]:
+def _explanation(stage: Stage, method: str, how: Callable[[], object]) -> Sequence[Finding]:
     """Return what a stage says of its decision. Raises UserError when a stage of the user's own raises, or says no findings."""
     name = type(stage).__name__
     try:

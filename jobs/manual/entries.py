@@ -34,7 +34,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Entries of one kind: where a config has them, what each is, and the class that tells of the parameters all of them have.
+    """Entries of one kind: where a config has them, what each is, and the class with the parameters of all of them.
 
     `places`: where those are that have a place of their own.
     """

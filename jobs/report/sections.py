@@ -121,11 +121,11 @@ def _sample(sample: Mapping[str, Any], output: str) -> Html:
         tag("p", _link(sample["url"]), class_="url"),
         tag("blockquote", start, dir="auto") if start.strip() else tag("p", "No text.", class_="empty"),
         tag("p", tag("code", shown, class_="all"), copy_button(shown), class_="command"),
-        tag("p", isolated(sample["file"]), " at ", data(sample["offset"]), _told(sample), class_="address"),
+        tag("p", isolated(sample["file"]), " at ", data(sample["offset"]), _columns_of(sample), class_="address"),
     )
 
 
-def _told(sample: Mapping[str, Any]) -> list[Html | str]:
+def _columns_of(sample: Mapping[str, Any]) -> list[Html | str]:
     """Return the language and the scores of a sample, where it has any."""
     others = {key: value for key, value in sample.items() if key not in ("id", "url", "file", "offset", "text")}
     found: list[Html | str] = []

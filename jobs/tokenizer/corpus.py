@@ -179,7 +179,7 @@ def _named(where: str | Source) -> str:
 
 
 def _of_source(source: Source) -> Iterator[pa.Table]:
-    """Yield the documents of a source without those that it drops or could not read; tell of files with nothing that it reads."""
+    """Yield the documents of a source without those that it drops or could not read; report files in which it finds nothing."""
     read = source.open()
     for file in expand(source.paths, _warn_once):
         found, first = 0, None

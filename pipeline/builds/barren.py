@@ -16,7 +16,7 @@ from pipeline.checked import reading
 from pipeline.planning.plan import Plan
 from pipeline.records import UnitRecord
 
-NAMED = 10  # files told of by name, and the most whose errors are read
+NAMED = 10  # files that are named, and the most whose errors are read
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def lost_everywhere(units: Iterable[UnitRecord]) -> str:
 
 
 def remarks(store: Store, plan: Plan) -> list[str]:
-    """Return what to tell of a finished build: its inputs that gave nothing, and that it has no documents. Raises Damaged."""
+    """Return remarks on a finished build: on its inputs that gave nothing, and that it has no documents. Raises Damaged."""
     steps = [manifests(store, step) for step in plan.steps]
     lines = warnings(
         barren(store, [(unit.manifest, record) for unit, record in zip(plan.steps[0].units, steps[0], strict=True)])

@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 class Watcher(Protocol):
-    """Told how a build goes, for a progress display."""
+    """Is called as a build goes on, for a progress display."""
 
     def step(self, step: Step, todo: int) -> None:
         """A step begins with `todo` units to do."""

@@ -22,7 +22,7 @@ from pipeline.units.lost import lost_rows
 from pipeline.units.making import made_of
 from pipeline.units.quarantine import reason_of_exception
 
-Watch = Callable[[str, str | None], None]  # told before each piece of work: (stage, document id, where it is one alone)
+Watch = Callable[[str, str | None], None]  # called before each piece of work: (stage, document id, where it is one alone)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StageResult:
 class Bisection:
     """One stage's function on one table, with whatever it raises.
 
-    `poison` names documents (by id) that killed a process in a stage before: (stage, error kind). `watch(stage, id)` is told
+    `poison` names documents (by id) that killed a process in a stage before: (stage, error kind). `watch(stage, id)` is called
     before each piece of work; with `careful` the pieces are single documents, so that it knows which one was the last.
     """
 
@@ -96,10 +96,12 @@ class Bisection:
         """
         if isinstance(self.stage, Filter):
             if not isinstance(result, pa.Array | pa.ChunkedArray) or not _is_text(result.type) or len(result) != table.num_rows:
-                raise self._broken(f"it returned {_said(result)} for {table.num_rows} documents, not as many strings or nulls")
+                raise self._broken(
+                    f"it returned {_in_words(result)} for {table.num_rows} documents, not as many strings or nulls"
+                )
             return table.append_column(pa.field(DROP, pa.string()), result.cast(pa.string()))
         if not isinstance(result, pa.Table):
-            raise self._broken(f"it returned {_said(result)}, expected a pyarrow.Table")
+            raise self._broken(f"it returned {_in_words(result)}, expected a pyarrow.Table")
         if isinstance(self.stage, Making):
             self.made += result.num_rows - table.num_rows
             return made_of(table, result, self.name, self.stage)
@@ -169,7 +171,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(values) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null))
 
 
-def _said(result: object) -> str:
+def _in_words(result: object) -> str:
     """Return in words what a stage returned."""
     if isinstance(result, pa.Array | pa.ChunkedArray):
         return f"{len(result)} values of type {result.type}"

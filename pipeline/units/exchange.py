@@ -29,7 +29,7 @@ SPILL = 256 << 20  # bytes of rows of one input held before a run is written
 RANGE = 512 << 20  # bytes of rows given to one call of reduce
 MAPPED_RUNS = 10_000  # beyond it files are read, not mapped: Linux allows 65,530 maps a process
 
-Told = Callable[[int, int, str], None]  # how far a unit of a barrier is: (so many, of so many, of what)
+Progress = Callable[[int, int, str], None]  # how far a unit of a barrier is: (so many, of so many, of what)
 
 ADDRESS = {"shard": pa.int32(), "row": pa.int64()}
 
@@ -113,7 +113,7 @@ def read_range(
     partition: int,
     partitions: int,
     limit: int = RANGE,
-    told: Told = lambda done, whole, what: None,
+    progress: Progress = lambda done, whole, what: None,
 ) -> Iterator[pa.Table]:
     """Yield the rows of one partition of the key space in key order, sorted by (key, shard, row).
 
@@ -121,7 +121,7 @@ def read_range(
         runs: (number of the input, how to open its run file), in the order of inputs; one is open at a time.
         partition: which of `partitions` equal parts (a power of two up to SLICES).
         limit: bytes of rows in one table; a table is larger only when a single key is.
-        told: is given the run files that are read, then the rows that are yielded and taken back.
+        progress: is given the run files that are read, then the rows that are yielded and taken back.
 
     Yields:
         Tables with `shard: int32` added; the rows of one key are never in two tables. At least one table, so that the
@@ -130,7 +130,7 @@ def read_range(
     width = SLICES // partitions
     parts: list[tuple[int, pa.Table, np.ndarray[Any, Any]]] = []
     for number, (shard, opener) in enumerate(runs):
-        told(number, len(runs), "run files")
+        progress(number, len(runs), "run files")
         with opener() as reader:
             batches = [reader.get_batch(i) for i in range(partition * width, (partition + 1) * width)]
             # Where the file is mapped, the batches keep the mapping when the file is closed.
@@ -148,7 +148,7 @@ def read_range(
         ]
         rows = pa.concat_tables(pieces).combine_chunks()
         order = np.argsort(rows.column("key").to_numpy(), kind="stable")
-        told(done, whole, "rows")
+        progress(done, whole, "rows")
         yield rows.take(pa.array(order))
         done += rows.num_rows
 

@@ -81,8 +81,8 @@ class Tally:
         """
         names = [*ADDRESS, "text", *(field.name for field in rows.schema if _tells(field))]
         found = rows.take(pc.select_k_unstable(rows, SAMPLES, sort_keys=[("id", "ascending")])).select(names).to_pylist()
-        told = [{name: _short(value) for name, value in row.items()} for row in found]
-        self.samples[reason] = smallest([*self.samples.get(reason, []), *told], SAMPLES)
+        shown = [{name: _short(value) for name, value in row.items()} for row in found]
+        self.samples[reason] = smallest([*self.samples.get(reason, []), *shown], SAMPLES)
 
 
 def smallest(samples: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:

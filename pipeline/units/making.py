@@ -116,7 +116,7 @@ def _itself(rows: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _filled(values: pa.ChunkedArray, given: pa.Table, parents: npt.NDArray[np.int64], column: str) -> pa.Array:
-    """Return a column of every document; rows with a reason and no value have the parent's, so that they can be told of."""
+    """Return a column of every document; rows with a reason and no value have the parent's, so that they can be reported."""
     empty = pc.is_null(values).combine_chunks()
     whole = values.combine_chunks()
     return pc.replace_with_mask(

@@ -51,7 +51,7 @@ def function_of(stage: Stage, how: Callable[[], Opened], method: str) -> Opened:
     """Return the function that a method of a stage gives; `how` calls it.
 
     Raises:
-        UnitFailed: it gives no function, it lacks a file, or it ends the process, which would be started again in vain; it is of
+        UnitFailed: it gives no function, it lacks a file, or it ends the process, which a new one would do again; it is of
             a stage that is not this project's, and raises.
     """
     try:

@@ -37,8 +37,8 @@ def reason_of(message: str) -> tuple[str, str]:
 def reason_of_exception(error: BaseException) -> tuple[str, str]:
     """Return the kind of an exception, the name of its class, and the message as it is kept: see `reason_of`."""
     kind = type(error).__name__
-    said = _line(str(error))
-    return kind, _cut(f"{kind}: {said}" if said else kind)
+    message = _line(str(error))
+    return kind, _cut(f"{kind}: {message}" if message else kind)
 
 
 def _line(message: str) -> str:

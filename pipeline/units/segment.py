@@ -47,7 +47,7 @@ class Task:
     careful: frozenset[int] = frozenset()  # numbers of the tables to take one document at a time
 
 
-# (table number, stage, document id, documents that entered so far); of a barrier's unit what `_telling` says
+# (table number, stage, document id, documents that entered so far); of a barrier's unit what `_progress_of` says
 Report = Callable[[int, str, str | None, int], None]
 
 
@@ -89,7 +89,7 @@ def run_unit(task: Task, report: Report | None = None, pools: Mapping[str, Pool]
         if task.spec.kind == "segment":
             result = _segment(task, store, folder, report, pools or {})
         else:
-            result = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder, _telling(task, report))
+            result = {"reduce": _reduce, "settle": _settle}[task.spec.kind](task, store, folder, _progress_of(task, report))
     seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu + result.elsewhere_s}
     record = UnitRecord(
         unit=task.unit.label,
@@ -190,7 +190,7 @@ def _flowing(task: Task, tables: Iterator[pa.Table], entry: StageRun | None, flo
 
 
 def _entry(task: Task, store: Store, at: Watch) -> tuple[Iterator[pa.Table], StageRun | None]:
-    """Return the tables that enter the segment, with the decisions of the source or the verdicts, and who answers for them."""
+    """Return the tables that enter the segment, with decisions of the source or verdicts, and the run of that stage."""
     spec, unit = task.spec, task.unit
     if spec.source is not None:
         run = StageRun(*spec.source)
@@ -336,17 +336,17 @@ def _write(store: Store, path: Path, tables: Iterator[pa.Table], compression: st
     return checked.commit(store, path, writer.rows, tuple(writer.ends))
 
 
-def _telling(task: Task, report: Report | None) -> exchange.Told:
+def _progress_of(task: Task, report: Report | None) -> exchange.Progress:
     """Return what a reduce or a settle tells how far it is, which reports it: what is counted stands with the stage."""
 
-    def told(done: int, whole: int, what: str) -> None:
+    def progress(done: int, whole: int, what: str) -> None:
         if report is not None:
             report(-1, f"{task.spec.stages[0][0]} (of {whole:,} {what})", None, done)
 
-    return told
+    return progress
 
 
-def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _UnitResult:
+def _reduce(task: Task, store: Store, folder: Path, progress: exchange.Progress) -> _UnitResult:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Barrier)
     work = function_of(barrier, barrier.reduce, "reduce")
@@ -357,19 +357,19 @@ def _reduce(task: Task, store: Store, folder: Path, told: exchange.Told) -> _Uni
     ]
     mapped = len(emitted) <= exchange.MAPPED_RUNS
     runs = [(shard, functools.partial(checked.reading, store, rows, maker, mapped=mapped)) for shard, maker, rows in emitted]
-    reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions, told=told))
+    reduced = (work(rows) for rows in exchange.read_range(runs, task.unit.index, task.spec.partitions, progress=progress))
     return _UnitResult({"reduced": _write(store, folder / "reduced.arrow", reduced)}, stage=stage)
 
 
-def _settle(task: Task, store: Store, folder: Path, told: exchange.Told) -> _UnitResult:
+def _settle(task: Task, store: Store, folder: Path, progress: exchange.Progress) -> _UnitResult:
     ((stage, barrier),) = task.spec.stages
     assert isinstance(barrier, Exchange | Fit)
     tables = []
     for number, name in enumerate(task.unit.inputs):
-        told(number, len(task.unit.inputs), "reduced files")
+        progress(number, len(task.unit.inputs), "reduced files")
         with checked.reading(store, read_unit(store, name).outputs["reduced"], name) as file:
             tables.append(file.read_all())
-    told(0, sum(table.num_rows for table in tables), "rows to settle")
+    progress(0, sum(table.num_rows for table in tables), "rows to settle")
     settled = function_of(barrier, barrier.settle, "settle")(tables)
     path = folder / "settled.arrow"
     if isinstance(barrier, Exchange):

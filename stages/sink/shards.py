@@ -318,20 +318,20 @@ class Shards(Sink):
             dtype=_common(tokens, "dtype"),
             shards=shards,
             lineage=lineage.plain(),
-            about=_said(groups.values()),
+            about=_about(groups.values()),
         )
         files = {} if attached is None else {attached.name: attached.content}
         files[mf.NAME] = manifest.to_json()
         return Assembly(manifest.build, {name: part.data for name, part in named}, files, mf.NAME)
 
 
-def _said(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Plain]]:
-    """Return what is said of the columns: sidecar → column → object; all parts of a build say the same."""
+def _about(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Plain]]:
+    """Return what the manifest says of the columns: sidecar → column → object; all parts of a build say the same."""
     found: dict[str, list[Mapping[str, Plain]]] = {}
     for part in (part for group in groups for part in group.values() if "scheme" in part.stats):
         found.setdefault(part.stats["scheme"], []).append(part.stats["about"])
-    said = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}
-    return {scheme: about for scheme, about in said.items() if about}
+    agreed_on = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}
+    return {scheme: about for scheme, about in agreed_on.items() if about}
 
 
 def _attached(attachments: Sequence[Attachment], sha256: str) -> Attachment | None:

@@ -113,8 +113,8 @@ def _rows(stream: BinaryIO, source: WarcSource, start: int = 0) -> Iterator[Row]
         else:
             others[record.type] += 1
     if others and not found and start == 0:
-        said = ", ".join(f"{count} {kind or 'without a type'}" for kind, count in sorted(others.items()))
-        error = f"no_documents: the file has no response or conversion record, as WARC, ARC and WET files have, but {said[:100]}"
+        kinds = ", ".join(f"{count} {kind or 'without a type'}" for kind, count in sorted(others.items()))
+        error = f"no_documents: the file has no response or conversion record, as WARC, ARC and WET files have, but {kinds[:100]}"
         yield Row(0, end, error=error, more=(None,))
 
 
@@ -127,8 +127,8 @@ def _row(record: Record, source: WarcSource) -> Row:
     about = heads.about(head)
     row.url, row.date = about.url, parse_date(about.date)
     if about.truncated is not None:
-        said = about.truncated.lower()
-        row.more = (said if said in TRUNCATED else "unspecified",)
+        reason = about.truncated.lower()
+        row.more = (reason if reason in TRUNCATED else "unspecified",)
     if record.damage is not None:
         return row
     row.size = record.size

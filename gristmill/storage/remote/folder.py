@@ -150,8 +150,8 @@ class Remote:
 
         def given_up(error: Exception, attempt: int) -> Exception:
             behind = _cause(error)
-            said = masked(f"{type(behind).__name__}: {behind}".rstrip(": "))
-            return ConnectionError(f"{url}: {said} (attempt {attempt} of {retry.ATTEMPTS})")
+            reason = masked(f"{type(behind).__name__}: {behind}".rstrip(": "))
+            return ConnectionError(f"{url}: {reason} (attempt {attempt} of {retry.ATTEMPTS})")
 
         return retry.patiently(action, judge, given_up)
 

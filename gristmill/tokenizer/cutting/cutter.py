@@ -227,16 +227,16 @@ def _mark_calm(table: npt.NDArray[np.uint32], base: int, letters: npt.NDArray[np
     how many letters there were. Rows that say the same are made one first.
     """
     rows, width = table.shape
-    said = table[:, : end + 1]
-    _, first, same = np.unique(said, axis=0, return_index=True, return_inverse=True)
-    steps = said & _EVENT == 0
-    kept = first[same.reshape(-1)[((said >> _SHIFT).astype(np.int64) - base) * steps // width]]
-    said[steps] = ((kept * width + base).astype(np.uint32) << _SHIFT | said & (_MATCH | _CUT | _START))[steps]
+    given = table[:, : end + 1]
+    _, first, same = np.unique(given, axis=0, return_index=True, return_inverse=True)
+    steps = given & _EVENT == 0
+    kept = first[same.reshape(-1)[((given >> _SHIFT).astype(np.int64) - base) * steps // width]]
+    given[steps] = ((kept * width + base).astype(np.uint32) << _SHIFT | given & (_MATCH | _CUT | _START))[steps]
     itself = (np.arange(rows) * width + base).astype(np.uint32) << _SHIFT | _MATCH
-    stays = (said[:, letters] == itself[:, None]).all(axis=1) & (said & (_MATCH | _CUT) != 0).all(axis=1)
-    one = (said[:, letters] == said[:, letters[:1]]).all(axis=1) & (said[:, letters[0]] & (_EVENT | _CUT | _START) == 0)
+    stays = (given[:, letters] == itself[:, None]).all(axis=1) & (given & (_MATCH | _CUT) != 0).all(axis=1)
+    one = (given[:, letters] == given[:, letters[:1]]).all(axis=1) & (given[:, letters[0]] & (_EVENT | _CUT | _START) == 0)
     calm = one & stays[kept[:, letters[0]]]
-    said[steps & calm[kept]] |= _CALM
+    given[steps & calm[kept]] |= _CALM
 
 
 def cut(cutter: Cutter, text: bytes) -> npt.NDArray[np.int64]:

@@ -62,7 +62,7 @@ def measure(
         encoder: texts to ids, flat.
         corpus: the texts by group.
         seed: of the windows that are decoded and encoded again.
-        progress: told of the bytes encoded.
+        progress: called with the bytes encoded.
         table: ids to text; None: by the bytes of the vocabulary's tokens.
     """
     table = Table(vocabulary) if table is None else table

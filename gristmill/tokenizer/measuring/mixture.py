@@ -68,7 +68,7 @@ def infer(
         merges: how many are looked at, from the first on.
         first_stage: how text was cut when they were learned; None: as the vocabulary cuts it, or as the first stage of the
             published SuperBPE that it is.
-        progress: told of the words and of the rounds of the solver.
+        progress: called with the words and with the rounds of the solver.
 
     Raises:
         InputError: fewer than two groups; a vocabulary without enough merges inside words, or one with superwords that

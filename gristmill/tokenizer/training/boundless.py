@@ -30,7 +30,7 @@ def run_stream(corpus: Corpus, vocabulary: Vocabulary, joinable: np.ndarray, pro
         corpus: the texts; a run ends with its document.
         vocabulary: merges inside pieces, and cuts.
         joinable: bool [ids].
-        progress: told of the bytes read.
+        progress: called with the bytes read.
     """
     total, done = corpus.bytes, 0
     held: list[Words] = []

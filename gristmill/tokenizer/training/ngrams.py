@@ -50,7 +50,7 @@ def frequent_ngrams(texts: Sequence[Text], longest: int, wanted: int, least: int
         longest: most ids in an n-gram.
         wanted: at least so many n-grams, if there are; none of the most frequent is missing.
         least: how often an n-gram must occur.
-        progress: told of the lengths counted.
+        progress: called with the lengths counted.
     """
     names = [_Names(text.ids.astype(np.int64), np.ones(len(text.ids), np.bool_)) for text in texts]
     levels: list[_Level] = []

@@ -39,7 +39,7 @@ def encode_stream(corpus: Corpus, vocabulary: Vocabulary, progress: Progress) ->
     Args:
         corpus: the texts.
         vocabulary: merges and cuts.
-        progress: told of the bytes read.
+        progress: called with the bytes read.
     """
     total, done = corpus.bytes, 0
     ids: list[np.ndarray] = []

@@ -37,7 +37,7 @@ def count_words(corpus: Corpus, cuts: Sequence[Pattern], progress: Progress) -> 
     Args:
         corpus: the texts.
         cuts: where a text is cut into pieces.
-        progress: told of the bytes read.
+        progress: called with the bytes read.
     """
     total, done = corpus.bytes, 0
     held: list[list[Words]] = [[] for _ in corpus.groups]

@@ -9,7 +9,7 @@ from ray.exceptions import RayTaskError
 REASON_CHARS = 500
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_LAST = re.compile(r"^(?P<kind>(?:\w+\.)*[A-Z]\w*): ?(?P<said>.*)$")  # how a traceback ends
+_LAST = re.compile(r"^(?P<kind>(?:\w+\.)*[A-Z]\w*): ?(?P<message>.*)$")  # how a traceback ends
 _TRACEBACK = "Traceback (most recent call last)"
 _CHAINED = "direct cause of the following exception"
 
@@ -35,8 +35,8 @@ def reason(error: BaseException) -> str:
 def _ends(text: str) -> list[str]:
     """Return the exceptions with which the tracebacks in a text end."""
     found = (_LAST.match(line) for line in text.splitlines())
-    return [_line(each["kind"].rsplit(".", 1)[-1], each["said"]) for each in found if each is not None]
+    return [_line(each["kind"].rsplit(".", 1)[-1], each["message"]) for each in found if each is not None]
 
 
-def _line(kind: str, said: str) -> str:
-    return " ".join(f"{kind}: {said}".split()).rstrip(": ")
+def _line(kind: str, message: str) -> str:
+    return " ".join(f"{kind}: {message}".split()).rstrip(": ")

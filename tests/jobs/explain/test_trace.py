@@ -8,7 +8,7 @@ import pytest
 
 from gristmill.errors import UserError
 from gristmill.storage.local import LocalStore
-from jobs.explain.trace import Found, Trace, _said
+from jobs.explain.trace import Found, Trace, _explanation
 from pipeline.finding import Finding, Limit
 from pipeline.lineage import BuildInput
 from pipeline.records import RunRecord
@@ -40,8 +40,8 @@ def test_a_stage_of_the_users_own_that_cannot_explain_is_told_with_the_line() ->
     with pytest.raises(
         UserError, match=rf"stage Upper: its explain\(\) raised ZeroDivisionError: .* \({__file__}:\d+\); mend it"
     ):
-        _said(Upper(), "explain", lambda: 1 / 0)
+        _explanation(Upper(), "explain", lambda: 1 / 0)
     with pytest.raises(
         UserError, match=r"stage Upper: its explain\(\) returns \{'words': 3\}, expected a tuple of pipeline.finding"
     ):
-        _said(Upper(), "explain", lambda: {"words": 3})
+        _explanation(Upper(), "explain", lambda: {"words": 3})
