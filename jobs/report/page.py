@@ -12,6 +12,7 @@ from pathlib import Path
 from jobs.html.charts import arriving, equation, missing
 from jobs.html.markup import Html, compact, data, document, duration, join, number, percent, plural, size, tag
 from jobs.report import sections as sections
+from jobs.report.asked_section import asked
 from jobs.report.score_sections import tokens as tokens_section
 from jobs.report.sections import Summary, adds, arrived, copy_button, losses, made_in, ratio, workers
 from jobs.report.token_scores import TokenScores
@@ -64,6 +65,7 @@ def page(summary: Summary, output: str, scores: TokenScores | None = None) -> st
         ("content", "Content", "What is in the build", sections.content(summary)),
         ("tokens", "Tokens", "Which tokens are trained on", tokens_section(scores)),
         ("quarantine", "Quarantine", "What could not be processed", sections.quarantine(summary)),
+        ("asked", "Answers", "What was asked, and what it took", asked(summary)),
         ("time", "Time", "Where the time went", sections.time(summary)),
         ("shards", "Shards", "What was written", sections.shards(summary)),
         ("lineage", "Lineage", "What it was made from", sections.lineage(summary)),

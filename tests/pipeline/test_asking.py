@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from gristmill.errors import Stopped
 from gristmill.storage.store import expand, open_store
@@ -15,12 +18,14 @@ from pipeline.builds.prune import unneeded
 from pipeline.builds.summary import summarize
 from pipeline.engines.drive import Options, drive
 from pipeline.engines.local import LocalEngine
+from pipeline.engines.on_ray.cluster import RayEngine
 from pipeline.planning.fingerprint import describe
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.records import read_run, runs
 from pipeline.schema import document_id, made_id
 from pipeline.stage import Filter, Map
 from stages.sink.documents import Documents
+from tests.s3_servers import BUCKET, moto, seaweed, use
 from tests.toy import Files, Lines, Oracle, Short, Upper
 
 TEXTS = {"a": ["mill", "water", "stone"], "b": ["flour", "mill"], "c": []}
@@ -123,3 +128,37 @@ def test_pruning_leaves_answers_alone(crawl: Path) -> None:
     (crawl / "out/builds").rename(crawl / "gone")
     names = [file.name for file in unneeded(open_store(str(crawl / "out")))]
     assert names and not any(name.startswith("answers/") for name in names)
+
+
+@pytest.mark.parametrize("serve", [moto, seaweed], ids=["moto", "seaweed"])
+def test_answers_lie_in_a_bucket_too(
+    serve: Callable[..., AbstractContextManager[int]], crawl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (crawl / "server").mkdir()
+    with serve(*([crawl / "server"] if serve is seaweed else [])) as port:
+        use(monkeypatch, port)
+        root = f"s3://{BUCKET}/{crawl.name}"
+        for loud in (False, True):
+            outcome = drive(plan_of(crawl, loud=loud), lambda: LocalEngine(0), Options(root, 2))
+            assert outcome.build is not None, outcome.failures
+        assert asked(crawl) == ONCE
+        store = open_store(root)
+        (subject,) = store.folders("answers")
+        letters = sum(int(name.rpartition("letters=")[2]) for name in store.list(f"answers/{subject}/spent"))
+        assert letters == sum(len(line) for line in ONCE.elements())
+
+
+def test_workers_on_ray_ask_as_those_here_do(crawl: Path) -> None:
+    build, docs = built(plan_of(crawl), crawl / "out", workers=2)
+    plan = plan_of(crawl, ("short", Short(least=1)))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 << 20)
+    try:
+        (crawl / "out" / "finished").rename(crawl / "forgotten")
+        outcome = drive(plan, lambda: RayEngine(), Options(str(crawl / "out"), 3))
+        assert outcome.build == build and asked(crawl) == ONCE, "of the answers that are kept"
+        outcome = drive(plan_of(crawl, kill_on="stone"), lambda: RayEngine(), Options(str(crawl / "other"), 1))
+        assert outcome.build is not None and asked(crawl) == ONCE + ONCE, "and of their own"
+        assert (crawl / "log/go").exists(), "one of them was killed"
+    finally:
+        ray.shutdown()
+    assert len(docs) == 10

@@ -306,3 +306,13 @@ def test_a_crawl_of_many_shards_still_gives_a_page_that_opens(summary):
     summary["shards"] = [copy.copy(summary["shards"][0]) for _ in range(20_000)]
     text = page(summary, ".")
     assert len(text) < 1_000_000 and "200 of 20,000 shards are shown" in Reader(text).text
+
+
+def test_what_was_asked_is_shown_where_somebody_was_asked(summary):
+    assert 'id="asked"' not in page(summary, "out")
+    summary["stages"][3]["asked"] = {"answers": 1234, "cost_millionths": 5_250_000, "tokens_in": 98_765}
+    section = page(summary, "out").partition('id="asked"')[2].partition("</section>")[0]
+    for words in ("gopher_quality", ">answers<", ">1,234<", ">tokens in<", ">98,765<", ">cost<", ">5.25<"):
+        assert words in section
+    summary["stages"][3]["asked"]["cost_millionths"] = 4_321
+    assert 'value="0.004321">0.00432<' in page(summary, "out")
