@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipeline.stage import Save, Stage
 from stages.classify.buckets import Buckets
 from stages.classify.classify import Classify
+from stages.classify.upsample import Upsample
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
 from stages.encode.encode import Encode
@@ -48,6 +49,7 @@ STAGES: dict[str, type[Stage]] = {
     "score_ngram": ScoreNgram,
     "score_lm": ScoreLm,
     "select": Select,
+    "upsample": Upsample,
     "save": Save,
     "shards": Shards,
     "documents": Documents,

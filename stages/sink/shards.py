@@ -78,9 +78,11 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
         if fmt.column_type(field.type):
             scheme = (field.metadata or {}).get(b"scheme", SCHEME.encode()).decode()
             assert fmt.SCORES_NAME.fullmatch(scheme), f"shards: column {field.name!r} is of scheme {scheme!r}"
+            assert scheme != fmt.REPEATS, f"shards: column {field.name!r} is of scheme {scheme!r}: the counts have this name"
             schemes.setdefault(scheme, []).append(field)
     scores = {scheme: fmt.score_schema(scheme, [bare(field) for field in fields]) for scheme, fields in schemes.items()}
     about = {scheme: notes_of(fields) for scheme, fields in schemes.items()}
+    about[fmt.REPEATS] = notes_of([schema.field(fmt.REPEATS)] if fmt.REPEATS in schema.names else [])
     return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about, fmt.REPEATS in schema.names)
 
 
@@ -196,7 +198,7 @@ class _Files:
             }
         }
         if self._layout.repeats:
-            stats[fmt.REPEATS] = {"passes": self._passes.tolist()}
+            stats[fmt.REPEATS] = {"passes": self._passes.tolist(), "about": self._layout.about[fmt.REPEATS]}
         for scheme, schema in self._layout.scores.items():
             stats[f"{fmt.SCORES}-{scheme}"] = {
                 "scheme": scheme,
@@ -328,8 +330,8 @@ class Shards(Sink):
 def _about(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Plain]]:
     """Return what the manifest says of the columns: sidecar → column → object; all parts of a build say the same."""
     found: dict[str, list[Mapping[str, Plain]]] = {}
-    for part in (part for group in groups for part in group.values() if "scheme" in part.stats):
-        found.setdefault(part.stats["scheme"], []).append(part.stats["about"])
+    for part in (part for group in groups for part in group.values() if "about" in part.stats):
+        found.setdefault(part.stats.get("scheme", fmt.REPEATS), []).append(part.stats["about"])
     agreed_on = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}
     return {scheme: about for scheme, about in agreed_on.items() if about}
 

@@ -23,6 +23,7 @@ from pipeline.stage import Filter, Stage
 from stages import STAGES
 from stages.classify.buckets import Buckets, Edges, Quantiles
 from stages.classify.kinds import FastTextModel
+from stages.classify.upsample import Bytes, Group, Share, Tokens, Upsample
 from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
@@ -251,6 +252,35 @@ CASES: dict[str, Case] = {
             policies={"low": Policy(score=(Term(model="a"),), direction="low", keep=0.4)}, tokenizer=TOKENIZER, scores=False
         ),
     ),
+    "upsample": Case(
+        [
+            {"score": "quality", "budget": Share(share=1.3), "zero_below": 0.2},
+            {
+                "score": "topic",
+                "budget": Bytes(bytes=1500),
+                "best": "low",
+                "weight": "bytes",
+                "by": "language",
+                "groups": {"en": Group(budget=Share(share=1.5), cap=3.0, zero_below=0.0)},
+                "slices": 5,
+                "mantissa_bits": 4,
+            },
+        ],
+        {
+            **one_each(
+                score="topic",
+                budget=Tokens(tokens=9000),
+                best="low",
+                cap=2.5,
+                zero_below=0.1,
+                slices=4,
+                weight="bytes",
+                by="language",
+                mantissa_bits=3,
+            ),
+            "groups": {"by": "language", "groups": {"en": Group(cap=3.0)}},
+        },
+    ),
     "save": Case(),
     "shards": Case(
         [{}, {"tokens_per_shard": 2000, "columns": ("language_score", "url", "language", "language_score"), "zst_copies": True}],
@@ -327,6 +357,8 @@ class World:
             return self.named
         if isinstance(stage, Buckets):
             return with_qualities(self.named)
+        if isinstance(stage, Upsample):
+            return with_qualities(self.encoded)
         if isinstance(stage, Select):
             return with_signals(self.encoded)
         return self.encoded if "input_ids" in stage.needs() else self.texts
