@@ -73,6 +73,16 @@ def language(keep: list[str] | None) -> Any:  # noqa: ANN401
     return step
 
 
+def fasttext(path: Path, label: str) -> Any:  # noqa: ANN401
+    """Return its fastText step on a model's file, which puts the score of every label beside a document.
+
+    It needs to be told of a label to keep documents by (without one it fails); with a least score of 0 it keeps all.
+    """
+    from datatrove.pipeline.filters.fasttext_filter import FastTextClassifierFilter
+
+    return FastTextClassifierFilter(str(path), keep_labels=[(label, 0.0)], save_labels_in_metadata=True)
+
+
 def heuristics() -> dict[str, Any]:
     """Return its filters under the names of our stages, with FineWeb's parameters, which are the defaults."""
     from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
