@@ -11,10 +11,7 @@ U = np.uint64
 
 FIELDS = (
     "data",  # the model's file, in which words lie
-    "starts",  # uint64 [words + labels], where each word begins there
-    "sizes",  # uint32, bytes of each
-    "hashes",  # uint32, of each
-    "slots",  # uint32 [2^k], a hash leads to the number of its word + 1; 0: none
+    "slots",  # uint64 [2^k, 2], by the hash of a word: hash << 32 | its number + 1, and where it lies << 24 | its bytes; 0: none
     "slots_mask",
     "kept",  # uint32 [kept, 2], bucket and row of the n-grams that were not pruned
     "kept_slots",  # uint32 [2^k], a bucket leads to its place there + 1
@@ -33,6 +30,7 @@ FIELDS = (
     "memory_mask",
     "memory_bytes",  # uint8
     "memory_rows",  # uint32
+    "text_end",  # where the texts' bytes end
     "most_words",  # that are remembered, and their bytes and rows
     "most_bytes",
     "most_rows",
@@ -40,7 +38,8 @@ FIELDS = (
     "used_bytes",
     "used_rows",
     "word",  # scratch: uint8 [longest text + 2]
-    "text_hashes",  # scratch: uint32 [words of a text + 1]
+    "found",  # scratch: uint64 [words of a text + 1, 2], where each lies and hash << 32 | its bytes
+    "text_hashes",  # scratch: uint32 [words of a text + 1], of those that count
     "block",  # scratch: uint32 [block_size], rows that are asked for and not yet added
     "block_size",
     "filled",  # how many these are
@@ -51,7 +50,7 @@ FIELDS = (
 """What the numbers of a context are: addresses of arrays, sizes, and what changes in the course of a text."""
 
 (
-    DATA, STARTS, SIZES, HASHES, SLOTS, SLOTS_MASK, KEPT, KEPT_SLOTS, KEPT_MASK, PRUNED, ROWS, DIM, WORDS, BUCKET, MINN, MAXN,
-    WORD_NGRAMS, ENDED, LINE_END, MEMORY, MEMORY_MASK, MEMORY_BYTES, MEMORY_ROWS, MOST_WORDS, MOST_BYTES, MOST_ROWS,
-    USED_WORDS, USED_BYTES, USED_ROWS, WORD, TEXT_HASHES, BLOCK, BLOCK_SIZE, FILLED, SUMS, COUNT, TEXT_WORDS,
+    DATA, SLOTS, SLOTS_MASK, KEPT, KEPT_SLOTS, KEPT_MASK, PRUNED, ROWS, DIM, WORDS, BUCKET, MINN, MAXN,
+    WORD_NGRAMS, ENDED, LINE_END, MEMORY, MEMORY_MASK, MEMORY_BYTES, MEMORY_ROWS, TEXT_END, MOST_WORDS, MOST_BYTES, MOST_ROWS,
+    USED_WORDS, USED_BYTES, USED_ROWS, WORD, FOUND, TEXT_HASHES, BLOCK, BLOCK_SIZE, FILLED, SUMS, COUNT, TEXT_WORDS,
 ) = (U(place) for place in range(len(FIELDS)))  # fmt: skip

@@ -19,6 +19,7 @@ Singles = npt.NDArray[np.float32]
 
 WORDS, BYTES, ROWS = 1 << 17, 1 << 21, 1 << 21  # that are remembered of the words of a model with parts of words: 14 MB
 BLOCK = 64  # rows that are asked for before they are added
+COPIED = 1 << 28  # bytes of rows that each process has for itself; those of a larger model are shared, in the file
 MARKS = b"</s>__label__"
 
 
@@ -34,7 +35,8 @@ class Engine:
         self._context = np.zeros(len(FIELDS), np.uint64)
         self._set_words()
         self._set_memory()
-        lookup.enter(address_of(self._context), np.uint64(len(contents.starts)), np.uint64(self._kept))
+        starts, sizes, words = address_of(contents.starts), address_of(contents.sizes), np.uint64(len(contents.starts))
+        lookup.enter(address_of(self._context), starts, sizes, words, np.uint64(self._kept))
 
     def scores(self, data: Bytes, bounds: Bounds, *, ended: bool, best_only: bool) -> Singles:
         """Return the scores of all labels, float32 [texts, labels], NaN for texts of which no row is known.
@@ -61,7 +63,9 @@ class Engine:
         texts, longest = len(bounds) - 1, int(np.diff(bounds).max(initial=0))
         means, counts = np.zeros((texts, self._contents.dim), np.float32), np.zeros(texts, np.int64)
         word, hashes = np.zeros(longest + 2, np.uint8), np.zeros(longest // 2 + 2, np.uint32)
-        self._set(ended=int(ended), word=word, text_hashes=hashes, sums=means)
+        found = np.zeros((longest // 2 + 2, 2), np.uint64)
+        self._set(ended=int(ended), word=word, found=found, text_hashes=hashes, sums=means)
+        self._set(text_end=data.ctypes.data + len(data))
         kernels.means(address_of(self._context), address_of(data), bounds, means, counts)
         return means, counts
 
@@ -79,12 +83,14 @@ class Engine:
     def _set_words(self) -> None:
         held = self._contents
         kept = np.zeros((0, 2), np.int32) if held.pruned is None else np.array(held.pruned)
-        slots, kept_slots = np.zeros(_slots(len(held.starts)), np.uint32), np.zeros(_slots(len(kept)), np.uint32)
+        slots, kept_slots = np.zeros((_slots(len(held.starts)), 2), np.uint64), np.zeros(_slots(len(kept)), np.uint32)
         self._kept = len(kept)
-        self._keep(data=held.data, starts=held.starts, sizes=held.sizes, hashes=np.zeros(len(held.starts), np.uint32))
+        self._keep(data=held.data)
         self._keep(slots=slots, slots_mask=len(slots) - 1, words=held.words, line_end=np.frombuffer(MARKS, np.uint8))
         self._keep(kept=kept, kept_slots=kept_slots, kept_mask=len(kept_slots) - 1, pruned=int(held.pruned is not None))
-        self._keep(rows=held.rows, dim=held.dim, bucket=held.bucket, minn=held.minn, maxn=held.maxn, word_ngrams=held.word_ngrams)
+        # In memory of our own numpy asks for huge pages, which takes a fifth off the time: most rows miss the tables of pages.
+        rows = np.array(held.rows) if held.rows.nbytes <= COPIED else held.rows
+        self._keep(rows=rows, dim=held.dim, bucket=held.bucket, minn=held.minn, maxn=held.maxn, word_ngrams=held.word_ngrams)
         size = max(BLOCK, held.maxn)
         self._keep(block=np.zeros(size, np.uint32), block_size=size)
 
@@ -92,7 +98,7 @@ class Engine:
         words, data, rows = (WORDS, BYTES, ROWS) if self._contents.maxn > 0 else (0, 0, 0)
         memory = np.zeros((_slots(words), 2), np.uint64)
         self._keep(memory=memory, memory_mask=len(memory) - 1, most_words=words, most_bytes=data, most_rows=rows)
-        self._keep(memory_bytes=np.zeros(data, np.uint8), memory_rows=np.zeros(rows, np.uint32))
+        self._keep(memory_bytes=np.zeros(data + 8, np.uint8), memory_rows=np.zeros(rows, np.uint32))
 
 
 def _slots(entries: int) -> int:

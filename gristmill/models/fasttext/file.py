@@ -1,7 +1,7 @@
 """A fastText classifier's file (.bin, .ftz) as arrays.
 
 Reads the format of fastText 0.9 (versions 11 and 12), plain or quantized; writes nothing. A plain model's rows stay in the file,
-mapped into memory, so all processes of a machine share them. Those of a quantized one are written out as float32 numbers, which
+mapped into memory. Those of a quantized one are written out as float32 numbers, which
 take rows × dim × 4 bytes in each process.
 """
 
@@ -27,6 +27,7 @@ MAGIC, VERSIONS = 793712314, (11, 12)
 SUPERVISED = 3
 HIERARCHICAL, NEGATIVE, SOFTMAX, ONE_VS_ALL = 1, 2, 3, 4  # as the file numbers losses
 PREFIX = "__label__"
+LARGEST, LONGEST_WORD = 1 << 40, 1 << 24  # bytes
 LONGEST_PART = 1 << 16  # characters of a part of a word; fastText's own are 6 at most
 MOST_COUNT = 10**15  # of a label, below which the tree of a hierarchical loss is made
 CODES = 256  # centroids of a part of a row
@@ -130,8 +131,10 @@ def _contents(file: _Cursor) -> Contents:
     rows = _quantized(file, dim, "rows") if quantized else _dense(file, dim, "rows")
     (quantized_output,) = file.numbers("?", "whether its output is quantized")
     output = _quantized(file, dim, "output") if quantized and quantized_output else _dense(file, dim, "output")
+    if pruned is not None and pruned[:, 1].min(initial=0) < 0:
+        raise file.wrong(f"it has row {pruned[:, 1].min()} of an n-gram")
     ngram_rows = (bucket if maxn > 0 or ngrams > 1 else 0) if pruned is None else int(pruned[:, 1].max(initial=-1)) + 1
-    if len(rows) < words + ngram_rows or (pruned is not None and pruned.min(initial=0) < 0) or len(output) != len(labels):
+    if len(rows) < words + ngram_rows or len(output) != len(labels):
         rows_of = f"{len(rows)} rows for {words} words and {ngram_rows} n-grams"
         raise file.wrong(f"it has {rows_of}, and output for {len(output)} of {len(labels)} labels")
     if loss == HIERARCHICAL and not 0 <= counts.min() <= counts.max() < MOST_COUNT:
@@ -147,11 +150,15 @@ def _dictionary(file: _Cursor) -> tuple[Ints, Small, int, tuple[str, ...], Ints,
     if words < 0 or labels < 1 or size != words + labels:
         raise file.wrong(f"its dictionary has {size} entries, {words} words and {labels} labels")
     file.need(size * entries.LEAST, "its words")
+    if len(file.data) >= LARGEST:
+        raise file.wrong(f"it has {len(file.data)} bytes, at most {LARGEST} can be read")
     starts, counts = np.empty(size, np.int64), np.empty(size, np.int64)
     sizes, kinds = np.empty(size, np.int32), np.empty(size, np.uint8)
     file.at = int(entries.find(file.data, file.at, starts, sizes, counts, kinds))
     if file.at < 0 or kinds[:words].any() or (kinds[words:] != 1).any():
         raise file.wrong("its words do not end where they should; it may be cut or damaged: copy it again")
+    if sizes.max() >= LONGEST_WORD:
+        raise file.wrong(f"it has a word of {sizes.max()} bytes")
     try:
         names = tuple(file.data[at : at + n].tobytes().decode() for at, n in zip(starts[words:], sizes[words:], strict=True))
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,32 @@ def test_mistakes_are_told(path: Path, tmp_path: Path) -> None:
     for model in (FastText(path=str(path)), LanguageId(model=str(path))):
         with pytest.raises(ValueError, match=r"^most is 0; it must be at least 1$"):
             model.open().classify(pa.array(TEXTS), most=0)
+
+
+FORMS = [
+    ({"newlines": "nothing"}, lambda text: text.replace("\n", "")),
+    ({"lowercase": True}, lambda text: text.replace("\n", " ").lower()),
+    ({"newlines": "nothing", "lowercase": True, "max_chars": 7}, lambda text: text[:7].replace("\n", "").lower()),
+]
+WRITTEN = ["A Fine\nsentence", "BUY\n\ncheap PILLS", "ΌΣΟΣ İ ÄB", "a fine\u2028buy", "", "\n"]
+
+
+@pytest.mark.parametrize(("parameters", "written"), FORMS)
+def test_the_form_of_a_text(parameters: dict[str, object], written: Callable[[str], str], path: Path) -> None:
+    found = FastText(path=str(path), **parameters).open().classify(pa.array(WRITTEN), most=3).by_label(3)  # type: ignore[arg-type]
+    plain = FastText(path=str(path)).open().classify(pa.array([written(text) for text in WRITTEN]), most=3).by_label(3)
+    assert found.tobytes() == plain.tobytes()
+    assert found.tobytes() != FastText(path=str(path)).open().classify(pa.array(WRITTEN), most=3).by_label(3).tobytes()
+
+
+def test_a_newline_behind_a_text_moves_its_scores_and_without_one_no_text_has_none(path: Path) -> None:
+    texts = pa.array(["a fine buy", "", "unheard"])
+    ended, plain = (FastText(path=str(path), trailing_newline=each).open().classify(texts) for each in (True, False))
+    assert ended.scores[0, 0] != plain.scores[0, 0] and ended.labels[0, 0] == plain.labels[0, 0]
+    assert (ended.labels[1:] >= 0).all() and (plain.labels[1:] == -1).all() and np.isnan(plain.scores[1:]).all()
+
+
+def test_python_decides_on_lower_case_alone(path: Path) -> None:
+    assert FastText(path=str(path), lowercase=True).libraries() == ("python",) and FastText(path=str(path)).libraries() == ()
+    with pytest.raises(ValueError, match=r"^newlines is 'glue'; it can be \"space\", \"nothing\""):
+        FastText(path=str(path), newlines="glue")  # type: ignore[arg-type]
