@@ -43,6 +43,8 @@ Named = tuple[str, "Stage"]  # a stage with its name in the plan
 # Metadata of a field of a stage that leaves no trace in what is built: where something is asked, how often it is tried again.
 # It is in no fingerprint and in no manifest.
 ASIDE: Mapping[str, bool] = {"aside": True}
+# Of one that is a condition on columns in SQL, or None (`gristmill/expressions.py`): these must exist before the stage.
+CONDITION: Mapping[str, bool] = {"condition": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +243,11 @@ class AskingMap(Making):
 AnyMap = Map | FlatMap
 
 
-def may_have_pool(stage: Stage) -> bool:
-    """Tell whether `run.pools` may give a stage processes of its own: it is a map that says what such hold, if it needs any."""
-    return isinstance(stage, AnyMap) and type(stage).resources is not Stage.resources
-
-
 @dataclass(frozen=True, kw_only=True)
 class Filter(Stage):
-    """Names a reason for each row to drop."""
+    """Names a reason for each row to drop, but for those for which `unless`, a parameter of all filters, is true."""
+
+    unless: str | None = field(default=None, metadata=CONDITION)
 
     def open(self) -> Judge:
         """Return f(docs) → string array of drop reasons, null = keep; length = docs.num_rows."""

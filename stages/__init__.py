@@ -14,6 +14,7 @@ from stages.dedup.minhash import DedupMinhash
 from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
+from stages.filter.keep_if import KeepIf
 from stages.filter.language import Language
 from stages.rephrase.rephrase import Rephrase
 from stages.score.lm import ScoreLm
@@ -42,6 +43,7 @@ STAGES: dict[str, type[Stage]] = {
     "fineweb_quality": FinewebQuality,
     "classify": Classify,
     "buckets": Buckets,
+    "keep_if": KeepIf,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,
     "rephrase": Rephrase,

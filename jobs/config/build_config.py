@@ -23,9 +23,9 @@ from jobs.config.parameters import as_data, build, required
 from jobs.config.run import Run
 from jobs.config.yaml_nodes import Node, found, from_data, load_node, nothing, override, pairs, place, resolve, suggest
 from pipeline.fitted import working
-from pipeline.planning.asking import asked
+from pipeline.planning.asking import asked, may_have_pool
 from pipeline.planning.plan_check import Fault, column_faults, order_faults
-from pipeline.stage import Sink, Source, Stage, may_have_pool
+from pipeline.stage import Sink, Source, Stage
 from stages import STAGES
 
 SOURCE = -1  # the index of the source in `Build.places`

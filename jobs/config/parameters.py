@@ -48,6 +48,8 @@ def required(cls: type) -> list[str]:
 def build(cls: type[T], node: Node, where: str) -> T:
     """Return `cls` made from a mapping node (or from nothing, when all its parameters have defaults).
 
+    A scalar is the one parameter that has no default, where there is one such: `keep_if: quality >= 0.5`.
+
     Args:
         cls: a dataclass.
         node: its parameters.
@@ -56,7 +58,7 @@ def build(cls: type[T], node: Node, where: str) -> T:
     Raises:
         ConfigError: an unknown, missing or mistyped parameter, or a ValueError of `cls` itself.
     """
-    return _build(cls, node, where, "")
+    return _build(cls, _written_out(cls, node), where, "")
 
 
 def as_data(value: Any) -> Any:  # noqa: ANN401 - any parameter
@@ -112,6 +114,15 @@ def _build(cls: type[T], node: Node, where: str, path: str) -> T:
     except ValueError as error:
         first = (str(error).split() or [""])[0].strip("'\"`:,")
         raise ConfigError(f"{where}: {prefix if first in known else ''}{error}", place(nodes.get(first, node))) from error
+
+
+def _written_out(cls: type, node: Node) -> Node:
+    """Return the mapping that a scalar stands for: of a class with one parameter without a default."""
+    needed = required(cls)
+    if not isinstance(node, yaml.ScalarNode) or resolve(node) is None or len(needed) != 1:
+        return node
+    name = yaml.ScalarNode("tag:yaml.org,2002:str", needed[0], node.start_mark, node.end_mark)
+    return yaml.MappingNode("tag:yaml.org,2002:map", [(name, node)], node.start_mark, node.end_mark)
 
 
 def _convert(hint: Any, node: Node, where: str, path: str) -> Any:  # noqa: ANN401 - a type hint and its value

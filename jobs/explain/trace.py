@@ -23,6 +23,7 @@ from jobs.config import build_config
 from jobs.html.markup import plural
 from jobs.report.token_scores import whole_manifest
 from pipeline.checked import Reader, reading
+from pipeline.conditions import exempted, judge_of
 from pipeline.finding import Finding, Value
 from pipeline.planning.asking import asked
 from pipeline.planning.code import is_ours
@@ -159,7 +160,8 @@ class Trace:
                 docs = _step(stage, docs)
             verdict = _verdict(docs)
             changed = _text(docs) != _text(before)
-            looked_at = _explanation(stage, "explain", functools.partial(stage.explain, before, docs))
+            skipped = exempted(stage, before)
+            looked_at = skipped or _explanation(stage, "explain", functools.partial(stage.explain, before, docs))
             yield Decision(name, verdict, _with_columns(looked_at, before, docs), _text(docs), changed)
             docs = undecided(docs)
 
@@ -265,7 +267,7 @@ def _made(name: str, children: pa.Table, parent: pa.Table) -> Decision:
 
 def _step(stage: Stage, docs: pa.Table) -> pa.Table:
     if isinstance(stage, Filter):
-        return docs.append_column(pa.field(DROP, pa.string()), stage.open()(docs))
+        return docs.append_column(pa.field(DROP, pa.string()), judge_of(stage)(docs))
     assert isinstance(stage, Map)
     return stage.open()(docs)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gristmill.errors import GristmillError, InputError
 from gristmill.storage.store import Store, open_store, probe
+from pipeline.conditions import libraries_of
 from pipeline.engines.cargo import travelling
 from pipeline.fitted import working
 from pipeline.planning.code import hash_of, unit_of
@@ -75,7 +76,7 @@ def set_exam(task: Task, token: str) -> Exam:
     stages = [stage for _, stage in task.spec.all()]
     modules = modules_of(task)
     packages = dict.fromkeys((*OWN, *(unit_of(module).name for module in modules)))
-    libraries = {name: version_of(name) for stage in stages for name in stage.libraries()}
+    libraries = {name: version_of(name) for stage in stages for name in libraries_of(stage)}
     inputs = [task.unit.file.uri] if task.unit.file is not None else []
     there = [unit.path for unit in travelling(stages)]
     named = [path for stage in stages for path in stage.files() if not any(Path(path).is_relative_to(unit) for unit in there)]

@@ -17,7 +17,7 @@ from gristmill.errors import UserError
 from pipeline.fitted import working
 from pipeline.planning.code import is_ours
 from pipeline.resources import Resources
-from pipeline.stage import Stage
+from pipeline.stage import AnyMap, Stage
 
 Answer = TypeVar("Answer")
 
@@ -28,6 +28,11 @@ _TUPLES = {
     "files": "paths, such as ('model.bin',)",
     "libraries": "distributions as pip names them, such as ('numpy',)",
 }
+
+
+def may_have_pool(stage: Stage) -> bool:
+    """Tell whether `run.pools` may give a stage processes of its own: it is a map that says what such hold, if it needs any."""
+    return isinstance(stage, AnyMap) and type(stage).resources is not Stage.resources
 
 
 def asked(cls: type, method: str, how: Callable[[], Answer], refusal: type[ValueError] = UserError) -> Answer:

@@ -19,6 +19,7 @@ from typing import Any
 from gristmill.errors import InputError
 from gristmill.json_values import Plain
 from gristmill.storage.store import open_read
+from pipeline.conditions import libraries_of
 from pipeline.fitted import Fitted, working
 from pipeline.planning.code import hash_of, identity, is_ours, units_of
 from pipeline.stage import ASIDE, Source, Stage
@@ -47,7 +48,7 @@ def describe(stage: Stage) -> dict[str, Plain]:
     described = {**code_of(type(own)), "parameters": parameters(own)}
     if isinstance(stage, Fitted):
         described["artifact"] = stage.artifact.id
-    if libraries := {name: version_of(name) for name in sorted(stage.libraries())}:
+    if libraries := {name: version_of(name) for name in sorted(libraries_of(stage))}:
         described["libraries"] = libraries
     if files := contents(own):
         described["files"] = files
@@ -72,7 +73,7 @@ def code_of(cls: type[Stage]) -> dict[str, Plain]:
 def origin(stage: Stage) -> dict[str, str]:
     """Return what a stage is made with, for people: its version, those of its libraries, and a hash of code that is not ours."""
     cls = type(working(stage))
-    found = {"version": str(cls.version), **{name: version_of(name) for name in sorted(stage.libraries())}}
+    found = {"version": str(cls.version), **{name: version_of(name) for name in sorted(libraries_of(stage))}}
     if not is_ours(cls):
         found["code"] = digest(*(hash_of(unit) for unit in units_of(cls)))[:12]
     return found
@@ -104,6 +105,8 @@ def parameters(stage: Stage) -> dict[str, Plain]:
     values: dict[str, Plain] = {field.name: _plain(getattr(stage, field.name)) for field in fields}
     if isinstance(stage, Source):
         del values["paths"]
+    if values.get("unless", "") is None:  # a filter that is asked about all is what it was before there was such a parameter
+        del values["unless"]
     return values
 
 

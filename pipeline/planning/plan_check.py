@@ -13,6 +13,8 @@ from typing import Literal
 import pyarrow as pa
 
 from gristmill.errors import UserError
+from gristmill.expressions import Expression
+from pipeline.conditions import conditions
 from pipeline.planning.asking import odd_answer
 from pipeline.planning.fingerprint import describe
 from pipeline.schema import DOCUMENT, DROP, ERROR, ITSELF, PARENT, PARENT_ROW
@@ -79,16 +81,19 @@ def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
             yield Fault(at, f"{'stage' if at else 'source'} {name!r}: {odd}")
             return
     givers = dict.fromkeys((*DOCUMENT.names, *given[0]), 0)
+    types = {**{field.name: field.type for field in DOCUMENT}, **given[0]}
     for at, (name, stage) in enumerate(stages[1:], 1):
         for column in stage.needs():
             if column not in givers:
                 yield _lacking(stages, given, at, column)
+        yield from _condition_faults(stages, given, at, pa.schema(list(types.items())))
         for column in given[at]:
             if column in givers and not _may_replace(stages, given, givers[column], at, column):
                 giver = f"{'stage' if givers[column] else 'source'} {stages[givers[column]][0]!r}"
                 advice = "give one of the two another name, leave it out, or let the later say that it replaces it (replaces())"
                 yield Fault(at, f"stage {name!r} adds column {column!r}, which {giver} gives already; {advice}")
         givers |= dict.fromkeys(given[at], at)
+        types |= given[at]
 
 
 def content_faults(stages: Sequence[Named]) -> Iterator[Fault]:
@@ -115,6 +120,24 @@ def _may_replace(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataTy
         return isinstance(stage, Making) and isinstance(stages[giver][1], Making)
     # What a person asked a source for is not replaced, even by a stage that may replace what other stages give.
     return column in stage.replaces() and column not in given[0]
+
+
+def _condition_faults(
+    stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], at: int, columns: pa.Schema
+) -> Iterator[Fault]:
+    """Check the conditions among a stage's parameters against the columns that are there before it."""
+    name, stage = stages[at]
+    for parameter, sql in conditions(stage).items():
+        missing: list[str] = []
+        try:
+            missing = [column for column in Expression(sql).columns if column not in columns.names]
+            if missing and any(missing[0] in later for later in given[at + 1 :]):
+                yield _lacking(stages, given, at, missing[0])
+                continue
+            Expression(sql).check(columns)
+        except UserError as error:
+            message = f"stage {name!r}: {parameter}: {error}"
+            yield Fault(at, message, "column", missing[0]) if missing else Fault(at, message)
 
 
 def _lacking(stages: Sequence[Named], given: Sequence[Mapping[str, pa.DataType]], at: int, column: str) -> Fault:

@@ -21,6 +21,7 @@ from gristmill.errors import UnitFailed
 from gristmill.json_values import Json
 from gristmill.storage.store import Store, open_store
 from pipeline import checked
+from pipeline.conditions import judge_of
 from pipeline.planning.plan import Spec, Unit
 from pipeline.records import Data, PartData, UnitRecord, find_unit, pack, read_unit
 from pipeline.schema import NOTE, check, odd_documents, undecided, undeclared
@@ -278,7 +279,8 @@ def _stage_runs(task: Task, store: Store, pools: Mapping[str, Pool], way: _Way) 
             found.append(_asking(name, stage, task, store, way))
             continue
         assert isinstance(stage, AnyMap | Filter), "between a segment's ends are no others"
-        found.append(StageRun(name, stage, opened(stage, stage.open)) if pool is None else StageRun(name, stage, pool=pool))
+        how = functools.partial(judge_of, stage) if isinstance(stage, Filter) else stage.open
+        found.append(StageRun(name, stage, opened(stage, how)) if pool is None else StageRun(name, stage, pool=pool))
     return found
 
 

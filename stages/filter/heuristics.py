@@ -13,16 +13,18 @@ report then shows. Keep them by leaving these filters out, or by filtering on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from gristmill.columns import replace
+from gristmill.columns import replace, whole
 from gristmill.errors import InputError
+from pipeline.conditions import asked_about, spread
 from pipeline.finding import Finding, Limit
 from pipeline.schema import DROP
-from pipeline.stage import Filter, Judge, Map, Stage, Transform
+from pipeline.stage import CONDITION, Filter, Judge, Map, Stage, Transform
 from stages.filter.comparisons import compared
 
 LIBRARIES = ("datatrove", "spacy", "python")  # Python tells what a letter is
@@ -212,7 +214,7 @@ class C4Quality(Map):
     It rewrites `text`: lines without terminal punctuation, of fewer than `min_words_per_line` words, with a word of more than
     `max_word_length` characters, about JavaScript or cookies go, and citation marks. -1 switches a bound off. With
     `split_paragraph` false sentences are judged instead of lines. The list of bad words is not applied. `language` splits the
-    sentences of documents that have no `language` column.
+    sentences of documents that have no `language` column. Documents for which `unless` is true stay as they are.
     """
 
     split_paragraph: bool = True
@@ -226,6 +228,7 @@ class C4Quality(Map):
     filter_curly_bracket: bool = True
     filter_policy: bool = True
     language: str = ENGLISH
+    unless: str | None = field(default=None, metadata=CONDITION)
 
     def libraries(self) -> tuple[str, ...]:
         """Return what decides, and what splits words."""
@@ -247,7 +250,7 @@ class C4Quality(Map):
             texts = pa.array([text for _, text in found], pa.string())
             return replace(docs, {"text": texts}).append_column(DROP, pa.array([reason for reason, _ in found], pa.string()))
 
-        return transform
+        return transform if self.unless is None else _but_for(self.unless, transform)
 
     def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
         """Return the sentences that are left, and how many lines went for each reason; see `Stage.explain`."""
@@ -268,6 +271,19 @@ class C4Quality(Map):
             limit = Limit(parameter, getattr(self, parameter), "by")
             lines.append(Finding(f"lines_{name.removeprefix('line-filter-')}", round(counts[name].total), (limit,)))
         return [*found, *lines]
+
+
+def _but_for(unless: str, transform: Transform) -> Transform:
+    """Return f(docs) → docs with `text` and `drop`: as they are where `unless` is true, else as `transform` has them."""
+    asked_of = asked_about(unless)
+
+    def transformed(docs: pa.Table) -> pa.Table:
+        asked = asked_of(docs)
+        done = transform(docs.filter(asked))
+        texts, drop = (spread(whole(done[name]), asked) for name in ("text", DROP))
+        return replace(docs, {"text": pc.if_else(asked, texts, docs["text"])}).append_column(DROP, drop)
+
+    return transformed
 
 
 C4_LINES = {"line-total": "lines", "line-kept": "lines_kept"}
@@ -354,8 +370,8 @@ def _languages(docs: pa.Table, default: str) -> list[str]:
 
 
 def _parameters(stage: Stage) -> dict[str, Any]:
-    """Return the fields that datatrove's class takes under the same name, but the language."""
-    return {field.name: getattr(stage, field.name) for field in fields(stage) if field.name != "language"}
+    """Return the fields that datatrove's class takes under the same name: all but the language and `unless`."""
+    return {each.name: getattr(stage, each.name) for each in fields(stage) if each.name not in ("language", "unless")}
 
 
 def _fractions(stage: Stage, *names: str) -> None:

@@ -93,6 +93,7 @@ CASES: dict[str, Case] = {
             top_n_grams=((2, 0.2),),
             dup_n_grams=((5, 0.15),),
             language="de",
+            unless="language_score > 0.5",
         )
     ),
     "gopher_quality": Case(
@@ -109,6 +110,7 @@ CASES: dict[str, Case] = {
             min_stop_words=1,
             stop_words=("the",),
             language="de",
+            unless="language_score > 0.5",
         ),
     ),
     "c4_quality": Case(
@@ -125,6 +127,7 @@ CASES: dict[str, Case] = {
             filter_curly_bracket=False,
             filter_policy=False,
             language="de",
+            unless="language_score > 0.5",
         ),
     ),
     "fineweb_quality": Case(
@@ -137,6 +140,7 @@ CASES: dict[str, Case] = {
             char_duplicates_ratio=0.02,
             new_line_ratio=0.2,
             language="de",
+            unless="language_score > 0.5",
         )
     ),
     "classify": Case(
@@ -176,6 +180,13 @@ CASES: dict[str, Case] = {
             min_documents=7,
             mantissa_bits=20,
         ),
+    ),
+    "keep_if": Case(
+        [
+            {"where": "language in ('en', 'de') and language_score >= 0.5"},
+            {"where": "case when length(text) > 900 then language_score > 0.9 end", "reason": "short", "unless": "url is null"},
+        ],
+        one_each(where="language_score >= 0.5", reason="low", unless="language_score > 0.9"),
     ),
     "dedup_exact": Case([{}, {"normalize": "whitespace"}], one_each(normalize="whitespace")),
     "dedup_minhash": Case(

@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gristmill.errors import UserError
+from pipeline.conditions import libraries_of
 from pipeline.engines.cargo import Cargo, pack
 from pipeline.engines.examine import Exam, Paper, faults, modules_of, put_away, report_of, set_exam
 from pipeline.engines.on_ray.reasons import reason
@@ -39,7 +40,7 @@ class Preflight:
         Raises:
             UserError: naming each node that cannot work, what was found there and what to do.
         """
-        asked = {*modules_of(task), *(name for _, stage in task.spec.all() for name in stage.libraries())}
+        asked = {*modules_of(task), *(name for _, stage in task.spec.all() for name in libraries_of(stage))}
         nodes = _nodes()
         todo = {node: name for node, name in nodes.items() if not self._passed.get(node, set()) >= asked}
         if not todo:

@@ -28,9 +28,9 @@ from gristmill.tokenizer.files import save
 from gristmill.tokenizer.token_bytes import parse_token_bytes
 from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.config.parameters import build
+from pipeline.planning.asking import may_have_pool
 from pipeline.planning.fingerprint import describe
 from pipeline.resources import Resources
-from pipeline.stage import may_have_pool
 from pipeline.units.flow import Flow, StageRun
 from stages.encode.encode import Encode
 from stages.score.lm import ScoreLm
