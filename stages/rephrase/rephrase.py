@@ -12,7 +12,9 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from gristmill.errors import InputError
+from gristmill import expressions
+from gristmill.errors import InputError, UserError
+from gristmill.expressions import Expression
 from gristmill.json_values import Plain
 from gristmill.models.language_id import LanguageId
 from gristmill.models.protocols import TextClassifier
@@ -54,6 +56,7 @@ class Rephrase(AskingMap):
         endpoint: where the model answers, how it is asked, prices and budget. Nothing of it changes what is built.
         model: the name that the endpoint knows it by.
         prompts: what is asked about each document, one after the other.
+        only: an SQL expression over the columns, such as `bucket >= 18`: documents for which it is not true pass as they are.
         tokenizer: a tokenizer's file, or its folder, to count tokens with; null: a quarter of the bytes are the tokens.
         keep_original: the document itself is kept too, before what is made of it.
         temperature: of the sampling.
@@ -67,6 +70,7 @@ class Rephrase(AskingMap):
     endpoint: Endpoint = field(metadata=ASIDE)
     model: str
     prompts: tuple[str, ...]
+    only: str | None = None
     tokenizer: str | None = None
     keep_original: bool = False
     temperature: float = 0.7
@@ -87,9 +91,15 @@ class Rephrase(AskingMap):
             raise ValueError(f"max_tokens must be at least 1, found {self.max_tokens}")
         if not 0 <= self.max_copied <= 1:
             raise ValueError(f"max_copied is {self.max_copied}; a share lies between 0 and 1")
+        if self.only is not None:
+            _condition(self.only)
         taken = sorted(self.options.keys() & {"model", "messages", "temperature", "seed", "max_tokens", "stream", "n"})
         if taken:
             raise ValueError(f"options must not hold {taken[0]!r}: it is a parameter of the stage, or not to be chosen")
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the columns that the condition names."""
+        return _condition(self.only).columns if self.only is not None else ()
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """See `Stage.adds`."""
@@ -105,9 +115,13 @@ class Rephrase(AskingMap):
         return (*map(str, map(path_of, self.prompts)), *tokenizer, *(LanguageId().files() if self.same_language else ()))
 
     def libraries(self) -> tuple[str, ...]:
-        """Return what tells languages, and what counts tokens."""
+        """Return what tells languages, what counts tokens, and what evaluates the condition."""
         counter = ("tokenizers",) if self.tokenizer is not None else ()
-        return (*counter, *(LanguageId().libraries() if self.same_language else ()))
+        return (
+            *counter,
+            *(LanguageId().libraries() if self.same_language else ()),
+            *(expressions.LIBRARIES if self.only is not None else ()),
+        )
 
     def subject(self) -> Mapping[str, Plain]:
         """Return the model: answers to other prompts, or with other parameters, lie in the same journal under other keys."""
@@ -123,17 +137,25 @@ class Rephrase(AskingMap):
         """Read the prompts, open the tokenizer and the model of languages; return f(docs, journal) → documents."""
         prompts, count = self._prompts(), counting(self.tokenizer)
         classifier = LanguageId().open() if self.same_language else None
+        condition = _condition(self.only) if self.only is not None else None
+        chosen = condition.open() if condition is not None else None
         sampling = Sampling(self.model, self.temperature, self.seed, self.max_tokens, self.options)
 
         def rephrase(docs: pa.Table, journal: Journal) -> pa.Table:
+            if condition is not None and not docs.num_rows:
+                condition.check(docs.schema)
+            mask = [True] * docs.num_rows if chosen is None else chosen(docs).to_pylist()
             texts, ids = docs["text"].to_pylist(), docs["id"].to_pylist()
-            asked = [questions(name, text, prompts, sampling, count) for name, text in zip(ids, texts, strict=True)]
+            asked = [
+                questions(name, text, prompts, sampling, count) if wanted else []
+                for name, text, wanted in zip(ids, texts, mask, strict=True)
+            ]
             requests = {each.key: each.request for of_document in asked for each in of_document}
             answers = journal.answers(list(requests), lambda keys: self._ask(keys, requests, journal))
             made = [[self._row(each, answers[each.key]) for each in of_document] for of_document in asked]
             if classifier is not None:
                 _mark_languages(made, asked, classifier)
-            return self._table(docs, made)
+            return self._table(docs, made, mask)
 
         return rephrase
 
@@ -171,12 +193,12 @@ class Rephrase(AskingMap):
         text, reason = fault(outcome.text, outcome.finish, tokens, question.source, prompt, self.max_copied)
         return {**row, "text": text, "media": "text/plain", DROP: reason}
 
-    def _table(self, docs: pa.Table, made: Sequence[Sequence[Row]]) -> pa.Table:
+    def _table(self, docs: pa.Table, made: Sequence[Sequence[Row]], chosen: Sequence[bool | None]) -> pa.Table:
         """Return the rows of all documents in their order, each before what is made of it where it is kept."""
         rows: list[Row] = []
         texts, media = docs["text"].to_pylist(), docs["media"].to_pylist()
         for parent, of_document in enumerate(made):
-            if self.keep_original:
+            if self.keep_original or not chosen[parent]:
                 rows.append({PARENT_ROW: parent, ITSELF: True, "text": texts[parent], "media": media[parent]})
             elif not of_document:
                 rows.append({PARENT_ROW: parent, DROP: "no_text"})
@@ -184,6 +206,14 @@ class Rephrase(AskingMap):
         fixed = {PARENT_ROW: pa.int64(), "text": pa.string(), "media": pa.string(), ITSELF: pa.bool_()}
         kinds = {**fixed, **self.adds(), DROP: pa.string(), ERROR: pa.string()}
         return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+
+
+def _condition(only: str) -> Expression:
+    """Return the condition. Raises ValueError, with the name of the parameter."""
+    try:
+        return Expression(only)
+    except UserError as error:
+        raise ValueError(f"only: {error}") from error
 
 
 def _mark_languages(made: Sequence[Sequence[Row]], asked: Sequence[Sequence[Question]], classifier: TextClassifier) -> None:

@@ -203,6 +203,7 @@ CASES: dict[str, Case] = {
             **one_each(
                 model="n",
                 prompts=("table", "distill"),
+                only="length > 100",
                 tokenizer=TOKENIZER,
                 keep_original=True,
                 temperature=0.0,

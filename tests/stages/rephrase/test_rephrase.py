@@ -172,6 +172,20 @@ def test_another_prompt_or_temperature_asks_for_its_own_answers_alone(
     assert said == {"model": "small", "temperature": 0.1, "seed": 7, "max_tokens": 300, "top_p": 0.5}
 
 
+def test_documents_that_are_not_chosen_pass_as_they_are(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, docs = built(capsys, config(tmp_path, server.url, only="text like '%mill%' and url is null"))
+    chosen = ["mill" in text for text in TEXTS]
+    assert [doc["id"] for doc in docs] == [made_id(identify(row), 0) if yes else identify(row) for row, yes in enumerate(chosen)]
+    assert [doc["text"] for doc in docs if doc["prompt"] is None] == [
+        text for text, yes in zip(TEXTS, chosen, strict=True) if not yes
+    ]
+    assert server.passages() == {text: 1 for text, yes in zip(TEXTS, chosen, strict=True) if yes}
+    _, unsure = built(capsys, config(tmp_path, server.url, only="length(url) > 3"))
+    assert [doc["text"] for doc in unsure] == TEXTS, "null is not true"
+
+
 def test_trouble_leaves_no_trace_but_in_the_time_it_takes(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +270,9 @@ def test_a_budget_stops_the_build_and_a_higher_one_goes_on(
         ({"endpoint": {"api_key_env": "NO_SUCH_KEY"}}, 2, "the environment variable NO_SUCH_KEY is not set"),
         ({"endpoint": {"budget": 3.0}}, 2, "budget must be above 0, beside price_in and price_out"),
         ({"options": {"seed": 3}}, 2, "options must not hold 'seed'"),
+        ({"only": "quality >="}, 2, "only: the expression cannot be read"),
+        ({"only": "quality >= 18"}, 2, "needs column 'quality', which no stage above it adds"),
+        ({"only": "url"}, 2, "url"),
         ({"tokenizer": "nowhere"}, 2, "nowhere"),
         ({"model": "gone"}, 2, "HTTP 404"),
     ],
