@@ -17,7 +17,7 @@ import pyarrow as pa
 from gristmill.errors import InputError
 from gristmill.json_values import Plain
 from gristmill.selection.quantiles import Numbers, Singles, buckets_of, edges_of
-from stages.classify.bucket_rows import ALL, Counted, Groups
+from stages.classify.bucket_rows import ALL, MODELS, Counted, Groups
 
 COUNTS = pa.list_(pa.int64())
 MODEL = pa.schema(
@@ -34,6 +34,7 @@ MODEL = pa.schema(
         ("common_bytes", COUNTS),
     ]
 )
+ID = b"id"  # in the metadata of a model's table
 NONE = -1  # the bucket of a document without a score
 
 
@@ -161,7 +162,10 @@ def check_models(made: Mapping[str, Plain], given: Mapping[str, Plain]) -> None:
             )
 
 
-def id_of(parts: Plain) -> str:
-    """Return 32 hex digits over plain data: what the buckets of a build are known by."""
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def id_of(model: pa.Table, best: Mapping[str, str]) -> str:
+    """Return 32 hex digits over the edges of a model, which ends of scores are the best, and what their makers note of them."""
+    edges = Model.of(model).edges
+    groups = {name: {group: [float(edge) for edge in each] for group, each in sorted(by.items())} for name, by in edges.items()}
+    notes = json.loads(model.schema.metadata[MODELS])
+    canonical = json.dumps([groups, dict(best), notes], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]

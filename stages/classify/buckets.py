@@ -22,7 +22,7 @@ from gristmill.selection.quantiles import MANTISSA, MOST_BUCKETS, Numbers
 from pipeline.finding import Finding, Limit
 from pipeline.stage import Fit, Transform
 from stages.classify import bucket_edges, bucket_rows
-from stages.classify.bucket_edges import MODEL, NONE, Model, Rule
+from stages.classify.bucket_edges import ID, MODEL, NONE, Model, Rule
 from stages.classify.bucket_rows import ALL, MODELS
 
 NAME = re.compile("[a-z][a-z0-9_]*")
@@ -168,7 +168,12 @@ class Buckets(Fit):
             rows = []
             for number, name in enumerate(self._names()):
                 rows += bucket_edges.fit(name, self._rule(name), bucket_rows.counted(tables, number))
-            return pa.Table.from_pylist(rows, schema=MODEL.with_metadata(tables[0].schema.metadata))
+            model = pa.Table.from_pylist(rows, schema=MODEL.with_metadata(tables[0].schema.metadata))
+            known = {
+                **model.schema.metadata,
+                ID: bucket_edges.id_of(model, {name: each.best for name, each in self.scores.items()}),
+            }
+            return model.replace_schema_metadata(known)
 
         return settle
 
@@ -178,7 +183,7 @@ class Buckets(Fit):
         rules = {name: self._rule(name) for name in names}
         ensemble = [self.ensemble[name] for name in names] if isinstance(self.ensemble, dict) else self.ensemble
         made = json.loads(model.schema.metadata[MODELS])
-        about = json.dumps(self._about(edges, made), sort_keys=True)
+        about = json.dumps({**self._about(edges, made), "id": model.schema.metadata[ID].decode()}, sort_keys=True)
         levels = self._levels()
 
         def apply(docs: pa.Table) -> pa.Table:
@@ -250,15 +255,11 @@ class Buckets(Fit):
             for name in self._names()
         }
         groups = {group: {name: edges.plain(name, group) for name in names} for group, names in edges.own.items()}
-        decided: dict[str, Plain] = {
+        return {
+            "kind": "buckets",
             "scores": scores,
             "ensemble": dict(sorted(self.ensemble.items())) if isinstance(self.ensemble, dict) else self.ensemble,
             "by": list(self.by),
-        }
-        return {
-            "kind": "buckets",
-            "id": bucket_edges.id_of({**decided, "groups": groups}),
-            **decided,
             "weight": self.weight,
             "groups": groups if len(groups) <= MOST_GROUPS else {},
             "groups_with_own_edges": len(groups),
