@@ -16,6 +16,7 @@ from gristmill.format import fields
 from gristmill.storage.local import LocalStore
 from gristmill.storage.scratch import held_file
 from gristmill.storage.store import Store
+from jobs.report.bucket_figures import bucket_figures
 from jobs.report.page import faults, page
 from jobs.report.token_scores import token_scores
 from jobs.terminal import show_json, tell
@@ -75,6 +76,7 @@ def report(build: str, *, as_json: bool = False, verify: bool = False) -> int:
     """
     found = locate_run(build)
     summary = summarize(found.store, found.record)
+    summary["buckets"] = bucket_figures(found.store, found.record, summary)
     damaged = faults_of_files(found.store, summary, whole=verify)
     if as_json:
         show_json(summary)

@@ -7,15 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 from jobs.__main__ import main
-from jobs.build import build
-from pipeline.engines.local import LocalEngine
+from tests.jobs.bucket_builds import FIT, built, config, prepare, published, record
 
-SOURCE = '{jsonl: {paths: "*.jsonl", carry: {quality: float32, language: string}}}'
-FIT = "buckets: {scores: {quality: {quantiles: 5}}, by: [language], min_documents: 10}"
 OWN = '''
 """The share of documents that begin with each letter, as a Fit of somebody else."""
 from dataclasses import dataclass
@@ -39,45 +36,8 @@ class Shares(Share):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    rng = np.random.default_rng(1)
-    for file in "ab":
-        rows = [{"text": f"{file}{n}" * (n % 9), "quality": rng.normal(), "language": "enfr"[n % 2 * 2 :][:2]} for n in range(60)]
-        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mine.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "engine_of", lambda *_: LocalEngine(0))
-    return tmp_path
-
-
-def config(folder: Path, name: str, *stages: str) -> str:
-    lines = [
-        f"name: {name}",
-        f"output: {name}",
-        f"source: {SOURCE}",
-        "stages:",
-        *(f"  - {each}" for each in stages),
-        "  - documents",
-    ]
-    (folder / f"{name}.yaml").write_text("\n".join(lines))
-    return f"{name}.yaml"
-
-
-def built(folder: Path, capsys: pytest.CaptureFixture[str], name: str, *stages: str) -> str:
-    """Build, and return the id."""
-    assert main(["build", config(folder, name, *stages)]) == 0
-    return capsys.readouterr().out.split()[1]
-
-
-def published(folder: Path, capsys: pytest.CaptureFixture[str], stage: str = FIT, name: str = "buckets") -> str:
-    """Build, publish what the stage settled on in `kept/q1`, and return the build's id."""
-    found = built(folder, capsys, "first", stage)
-    assert main(["publish", "first", name, "kept/q1"]) == 0
-    assert capsys.readouterr().out == f"artifact {record(folder)['id']} kept/q1\n"
-    return found
-
-
-def record(folder: Path) -> dict:
-    return json.loads((folder / "kept/q1/artifact.json").read_text())
+    return prepare(tmp_path, monkeypatch)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -107,8 +67,6 @@ def test_a_build_with_an_artifact_is_the_one_that_fitted_without_a_barrier(folde
 
 def explained(build_folder: Path) -> str:
     """Return the id of a document of a build."""
-    import pyarrow as pa
-
     with pa.ipc.open_file(str(build_folder / "documents-00000.arrow")) as file:
         return file.get_batch(0)["id"][7].as_py()
 
@@ -117,8 +75,6 @@ def test_documents_that_come_later_take_edges_that_are_there(folder: Path, capsy
     published(folder, capsys)
     (folder / "c.jsonl").write_text(json.dumps({"text": "late", "quality": 9.0, "language": "de"}) + "\n")
     found = built(folder, capsys, "second", "buckets: {from: kept/q1, name: part, levels: {low: [0, 3], high: [4, 4]}}")
-    import pyarrow as pa
-
     with pa.ipc.open_file(str(folder / f"second/builds/{found}/documents-00002.arrow")) as file:
         assert file.read_all().select(["part", "part_level"]).to_pylist() == [{"part": 4, "part_level": "high"}]
 
