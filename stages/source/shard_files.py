@@ -29,7 +29,7 @@ def shard_file(uri: str, sha256: str, kind: str, columns: Sequence[str]) -> Iter
     Args:
         uri: where it lies.
         sha256: what the manifest says of it.
-        kind: `tokens` or `scores`.
+        kind: `tokens`, `scores` or `repeats`.
         columns: lists, one value a token, that must be there.
 
     Raises:
@@ -63,6 +63,8 @@ class ShardFile:
             raise InputError(f"{uri}: has {names.count(twice)} columns called {twice!r}; copy the build again")
         if kind == fmt.TOKENS:
             self._check_types(fmt.token_schema(pa.uint16(), _ANY))
+        if kind == fmt.REPEATS and not self.schema.equals(fmt.repeats_schema()):
+            raise InputError(f"{uri}: has columns {', '.join(map(str, self.schema))}, not those of counts; copy the build again")
         for column in columns:
             self._check_list(column)
 

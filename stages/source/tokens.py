@@ -2,17 +2,19 @@
 
 Reads the token shards of a build, and the per-token columns beside them that are asked for. Yields a row for each row of a shard,
 in order: `file` is the shard's name and `offset` the row's number; `id`, `url`, `date`, `language` and whatever else the shard
-keeps of a document are as there; `text` is empty, since shards keep none. Columns that are only read carry the metadata
+keeps of a document are as there, and so is `repeats`, where the build says how often an epoch reads each; `text` is empty, since
+shards keep none. Columns that are only read carry the metadata
 `stored`, so that the `sidecars` sink does not write them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gristmill.errors import InputError, StoreError
 from gristmill.format import schema as fmt
@@ -108,10 +110,12 @@ class TokensSource(Source):
         with ExitStack() as stack:
             opened = [stack.enter_context(each) for each in self._files(folder, name, manifest)]
             shard, *sides = opened
+            counts = next((side for side in sides if fmt.REPEATS in side.schema.names), None)
             more = [(side, column) for side in sides for column in self.columns if column in side.schema.names]
             none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in shard.schema], schema=shard.schema)
             fields = [side.schema.field(column) for side, column in more]
-            yield _table(none, name, 0, [(field, pa.array([], field.type)) for field in fields], file.uri)
+            first = _table(none, name, 0, [(field, pa.array([], field.type)) for field in fields], file.uri)
+            yield first if counts is None else _repeated(first, counts.schema.empty_table().to_batches(), counts.uri)
             for each in opened:
                 each.verify()
                 if each.batches != shard.batches:
@@ -121,13 +125,16 @@ class TokensSource(Source):
                 batch = shard.batch(number)
                 beside = {side.uri: side.batch(number) for side in sides}
                 columns = [(field, beside[side.uri].column(column)) for field, (side, column) in zip(fields, more, strict=True)]
-                yield _table(batch, name, row, columns, file.uri)
+                table = _table(batch, name, row, columns, file.uri)
+                yield table if counts is None else _repeated(table, [beside[counts.uri]], counts.uri)
                 row += batch.num_rows
 
     def _files(self, folder: str, name: str, manifest: Manifest) -> Iterator[AbstractContextManager[ShardFile]]:
-        """Yield what opens the shard, then its sidecars that have columns asked for."""
+        """Yield what opens the shard, then its counts, then its sidecars that have columns asked for."""
         shard = next(shard for shard in manifest.shards if shard.file == name)
         yield shard_file(f"{folder}/{name}", shard.sha256, fmt.TOKENS, ())
+        if shard.repeats is not None:
+            yield shard_file(f"{folder}/{shard.repeats.file}", shard.repeats.sha256, fmt.REPEATS, ())
         for side in shard.sidecars.values():
             columns = [column for column in self.columns if column in side.columns]
             if columns:
@@ -191,6 +198,16 @@ def _table(batch: pa.RecordBatch, file: str, row: int, more: list[tuple[pa.Field
         plain = pa.field(field.name, pa.list_(field.type.value_type), metadata={**(field.metadata or {}), STORED: b"true"})
         fields.append((plain, _plain(column, plain.type)))
     return pa.table([column for _, column in fields], schema=pa.schema([field for field, _ in fields]))
+
+
+def _repeated(table: pa.Table, counts: Sequence[pa.RecordBatch], where: str) -> pa.Table:
+    """Return the documents with how often an epoch reads each."""
+    found = pa.Table.from_batches(counts, schema=fmt.repeats_schema())
+    if found[fmt.REPEATS].null_count:
+        raise InputError(f"{where}: has nulls, which no build has; copy it again")
+    if found.num_rows != table.num_rows or not pc.list_value_length(table[fmt.INPUT_IDS]).equals(found[fmt.LENGTH]):
+        raise InputError(f"{where}: is for documents of other lengths; copy the build again")
+    return table.append_column(pa.field(fmt.REPEATS, pa.uint8()), found[fmt.REPEATS])
 
 
 def _plain(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:

@@ -34,6 +34,8 @@ def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[
         "policies": {"excess": {"scheme": "rho1_offline", "base": "base", "reference": "small"}},
         "build": "a folder",
         "scores": {"quality": {"quantiles": 3}},
+        "score": "quality",
+        "budget": {"share": 1.2},
     }
     given |= {"models": {"base": {"fasttext": {"path": "a file"}}}} if name == "classify" else {}
     needed = {key: given[key] for key in required(stage)}

@@ -21,7 +21,9 @@ from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.storage import retry
 from gristmill.storage.store import expand
+from stages.sink.shards import Shards
 from stages.source.tokens import TokensSource
+from tests.gristmill.builds import documents, folder_of, publish
 from tests.jobs.byte_builds import byte_documents, publish_bytes
 from tests.random_examples import examples
 
@@ -175,3 +177,21 @@ def test_a_server_that_is_not_there_is_the_stores_failure(monkeypatch):
     monkeypatch.setattr(retry, "BACKOFF", retry.Backoff(first_s=0.01, longest_s=0.01))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1.*attempt"):
         TokensSource(paths="http://127.0.0.1:9/build").patterns()
+
+
+def test_counts_of_a_build_come_with_its_documents(tmp_path: Path) -> None:
+    """With those of several record batches; damage is told."""
+    ids = [[row] * (row % 5) for row in range(40)]
+    counts = [1 + row % 4 for row in range(40)]
+    tables = [[documents(ids[:25], repeats=counts[:25])], [documents(ids[25:], file="other", repeats=counts[25:])]]
+    folder = folder_of(publish(tables, tmp_path / "a", sink=Shards(tokens_per_shard=30), batch_tokens=12), tmp_path / "a")
+    read = read_all(folder)
+    assert read["repeats"].to_pylist() == counts and read.schema.field("repeats").type == pa.uint8()
+    assert TokensSource(paths=str(folder)).adds()["repeats"] == pa.uint8()
+    path = folder / "repeats-00001.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"repeats-00001.arrow: damaged, sha256 is"):
+        read_all(folder)
