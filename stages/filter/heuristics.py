@@ -270,6 +270,11 @@ class C4Quality(Map):
                 continue
             limit = Limit(parameter, getattr(self, parameter), "by")
             lines.append(Finding(f"lines_{name.removeprefix('line-filter-')}", round(counts[name].total), (limit,)))
+        reason = after[DROP][0].as_py()
+        if reason in C4_WORDS:
+            parameter = C4_WORDS[reason]
+            limit = Limit(parameter, getattr(self, parameter), "by", broken=True)
+            found = [Finding(reason, "found", (limit,), decisive=True), *found]
         return [*found, *lines]
 
 
@@ -288,6 +293,9 @@ def _but_for(unless: str, transform: Transform) -> Transform:
 
 C4_LINES = {"line-total": "lines", "line-kept": "lines_kept"}
 """Two of the counts that datatrove's C4 filter keeps, and their names here."""
+
+C4_WORDS = {"lorem_ipsum": "filter_lorem_ipsum", "curly_bracket": "filter_curly_bracket"}
+"""What drops a document wherever it stands in it: the reason, and the parameter that it is for."""
 
 C4_GONE = {
     "line-filter-too_long_word": "max_word_length",

@@ -34,7 +34,7 @@ class Row:
     note: str | None = None  # a line on the whole file, see `schema.NOTE`
     more: tuple[Any, ...] = ()  # values of the columns that the source adds; () where all are null
     size: int | None = None  # bytes that a limit of the source is for, where they are not `length`
-    unreadable: tuple[int, int] = (0, 0)  # of a text: see `charset.decoding.Decoded`
+    unreadable: tuple[int, int] | None = None  # of bytes that were decoded: see `charset.decoding.Decoded`
     stated: str | int | None = None  # what it was dropped for as the server states it: the HTTP status, the type
 
 
@@ -85,13 +85,15 @@ def size_finding(row: Row, parameter: str, limit: int) -> Finding:
     return Finding("bytes", f"{size} or more", (Limit(parameter, limit, "above", broken=True),), decisive=True)
 
 
-def unreadable_finding(row: Row, max_replaced: float) -> Finding:
-    """Return how many characters of a row's text are U+FFFD or control characters, beside the limit for them."""
+def unreadable_findings(row: Row, max_replaced: float) -> tuple[Finding, ...]:
+    """Return how many characters of a row are U+FFFD or control characters, beside the limit; nothing where none were decoded."""
+    if row.unreadable is None:
+        return ()
     found, characters = row.unreadable
     decisive = row.drop == "undecodable"
     allowed = f"{max_replaced:g}" + (f" of {characters} characters" if characters else "")
     limit = Limit("max_replaced", allowed, "above" if decisive else "passes", broken=decisive)
-    return Finding("unreadable_chars", found, (limit,), decisive)
+    return (Finding("unreadable_chars", found, (limit,), decisive),)
 
 
 def schema_with(adds: Mapping[str, pa.DataType]) -> pa.Schema:

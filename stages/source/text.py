@@ -17,7 +17,7 @@ from gristmill.archives.unpacked import unpacked
 from gristmill.charset.decoding import MAX_REPLACED, check_share, decode
 from gristmill.charset.encodings import WIDE, named
 from pipeline.finding import Finding
-from stages.source.rows import Row, size_finding, unreadable_finding
+from stages.source.rows import Row, size_finding, unreadable_findings
 from stages.source.streamed import Streamed
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -69,7 +69,7 @@ class TextSource(Streamed):
 
     def explain_row(self, row: Row) -> Sequence[Finding]:
         """See `Streamed.explain_row`."""
-        return size_finding(row, "max_document_bytes", self.max_document_bytes), unreadable_finding(row, self.max_replaced)
+        return size_finding(row, "max_document_bytes", self.max_document_bytes), *unreadable_findings(row, self.max_replaced)
 
     def _row(self, span: Span) -> Row:
         row = Row(span.offset, span.length)

@@ -30,7 +30,7 @@ from gristmill.html.xhtml import as_html
 from gristmill.storage.store import InputFile
 from pipeline.finding import Finding
 from pipeline.stage import Source
-from stages.source.rows import Row, parse_date, size_finding, table, tables, unreadable_finding
+from stages.source.rows import Row, parse_date, size_finding, table, tables, unreadable_findings
 
 CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
 TRUNCATED = frozenset({"length", "time", "disconnect", "unspecified", "segment"})  # ISO 28500 5.13; segments 5.18
@@ -90,7 +90,7 @@ class WarcSource(Source):
     def explain_record(self, file: InputFile, offset: int, length: int) -> Sequence[Finding]:
         """See `Source.explain_record`. Raises InputError as `fetch`."""
         row = self._row_at(file, offset)
-        found = [size_finding(row, "max_record_bytes", self.max_record_bytes), unreadable_finding(row, self.max_replaced)]
+        found = [size_finding(row, "max_record_bytes", self.max_record_bytes), *unreadable_findings(row, self.max_replaced)]
         stated = {"http_status": "http_status", "not_text": "content_type"}.get(row.drop or "")
         return found if stated is None else [Finding(stated, row.stated, decisive=True), *found]
 

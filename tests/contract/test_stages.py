@@ -224,6 +224,7 @@ def test_what_a_stage_explains_is_what_it_decided(name: str, index: int, done: D
         reason = after["drop"][0].as_py() if "drop" in after.column_names else None
         deciding = [each for each in found if each.decisive]
         assert deciding in ([], list(found[:1])) and (reason is not None or not deciding), "the one that decided comes first"
+        assert deciding or reason in (None, "empty"), f"what {reason} was decided by"
         assert reason is not None or not any(limit.broken for each in found for limit in each.limits)
         limits = [limit for each in found for limit in each.limits]
         assert {limit.parameter.partition("[")[0] for limit in limits} <= parameters

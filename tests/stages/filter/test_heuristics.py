@@ -9,6 +9,7 @@ from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilt
 from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 
+from pipeline.finding import Finding, Limit
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 
 SMALL = 20
@@ -178,8 +179,11 @@ def test_c4_tells_which_lines_went():
     counts = {name: each.value for name, each in found.items() if name.startswith("lines")}
     assert counts == {"lines": 5, "lines_kept": 2, "lines_no_terminal_punc": 1, "lines_policy": 1, "lines_too_few_words": 1}
     assert [limit.parameter for limit in found["lines_too_few_words"].limits] == ["min_words_per_line"]
-    (lorem,) = [docs(["lorem ipsum dolor sit."])]
-    assert not any(each.decisive for each in C4Quality().explain(lorem, C4Quality().open()(lorem)))
+    for text, reason in (("lorem ipsum dolor sit.", "lorem_ipsum"), ("a { b c.", "curly_bracket")):
+        before = docs([text])
+        first, *others = C4Quality().explain(before, C4Quality().open()(before))
+        limit = Limit(f"filter_{reason}", True, "by", broken=True)
+        assert first == Finding(reason, "found", (limit,), decisive=True) and not any(each.decisive for each in others)
 
 
 def test_c4_rewrites_and_drops_as_datatrove_does(some):
