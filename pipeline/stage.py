@@ -311,8 +311,7 @@ class Exchange(Barrier):
 class Fit(Barrier):
     """A barrier that ends in one model (a table of any columns), applied to every document after it.
 
-    A config may give it a published model of another build, `from: FOLDER`: then it is a map (`pipeline/fitted.py`). `applying`:
-    parameters that say how a model is applied alone, which may then be others than it was fitted with.
+    With `from: FOLDER` in a config it takes a published model (`pipeline/fitted.py`); only parameters of `applying` may differ.
     """
 
     applying: ClassVar[tuple[str, ...]] = ()
