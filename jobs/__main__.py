@@ -28,6 +28,7 @@ COMMANDS = {
     "stages": ("jobs.manual.stages", "list the stages, or one stage with its parameters"),
     "train-tokenizer": ("jobs.tokenizer.train", "train a tokenizer on the documents of a build"),
     "measure-tokenizer": ("jobs.tokenizer.measure", "compare tokenizers on the documents of a build"),
+    "train-classifier": ("jobs.classifier.train", "train a classifier of texts on labelled documents"),
     "train-reference": ("jobs.reference.train", "train a model to score tokens with on documents of a build"),
     "report": ("jobs.report.report", "write the report of a build: where every document went"),
     "explain": ("jobs.explain.explain", "tell why a document was kept or dropped, or where a token came from"),

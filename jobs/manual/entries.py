@@ -12,6 +12,7 @@ from typing import Any
 from gristmill.selection.schemes import SCHEMES as POLICIES
 from gristmill.tokenizer import SCHEMES
 from gristmill.tokenizer.scheme import Scheme
+from jobs.classifier.recipe import Settings as ClassifierSettings
 from jobs.config.run import Run
 from jobs.manual.describe import Described, described, text_of
 from jobs.reference.recipe import Recipe
@@ -62,11 +63,12 @@ GROUPS = {
     "policies": Group("Policies", "`policies` of the stage `select`: `{scheme: NAME, ...}`", POLICIES),
     "files": Group(
         "Keys of the files",
-        "`run` of a build's config, and the two recipes",
-        {"run": Run, "train-tokenizer": Settings, "train-reference": Recipe},
+        "`run` of a build's config, and the recipes",
+        {"run": Run, "train-tokenizer": Settings, "train-classifier": ClassifierSettings, "train-reference": Recipe},
         places={
             "run": "`run` of a build's config",
             "train-tokenizer": "a recipe of `train-tokenizer`",
+            "train-classifier": "a recipe of `train-classifier`, beside `documents`",
             "train-reference": "a recipe of `train-reference`",
         },
     ),

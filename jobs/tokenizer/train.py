@@ -100,19 +100,19 @@ def read_recipe(path: str) -> Recipe:
             raise ConfigError(f"key {name!r} is missing; a recipe has {', '.join(_KEYS)}", place(root))
     rest = [(key, value) for key, value in pairs(root, "a recipe") if key.value not in ("scheme", "documents")]
     settings = build(Settings, yaml.MappingNode(root.tag, rest, root.start_mark, root.end_mark), "recipe")
-    name, scheme = _named(entries["scheme"], "scheme", SCHEMES)
+    name, scheme = named(entries["scheme"], "scheme", SCHEMES)
     text: dict[str, Any] = {"scheme": {name: as_data(scheme)}, "documents": None, **as_data(settings)}
     del text["run"]  # it changes nothing
-    documents, text["documents"] = _documents(entries["documents"])
+    documents, text["documents"] = documents_at(entries["documents"])
     return Recipe(scheme, documents, settings, text)
 
 
-def _documents(node: Node) -> tuple[str | Source, Any]:
+def documents_at(node: Node) -> tuple[str | Source, Any]:
     """Return the build's folder, or the source, and the same as plain data."""
     if isinstance(node, yaml.ScalarNode) and isinstance(folder := resolve(node), str) and folder.strip():
         return folder, folder
     known = {name: cls for name, cls in importlib.import_module("stages").STAGES.items() if issubclass(cls, Source)}
-    name, source = _named(node, "documents", known)
+    name, source = named(node, "documents", known)
     assert isinstance(source, Source)
     try:
         source.check()
@@ -121,7 +121,7 @@ def _documents(node: Node) -> tuple[str | Source, Any]:
     return source, {name: as_data(source)}
 
 
-def _named(node: Node, key: str, known: Mapping[str, type[Any]]) -> tuple[str, Any]:
+def named(node: Node, key: str, known: Mapping[str, type[Any]]) -> tuple[str, Any]:
     """Return the name of `name` or `{name: parameters}`, and what it stands for."""
     if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
         name, parameters = node.value[0]
@@ -177,7 +177,7 @@ def train(recipe: str) -> int:
                 vocabulary = plan.scheme.train(texts, shown, notes.__setitem__)
             shown.say(f"trained {vocabulary.size} tokens in {time.monotonic() - begun:.1f} s")
             found = decided(plan.scheme, vocabulary, notes, held, corpus["strata"])
-            file = _write(output, _contents(vocabulary, plan, corpus, held, found))
+            file = write_folder(output, _contents(vocabulary, plan, corpus, held, found))
     record = json.loads((output / RECORD).read_text())
     for line in lines(record, plan.settings.held_out_bytes):
         tell(line)
@@ -242,7 +242,7 @@ def _finished(output: Path, plan: Recipe, corpus: Mapping[str, Any]) -> Path | N
     )
 
 
-def _write(output: Path, files: Mapping[str, bytes]) -> Path:
+def write_folder(output: Path, files: Mapping[str, bytes]) -> Path:
     """Make the folder appear at once, with all files; return the path of the first, the tokenizer."""
     first = next(iter(files))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from jobs.build.plan import plan_of
+from jobs.classifier.recipe import read_recipe as read_classifier_recipe
 from jobs.config import build_config
 from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe
@@ -18,8 +19,9 @@ from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
 OF_TOKENIZERS = [path for path in RECIPES if "scheme" in yaml.safe_load(path.read_text())]
-OF_MODELS = [path for path in RECIPES if "model" in yaml.safe_load(path.read_text())]
-OF_BUILDS = [path for path in RECIPES if path not in (*OF_TOKENIZERS, *OF_MODELS)]
+OF_CLASSIFIERS = [path for path in RECIPES if "labels" in yaml.safe_load(path.read_text())]
+OF_MODELS = [path for path in RECIPES if "model" in yaml.safe_load(path.read_text()) and path not in OF_CLASSIFIERS]
+OF_BUILDS = [path for path in RECIPES if path not in (*OF_TOKENIZERS, *OF_CLASSIFIERS, *OF_MODELS)]
 
 
 def named(path: Path) -> str:
@@ -41,6 +43,7 @@ def checkout(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_there_are_recipes_of_all_kinds() -> None:
     assert {"demo", "demo-text"} <= set(map(named, OF_BUILDS))
     assert OF_TOKENIZERS and all(named(path).startswith("tokenizer-") for path in OF_TOKENIZERS)
+    assert OF_CLASSIFIERS and all(named(path).startswith("classifier-") for path in OF_CLASSIFIERS)
     assert OF_MODELS and all(named(path).startswith("reference-") for path in OF_MODELS)
 
 
@@ -74,6 +77,14 @@ def test_a_tokenizer_recipe_loads_and_names_the_output_of_a_build(path: Path) ->
     outputs = {yaml.safe_load(build.read_text())["output"] for build in OF_BUILDS}
     assert recipe.documents in outputs
     assert recipe.text["scheme"] and path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", OF_CLASSIFIERS, ids=named)
+def test_a_classifier_recipe_loads_and_names_the_output_of_a_build(path: Path) -> None:
+    recipe = read_classifier_recipe(str(path))
+    assert recipe.settings.output == f"build/classifiers/{named(path).removeprefix('classifier-')}"
+    assert recipe.documents in {yaml.safe_load(build.read_text())["output"] for build in OF_BUILDS}
+    assert path.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("path", OF_MODELS, ids=named)

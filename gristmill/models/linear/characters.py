@@ -7,7 +7,6 @@ which no newer Unicode changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -21,20 +20,13 @@ Table = npt.NDArray[np.uint32]
 WHITE_SPACE = (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 """Unicode's White_Space, which is stable."""
 
-WORDS: Mapping[str, str] = {
-    "letters": "runs of letters and digits; punctuation and symbols count for nothing",
-    "marks": "runs of letters and digits; each character of punctuation is a word too",
-    "spaces": "runs of all that is no white space, as fastText has them",
-}
-"""What may be a word → what it says. Characters of scripts without spaces are a word each, but for `spaces`."""
-
 
 @cache
 def characters(words: str, lowercase: bool) -> Table:
     """Return how each code point counts, uint32 [0x110000].
 
     Args:
-        words: one of `WORDS`.
+        words: see `file.Features`.
         lowercase: whether capitals are their small letters.
     """
     kinds = classes()

@@ -11,13 +11,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.arguments import one_of
 from gristmill.errors import InputError
-from gristmill.models.linear.characters import WORDS
 
 MAGIC = b"GMLINEAR"
 VERSION = 1
@@ -29,12 +29,17 @@ LEAST_BITS, MOST_BITS, MOST_NGRAMS, MOST_LABELS = 10, 24, 5, 1000
 class Features:
     """What of a text is counted.
 
-    `words`: what a word is, one of `WORDS`. `lowercase`: capitals count as small letters. `ngrams`: words of the longest n-gram;
-    all shorter ones count too. `bits`: n-grams are hashed to 2^bits rows of weights. `max_chars`: characters that are read, from
-    the beginning; null: all.
+    Args:
+        words: what a word is: `letters`: runs of letters and digits; `marks`: the same, and each character of punctuation;
+            `spaces`: runs of all that is no white space, as fastText has them. But for `spaces`, characters of scripts that are
+            written without spaces are a word each.
+        lowercase: capitals count as small letters.
+        ngrams: words of the longest n-gram; all shorter ones count too.
+        bits: n-grams are hashed to 2^bits rows of weights.
+        max_chars: characters that are read, from the beginning; null: all.
     """
 
-    words: str = "letters"
+    words: Literal["letters", "marks", "spaces"] = "letters"
     lowercase: bool = True
     ngrams: int = 2
     bits: int = 20
@@ -42,8 +47,7 @@ class Features:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.words not in WORDS:
-            raise ValueError(f"words is {self.words!r}; it can be {', '.join(WORDS)}")
+        one_of("words", self.words, ("letters", "marks", "spaces"))
         if not 1 <= self.ngrams <= MOST_NGRAMS:
             raise ValueError(f"ngrams is {self.ngrams}; give 1 to {MOST_NGRAMS}")
         if not LEAST_BITS <= self.bits <= MOST_BITS:

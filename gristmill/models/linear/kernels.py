@@ -293,3 +293,41 @@ def train(
                 squares[row, k] = square
                 weights[row, k] -= rate * gradient / math.sqrt(square)
     return error
+
+
+@outer
+def count(
+    data: npt.NDArray[np.uint8],
+    begins: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    table: npt.NDArray[np.uint32],
+    ngrams: int,
+    shift: int,
+    hashes: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.uint64],
+    texts: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+) -> None:
+    """Count in how many texts each n-gram is.
+
+    Args:
+        hashes, places: room for the words of the longest text, [hashes] and [hashes, 2].
+        texts: [rows], the texts with an n-gram of this row; 0 at first.
+        last: [rows], the last of them; -1 at first.
+        first: [rows, 3], of its first n-gram where it begins and ends in `data`, and its words.
+    """
+    right = np.uint64(shift)
+    for text in range(begins.size):
+        filled, _ = words(data, np.uint64(begins[text]), np.uint64(ends[text]), table, hashes, places, 0)
+        for length in range(1, ngrams + 1):
+            for j in range(length - 1, filled):
+                value = hashes[j - length + 1]
+                for i in range(j - length + 2, j + 1):
+                    value = value * POLY + hashes[i]
+                row = value >> right
+                if texts[row] == 0:
+                    first[row, 0], first[row, 1], first[row, 2] = places[j - length + 1, 0], places[j, 1], length
+                if last[row] != text:
+                    last[row] = text
+                    texts[row] += 1

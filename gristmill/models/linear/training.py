@@ -28,12 +28,15 @@ Shown = Callable[[int, float], None]
 class Learning:
     """How the weights are found.
 
-    `epochs`: how often each text is seen. `rate`: of AdaGrad's steps (Duchi et al. 2011). `decay`: how strongly weights are drawn
-    to 0 (L2). `seed`: of the order of texts.
+    Args:
+        epochs: how often each text is seen.
+        rate: of AdaGrad's steps (Duchi et al. 2011).
+        decay: how strongly weights are drawn to 0 (L2).
+        seed: of the order of texts.
     """
 
     epochs: int = 5
-    rate: float = 0.1
+    rate: float = 0.05
     decay: float = 0.0
     seed: int = 0
 
@@ -92,9 +95,14 @@ def learn(
 
 
 def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Return the order of texts in an epoch: by SplitMix64 (Steele et al. 2014) of their numbers."""
-    base = np.uint64((seed * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) % 2**64)
+    """Return the order of texts in an epoch."""
+    return np.argsort(mixed(count, seed, epoch), kind="stable")
+
+
+def mixed(count: int, seed: int, part: int) -> npt.NDArray[np.uint64]:
+    """Return numbers without order, uint64 [count]: SplitMix64 (Steele et al. 2014), so that no release of numpy changes them."""
+    base = np.uint64((seed * 0x9E3779B97F4A7C15 + part * 0xD1B54A32D192ED03) % 2**64)
     value = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(value ^ (value >> np.uint64(31)), kind="stable")
+    return value ^ (value >> np.uint64(31))

@@ -209,9 +209,9 @@ def test_a_second_run_trains_nothing_and_another_recipe_is_refused(tmp_path, bui
 
 def test_two_processes_may_finish_the_same_tokenizer(tmp_path):
     files = {"tokenizer.json": b"{}", "recipe.json": b"{}"}
-    assert train._write(tmp_path / "tok", files) == train._write(tmp_path / "tok", files)
+    assert train.write_folder(tmp_path / "tok", files) == train.write_folder(tmp_path / "tok", files)
     with pytest.raises(OSError, match="not empty"):
-        train._write(tmp_path / "tok", {"tokenizer.json": b"{ }"})
+        train.write_folder(tmp_path / "tok", {"tokenizer.json": b"{ }"})
     assert [p.name for p in tmp_path.iterdir()] == ["tok"]
 
 

@@ -1,0 +1,1 @@
+"""`train-classifier`: a classifier of texts from labelled documents."""
