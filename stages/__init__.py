@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipeline.stage import Save, Stage
 from stages.classify.buckets import Buckets
 from stages.classify.classify import Classify
+from stages.classify.join import Join
 from stages.classify.upsample import Upsample
 from stages.dedup.exact import DedupExact
 from stages.dedup.minhash import DedupMinhash
@@ -42,6 +43,7 @@ STAGES: dict[str, type[Stage]] = {
     "c4_quality": C4Quality,
     "fineweb_quality": FinewebQuality,
     "classify": Classify,
+    "join": Join,
     "buckets": Buckets,
     "keep_if": KeepIf,
     "dedup_exact": DedupExact,

@@ -22,6 +22,7 @@ from gristmill.selection.schemes import Scheme
 from pipeline.stage import Filter, Stage
 from stages import STAGES
 from stages.classify.buckets import Buckets, Edges, Quantiles
+from stages.classify.join import Joined
 from stages.classify.kinds import FastTextModel
 from stages.classify.upsample import Bytes, Group, Share, Tokens, Upsample
 from stages.encode.encode import Encode
@@ -32,6 +33,7 @@ from stages.score.ngram import Curated, Ngram
 from stages.score.select import Select
 from tests.stages.score import tiny_models
 
+ANNOTATIONS = "<annotations>"
 CLASSIFIER = FastText(path="<a fastText classifier>")
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
 TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024, first_token="bos")
@@ -154,6 +156,19 @@ CASES: dict[str, Case] = {
             },
         ],
         one_each(models={"prose": FastTextModel(fasttext=CLASSIFIER, label="code")}),
+    ),
+    "join": Case(
+        [
+            {
+                "tables": ANNOTATIONS,
+                "columns": {"grade": "float32", "about": Joined(column="topic", type="string", default="none")},
+            },
+            {"tables": ANNOTATIONS, "columns": {"grade": "float64"}, "key": "id", "key_column": "document", "missing": "drop"},
+        ],
+        {
+            **one_each(columns={"grade": "float32"}, missing="drop", duplicates="first", key="id", key_column="document"),
+            "tables": {"tables": (ANNOTATIONS, CLASSIFIER.path)},
+        },
     ),
     "buckets": Case(
         [
@@ -347,7 +362,8 @@ class World:
         (other / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
         lid = other / "lid.ftz"
         lid.write_bytes(Path(Language().files()[0]).read_bytes())
-        files = {CLASSIFIER.path: str(Path(__file__).with_name("golden") / "classifier.bin")}
+        golden = Path(__file__).with_name("golden")
+        files = {CLASSIFIER.path: str(golden / "classifier.bin"), ANNOTATIONS: str(golden / "annotations.jsonl")}
         files |= {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
         files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
         files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
@@ -403,6 +419,8 @@ def filled(value: Any, files: Mapping[str, str]) -> Any:
         return dataclasses.replace(value, **{f.name: filled(getattr(value, f.name), files) for f in dataclasses.fields(value)})
     if isinstance(value, dict):
         return {key: filled(each, files) for key, each in value.items()}
+    if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
+        return tuple(files.get(each, each) for each in value)
     return files.get(value, value) if isinstance(value, str) else value
 
 
