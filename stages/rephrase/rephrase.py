@@ -1,14 +1,13 @@
 """The stage `rephrase`: documents written anew by a model behind an endpoint.
 
-Reads `text` and the answers that are kept; gives documents with `prompt`, `prompt_hash`, `model` and `segment`, null in those
-that were there. What is asked, and what makes an answer no rephrasing, is `gristmill/rephrasing/`.
+Reads `text` and the answers that are kept; gives documents with `prompt`, `prompt_hash`, `model`, `segment` and
+`answer_tokens`, null in those that were there. What is asked, and what makes an answer no rephrasing, is `gristmill/rephrasing/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -17,20 +16,36 @@ from gristmill.errors import InputError, UserError
 from gristmill.expressions import Expression
 from gristmill.json_values import Plain
 from gristmill.models.language_id import LanguageId
-from gristmill.models.protocols import TextClassifier
-from gristmill.rephrasing.endpoint import Endpoint, Refused, Reply, Request
-from gristmill.rephrasing.guards import changed_language, fault
+from gristmill.rephrasing.endpoint import Endpoint, Reply, Request
+from gristmill.rephrasing.guards import copied
 from gristmill.rephrasing.prompt import Prompt, path_of, read_prompt
-from gristmill.rephrasing.questions import Question, Sampling, parsed, questions, written
+from gristmill.rephrasing.questions import Sampling, questions, written
+from gristmill.rephrasing.segments import segments
 from gristmill.rephrasing.tokens import counting
 from gristmill.tokenizer.tokenizer_file import find_file
+from pipeline.finding import Finding, at_least, at_most
 from pipeline.journal import Answer, Journal
-from pipeline.schema import DROP, ERROR, ITSELF, PARENT_ROW
+from pipeline.schema import DROP
 from pipeline.stage import ASIDE, Asker, AskingMap
+from stages.rephrase.rows import ADDED, mark_languages, row_of, table_of
 
 COST = "cost_millionths"  # among the counts of answers, beside `tokens_in` and `tokens_out`
 
-Row: TypeAlias = dict[str, str | int | bool | None]  # of what is made, few enough: a request to a model stands behind each
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFor:
+    """A prompt for some documents.
+
+    Args:
+        prompt: its name in the package, or its path.
+        only: an SQL expression over the columns: documents for which it is not true are not asked about with this prompt.
+    """
+
+    prompt: str
+    only: str
+
+    def __post_init__(self) -> None:
+        _condition(self.only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +70,10 @@ class Rephrase(AskingMap):
     Args:
         endpoint: where the model answers, how it is asked, prices and budget. Nothing of it changes what is built.
         model: the name that the endpoint knows it by.
-        prompts: what is asked about each document, one after the other.
-        only: an SQL expression over the columns, such as `bucket >= 18`: documents for which it is not true pass as they are.
+        prompts: what is asked about each document, one after the other; some for some documents alone, as in
+            `[distill, {prompt: wikipedia, only: bucket < 7}]`.
+        only: an SQL expression over the columns, such as `bucket >= 18`: documents for which it is not true pass as they are,
+            as do those for which no prompt is.
         tokenizer: a tokenizer's file, or its folder, to count tokens with; null: a quarter of the bytes are the tokens.
         keep_original: the document itself is kept too, before what is made of it.
         temperature: of the sampling.
@@ -69,7 +86,7 @@ class Rephrase(AskingMap):
 
     endpoint: Endpoint = field(metadata=ASIDE)
     model: str
-    prompts: tuple[str, ...]
+    prompts: tuple[str | PromptFor, ...]
     only: str | None = None
     tokenizer: str | None = None
     keep_original: bool = False
@@ -83,8 +100,8 @@ class Rephrase(AskingMap):
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ValueError("model must be the name that the endpoint knows it by, found nothing")
-        if not self.prompts or len(set(self.prompts)) < len(self.prompts):
-            raise ValueError(f"prompts must be one or several, each once, found {list(self.prompts)}")
+        if not self.prompts:
+            raise ValueError("prompts must be one or several, found none")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must not be negative, found {self.temperature}")
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -98,29 +115,33 @@ class Rephrase(AskingMap):
             raise ValueError(f"options must not hold {taken[0]!r}: it is a parameter of the stage, or not to be chosen")
 
     def needs(self) -> tuple[str, ...]:
-        """Return the columns that the condition names."""
-        return _condition(self.only).columns if self.only is not None else ()
+        """Return the columns that the conditions name."""
+        return tuple(dict.fromkeys(column for each in self._conditions() for column in each.columns))
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """See `Stage.adds`."""
-        return {"prompt": pa.string(), "prompt_hash": pa.string(), "model": pa.string(), "segment": pa.int32()}
+        return ADDED
 
     def measures(self) -> tuple[str, ...]:
         """See `Stage.measures`."""
-        return ("prompt",)
+        return ("prompt", "answer_tokens")
 
     def files(self) -> tuple[str, ...]:
         """Return the prompts, the tokenizer, and the model of languages."""
         tokenizer = (str(find_file(self.tokenizer)),) if self.tokenizer is not None else ()
-        return (*map(str, map(path_of, self.prompts)), *tokenizer, *(LanguageId().files() if self.same_language else ()))
+        return (
+            *(str(path_of(prompt)) for prompt, _ in self._asked()),
+            *tokenizer,
+            *(LanguageId().files() if self.same_language else ()),
+        )
 
     def libraries(self) -> tuple[str, ...]:
-        """Return what tells languages, what counts tokens, and what evaluates the condition."""
+        """Return what tells languages, what counts tokens, and what evaluates conditions."""
         counter = ("tokenizers",) if self.tokenizer is not None else ()
         return (
             *counter,
             *(LanguageId().libraries() if self.same_language else ()),
-            *(expressions.LIBRARIES if self.only is not None else ()),
+            *(expressions.LIBRARIES if self._conditions() else ()),
         )
 
     def subject(self) -> Mapping[str, Plain]:
@@ -137,30 +158,51 @@ class Rephrase(AskingMap):
         """Read the prompts, open the tokenizer and the model of languages; return f(docs, journal) → documents."""
         prompts, count = self._prompts(), counting(self.tokenizer)
         classifier = LanguageId().open() if self.same_language else None
-        condition = _condition(self.only) if self.only is not None else None
-        chosen = condition.open() if condition is not None else None
+        conditions = [_masking(only) for only in (self.only, *(only for _, only in self._asked()))]
         sampling = Sampling(self.model, self.temperature, self.seed, self.max_tokens, self.options)
 
         def rephrase(docs: pa.Table, journal: Journal) -> pa.Table:
-            if condition is not None and not docs.num_rows:
-                condition.check(docs.schema)
-            mask = [True] * docs.num_rows if chosen is None else chosen(docs).to_pylist()
-            texts, ids = docs["text"].to_pylist(), docs["id"].to_pylist()
-            asked = [
-                questions(name, text, prompts, sampling, count) if wanted else []
-                for name, text, wanted in zip(ids, texts, mask, strict=True)
-            ]
+            chosen, *masks = (condition(docs) for condition in conditions)
+            wanted = [[prompt for prompt, mask in zip(prompts, masks, strict=True) if mask[row]] for row in range(docs.num_rows)]
+            wanted = [each if yes else [] for each, yes in zip(wanted, chosen, strict=True)]
+            texts = zip(docs["id"].to_pylist(), docs["text"].to_pylist(), wanted, strict=True)
+            asked = [questions(name, text, each, sampling, count) for name, text, each in texts]
             requests = {each.key: each.request for of_document in asked for each in of_document}
             answers = journal.answers(list(requests), lambda keys: self._ask(keys, requests, journal))
-            made = [[self._row(each, answers[each.key]) for each in of_document] for of_document in asked]
+            made = [[row_of(each, answers[each.key], self.model, self.max_copied) for each in of_one] for of_one in asked]
             if classifier is not None:
-                _mark_languages(made, asked, classifier)
-            return self._table(docs, made, mask)
+                mark_languages(made, asked, classifier)
+            return table_of(docs, made, [self.keep_original or not each for each in wanted])
 
         return rephrase
 
+    def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
+        """Return how long an answer is, and how much of it is copied; see `Stage.explain`."""
+        name, number, tokens, reason = (
+            after[column][0].as_py() if column in after.column_names else None
+            for column in ("prompt", "segment", "answer_tokens", DROP)
+        )
+        if tokens is None or number is None:
+            return ()
+        prompt = next(each for each in self._prompts() if each.name == name)
+        source = segments(before["text"][0].as_py(), prompt.input_tokens, counting(self.tokenizer))[number]
+        share = round(copied(after["text"][0].as_py(), source), 4)
+        long = at_least(tokens, "prompts", prompt.least_tokens)
+        found = [
+            Finding("answer_tokens", tokens, (long,), decisive=reason == "too_short"),
+            Finding("copied", share, (at_most(share, "max_copied", self.max_copied),), decisive=reason == "copy"),
+        ]
+        return sorted(found, key=lambda each: not each.decisive)
+
+    def _asked(self) -> list[tuple[str, str | None]]:
+        """Return each prompt with its condition."""
+        return [(each.prompt, each.only) if isinstance(each, PromptFor) else (each, None) for each in self.prompts]
+
+    def _conditions(self) -> list[Expression]:
+        return [_condition(only) for only in (self.only, *(only for _, only in self._asked())) if only is not None]
+
     def _prompts(self) -> list[Prompt]:
-        found = [read_prompt(prompt) for prompt in self.prompts]
+        found = [read_prompt(prompt) for prompt, _ in self._asked()]
         names = [prompt.name for prompt in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -182,31 +224,6 @@ class Rephrase(AskingMap):
                 found[key] = Answer(written(outcome), {name: number for name, number in counts.items() if number})
             yield found
 
-    def _row(self, question: Question, answer: Answer) -> Row:
-        """Return what becomes of an answer: a document, or a reason for none."""
-        prompt, outcome = question.prompt, parsed(answer.content)
-        row: Row = {"prompt": prompt.name, "prompt_hash": prompt.hash, "model": self.model, "segment": question.number}
-        if not isinstance(outcome, Reply):
-            kind = "endpoint_refused" if isinstance(outcome, Refused) else "endpoint_failed"
-            return {**row, ERROR: f"{kind}: {outcome.why}"}
-        tokens = answer.counts.get("tokens_out", 0)
-        text, reason = fault(outcome.text, outcome.finish, tokens, question.source, prompt, self.max_copied)
-        return {**row, "text": text, "media": "text/plain", DROP: reason}
-
-    def _table(self, docs: pa.Table, made: Sequence[Sequence[Row]], chosen: Sequence[bool | None]) -> pa.Table:
-        """Return the rows of all documents in their order, each before what is made of it where it is kept."""
-        rows: list[Row] = []
-        texts, media = docs["text"].to_pylist(), docs["media"].to_pylist()
-        for parent, of_document in enumerate(made):
-            if self.keep_original or not chosen[parent]:
-                rows.append({PARENT_ROW: parent, ITSELF: True, "text": texts[parent], "media": media[parent]})
-            elif not of_document:
-                rows.append({PARENT_ROW: parent, DROP: "no_text"})
-            rows += [{PARENT_ROW: parent, **row} for row in of_document]
-        fixed = {PARENT_ROW: pa.int64(), "text": pa.string(), "media": pa.string(), ITSELF: pa.bool_()}
-        kinds = {**fixed, **self.adds(), DROP: pa.string(), ERROR: pa.string()}
-        return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
-
 
 def _condition(only: str) -> Expression:
     """Return the condition. Raises ValueError, with the name of the parameter."""
@@ -216,14 +233,17 @@ def _condition(only: str) -> Expression:
         raise ValueError(f"only: {error}") from error
 
 
-def _mark_languages(made: Sequence[Sequence[Row]], asked: Sequence[Sequence[Question]], classifier: TextClassifier) -> None:
-    """Give a reason to the rows that would be kept and are in another language than their segment."""
-    kept = [
-        (row, question)
-        for rows, of_document in zip(made, asked, strict=True)
-        for row, question in zip(rows, of_document, strict=True)
-        if row.get(DROP) is None and row.get(ERROR) is None
-    ]
-    changed = changed_language([str(row["text"]) for row, _ in kept], [question.source for _, question in kept], classifier)
-    for (row, _), other in zip(kept, changed, strict=True):
-        row[DROP] = "language_changed" if other else None
+def _masking(only: str | None) -> Callable[[pa.Table], Sequence[bool | None]]:
+    """Return f(docs) → for which of them a condition is true; without one, for all."""
+    if only is None:
+        return lambda docs: [True] * docs.num_rows
+    condition = _condition(only)
+    evaluate = condition.open()
+
+    def mask(docs: pa.Table) -> Sequence[bool | None]:
+        if not docs.num_rows:
+            condition.check(docs.schema)  # once a unit, before any document
+        found: list[bool | None] = evaluate(docs).to_pylist()
+        return found
+
+    return mask

@@ -29,6 +29,7 @@ from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
+from stages.rephrase.rephrase import PromptFor
 from stages.score.ngram import Curated, Ngram
 from stages.score.select import Select
 from tests.stages.score import tiny_models
@@ -211,7 +212,11 @@ CASES: dict[str, Case] = {
     "rephrase": Case(
         [
             {"endpoint": Endpoint(url="http://127.0.0.1:1/v1"), "model": "m", "prompts": ("distill", "table")},
-            {"endpoint": Endpoint(url="http://127.0.0.1:1/v1"), "model": "m", "prompts": ("wikipedia",), "keep_original": True},
+            {
+                "endpoint": Endpoint(url="http://127.0.0.1:1/v1"),
+                "model": "m",
+                "prompts": (PromptFor(prompt="wikipedia", only="url is null"),),
+            },
         ],
         {
             "endpoint": {},  # nothing of it changes what is built

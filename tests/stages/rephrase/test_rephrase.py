@@ -186,6 +186,30 @@ def test_documents_that_are_not_chosen_pass_as_they_are(
     assert [doc["text"] for doc in unsure] == TEXTS, "null is not true"
 
 
+def test_each_prompt_may_be_for_some_documents_alone(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mills = {"prompt": "wikipedia", "only": "contains(text, 'mill')"}
+    _, docs = built(capsys, config(tmp_path, server.url, prompts=[mills, {"prompt": "faq", "only": "contains(text, 'river')"}]))
+    expected = [
+        (text, [name for name, word in (("wikipedia", "mill"), ("faq", "river")) if word in text] or [None]) for text in TEXTS
+    ]
+    assert [doc["prompt"] for doc in docs] == [prompt for _, prompts in expected for prompt in prompts]
+    assert [doc["parent"] for doc in docs if doc["prompt"] is None] == [None] * sum(prompts == [None] for _, prompts in expected)
+    assert server.passages() == {text: sum(map(bool, prompts)) for text, prompts in expected if prompts != [None]}
+
+
+def test_explain_tells_the_numbers_that_decided(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.texts = {word: text for word, (text, _) in GUARDED.items()}
+    path = config(tmp_path, server.url)
+    built(capsys, path)
+    output = json.loads(Path(path).read_text())["output"]
+    for row, words in ((1, ("dropped: too_short", "answer_tokens", "50")), (2, ("dropped: copy", "copied", "max_copied"))):
+        assert main(["explain", output, identify(row)]) == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words), shown
+
+
 def test_trouble_leaves_no_trace_but_in_the_time_it_takes(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,13 +290,15 @@ def test_a_budget_stops_the_build_and_a_higher_one_goes_on(
     ("change", "code", "said"),
     [
         ({"prompts": ["distil"]}, 2, "prompt 'distil' is no file, and none of the package's"),
-        ({"prompts": []}, 2, "prompts must be one or several, each once"),
+        ({"prompts": []}, 2, "prompts must be one or several, found none"),
         ({"endpoint": {"api_key_env": "NO_SUCH_KEY"}}, 2, "the environment variable NO_SUCH_KEY is not set"),
         ({"endpoint": {"budget": 3.0}}, 2, "budget must be above 0, beside price_in and price_out"),
         ({"options": {"seed": 3}}, 2, "options must not hold 'seed'"),
         ({"only": "quality >="}, 2, "only: the expression cannot be read"),
         ({"only": "quality >= 18"}, 2, "needs column 'quality', which no stage above it adds"),
         ({"only": "url"}, 2, "url"),
+        ({"prompts": [{"prompt": "faq", "only": "1 = 1"}]}, 2, "only: the expression names no column"),
+        ({"prompts": ["faq", {"prompt": "faq", "only": "length > 3"}]}, 2, "prompts: two of them are called 'faq'"),
         ({"tokenizer": "nowhere"}, 2, "nowhere"),
         ({"model": "gone"}, 2, "HTTP 404"),
     ],
