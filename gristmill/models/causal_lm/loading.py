@@ -116,7 +116,7 @@ def _config(files: Files, path: str) -> PretrainedConfig:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    with _translated(path, "its config cannot be used"), _quiet():
+    with translated(path, "its config cannot be used"), quiet():
         config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False, **_gguf(files))
     where = f"model {path!r}: {CONFIG if files.gguf is None else files.gguf}"
     named = files.json(CONFIG).get("architectures") or []
@@ -132,7 +132,7 @@ def _config(files: Files, path: str) -> PretrainedConfig:
 def _model(files: Files, path: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    with _translated(path, "its weights cannot be loaded"), _quiet():
+    with translated(path, "its weights cannot be loaded"), quiet():
         model, info = AutoModelForCausalLM.from_pretrained(
             files.folder,
             config=config,
@@ -217,7 +217,7 @@ def _gguf(files: Files) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _translated(path: str, what: str) -> Iterator[None]:
+def translated(path: str, what: str) -> Iterator[None]:
     """Raise an InputError of what transformers says when files are at fault."""
     from safetensors import SafetensorError
 
@@ -233,7 +233,7 @@ def _translated(path: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from writing warnings and progress bars: what matters is an error here."""
     from transformers.utils import logging
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STANDARD = "tokenizer.json"
 CONFIGS = ("generation_config.json", "config.json", "tokenizer_config.json")
-OTHERS = ("tokenizer.model", "vocab.json")  # what a tokenizer.json is made from where there is none
+OTHERS = ("tokenizer.model", "vocab.json", "vocab.txt")  # what a tokenizer.json is made from where there is none
 SAMPLE = "The people of the world have, in the course of time, written down most of what they know about the weather."
 WORDS = 1000  # tokens of at least two letters, from which on a text must not come out letter by letter
 

@@ -1,0 +1,1 @@
+"""Sequence classifiers and regressors of transformers: BERT and its kin with a head that gives numbers for a whole text."""
