@@ -17,6 +17,7 @@ from gristmill.errors import InputError
 from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.linear.linear import Linear
 from gristmill.models.protocols import TextClassifier, TextModel
+from gristmill.models.sequence.parameters import SequenceClassifier
 from pipeline.resources import Resources
 
 NOT_IN_NAMES = re.compile("[^a-z0-9]+")
@@ -101,7 +102,22 @@ class LinearModel(Asked):
         return self.linear
 
 
-AnyModel = FastTextModel | LinearModel
+@dataclass(frozen=True, kw_only=True)
+class SequenceModel(Asked):
+    """A classifier of sequences, and which of its scores become columns. It is opened once a GPU."""
+
+    sequence: SequenceClassifier
+
+    def model(self) -> TextModel:
+        """Return the model's parameters."""
+        return self.sequence
+
+    def resources(self) -> Resources:
+        """Return that it has processes of its own, with GPUs unless it is to run on CPUs."""
+        return Resources(gpus=0.0 if self.sequence.device == "cpu" else None)
+
+
+AnyModel = FastTextModel | LinearModel | SequenceModel
 
 
 def suffix(label: str) -> str:

@@ -153,10 +153,7 @@ class _Way(NamedTuple):
         """Return the logits that follow from hidden states; the head has one shape, however many documents there are."""
         many = len(pack.documents)
         cuts = pack.cuts[: many + 1].tolist()
-        if self.mean:
-            seen = torch.stack([hidden[begin:end].mean(0) for begin, end in pairwise(cuts)])
-        else:
-            seen = hidden[cuts[:-1]]
+        seen = torch.stack([hidden[begin:end].mean(0) for begin, end in pairwise(cuts)]) if self.mean else hidden[cuts[:-1]]
         found = []
         for begin in range(0, many, HEAD):
             part = seen[begin : begin + HEAD]

@@ -87,7 +87,7 @@ class OpenedSequence:
         if len(odd):
             long = int(np.diff(bounds)[some[odd[0]]])
             raise ValueError(
-                f"the model gave no finite number for {len(odd)} of {len(some)} texts, the first of {long} tokens; use dtype float32"
+                f"the model gave no finite number for {len(odd)} of {len(some)} texts, the first of {long} tokens; use float32"
             )
         return out
 
