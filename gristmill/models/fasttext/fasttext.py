@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.arguments import no_nulls, one_of, whole
 from gristmill.columns import flat_texts
 from gristmill.columns import whole as one_array
 from gristmill.errors import InputError
+from gristmill.models.fasttext.form import MANIFEST, MODEL, Form, Newlines, settled
 from gristmill.models.protocols import Classified
 
 TEXTS = 1024  # at a time, so that scores of many labels take little memory
@@ -28,10 +27,12 @@ TEXTS = 1024  # at a time, so that scores of many labels take little memory
 class FastText:
     """A fastText classifier in a file, and the form in which it is given texts: the one that it was trained on.
 
-    `path`: of the model (`.bin`, `.ftz`). `max_chars`: characters of a text that it reads, from the beginning; null: all.
-    `newlines`: a newline ends what fastText reads, so each becomes a `space`, or `nothing`, which glues the words around it.
-    `lowercase`: read the text in lower case. `trailing_newline`: put a newline behind the text, as fastText's Python package and
-    its command line do; it is a word of its own to the model (`</s>`) and moves every score a little.
+    `path`: of the model (`.bin`, `.ftz`), or of the folder that `python -m jobs train-classifier` wrote, whose manifest has the
+    form; what is given beside it must be the same. `max_chars`: characters of a text that it reads, from its start; null: all.
+    `newlines`: a newline ends what fastText reads, so each becomes a `space` (null: this), or `nothing`, which glues the words
+    around it. `lowercase`: read the text in lower case; null: as it is. `trailing_newline`: put a newline behind the text, as
+    fastText's Python package and its command line do (null: this, too); it is a word of its own to the model (`</s>`) and moves
+    every score a little.
 
     | like | `newlines` | `lowercase` |
     |---|---|---|
@@ -42,30 +43,36 @@ class FastText:
 
     path: str
     max_chars: int | None = None
-    newlines: Literal["space", "nothing"] = "space"
-    lowercase: bool = False
-    trailing_newline: bool = True
+    newlines: Newlines | None = None
+    lowercase: bool | None = None
+    trailing_newline: bool | None = None
 
     def __post_init__(self) -> None:
         """Check what needs no file."""
         if self.max_chars is not None and self.max_chars < 1:
             raise ValueError(f"max_chars is {self.max_chars}; give at least 1, or leave it out for whole documents")
-        one_of("newlines", self.newlines, ("space", "nothing"))
+        if self.newlines is not None:
+            one_of("newlines", self.newlines, ("space", "nothing"))
+
+    def form(self) -> Form:
+        """Return the form of texts. Raises InputError where the manifest cannot be read or says otherwise."""
+        names = ("newlines", "lowercase", "max_chars", "trailing_newline")
+        return settled(self.path, {name: getattr(self, name) for name in names})
 
     def files(self) -> tuple[str, ...]:
-        """Return the path of the model; raises InputError when it is not there."""
-        if not os.path.isfile(self.path):
-            raise InputError(f"model: {self.path!r} is not a file; give the path of a fastText model (.bin or .ftz)")
-        return (self.path,)
+        """Return the path of the model, and of the manifest where it has one; raises InputError when it is not there."""
+        file = os.path.join(self.path, MODEL) if os.path.isdir(self.path) else self.path
+        if not os.path.isfile(file):
+            raise InputError(f"model: {file!r} is not a file; give the path of a fastText model (.bin or .ftz)")
+        return (file,) if file == self.path else (file, os.path.join(self.path, MANIFEST))
 
     def libraries(self) -> tuple[str, ...]:
         """Return that Python puts texts into lower case; all else is our own."""
-        return ("python",) if self.lowercase else ()
+        return ("python",) if self.form().lowercase else ()
 
     def open(self) -> OpenedFastText:
-        """Load the model. Raises InputError when the file is not a fastText classifier."""
-        (path,) = self.files()
-        return OpenedFastText(path, self)
+        """Load the model. Raises InputError when the file is not a fastText classifier, or its manifest says another form."""
+        return OpenedFastText(self.files()[0], self.form())
 
 
 class OpenedFastText:
@@ -74,7 +81,7 @@ class OpenedFastText:
     Of labels with equal scores the one that comes later in the model is the better one, as in fastText.
     """
 
-    def __init__(self, path: str, form: FastText) -> None:
+    def __init__(self, path: str, form: Form) -> None:
         from gristmill.models.fasttext.engine import Engine
         from gristmill.models.fasttext.file import read
 
@@ -92,10 +99,9 @@ class OpenedFastText:
         return Classified(np.concatenate([part.labels for part in parts]), np.concatenate([part.scores for part in parts]))
 
     def _classified(self, texts: pa.StringArray, most: int) -> Classified:
+        data, bounds = flat_texts(self._form.apply(texts))
         with self._lock:
-            scores = self._engine.scores(
-                *flat_texts(_formed(texts, self._form)), ended=self._form.trailing_newline, best_only=most == 1
-            )
+            scores = self._engine.scores(data, bounds, ended=self._form.trailing_newline, best_only=most == 1)
         return best_of(scores, most)
 
 
@@ -109,19 +115,3 @@ def best_of(scores: npt.NDArray[np.float32], most: int) -> Classified:
     found.scores[:, :count] = np.take_along_axis(scores, found.labels[:, :count].astype(np.int64), axis=1)
     found.labels[np.isnan(found.scores)] = -1
     return found
-
-
-def _formed(texts: pa.StringArray, form: FastText) -> pa.StringArray:
-    """Return texts as the model is given them, but for the newline behind each."""
-    if form.max_chars is not None:
-        texts = pc.utf8_slice_codeunits(texts, 0, form.max_chars)
-    if form.newlines == "nothing":
-        texts = pc.replace_substring(texts, "\n", "")
-    return _lower(texts) if form.lowercase else texts
-
-
-def _lower(texts: pa.StringArray) -> pa.StringArray:
-    """Return texts in lower case as Python has it; those that are ASCII never become Python's."""
-    plain = pc.string_is_ascii(texts)
-    lowered = [text.lower() for text in texts.filter(pc.invert(plain)).to_pylist()]
-    return pc.replace_with_mask(pc.ascii_lower(texts), pc.invert(plain), pa.array(lowered, pa.string()))

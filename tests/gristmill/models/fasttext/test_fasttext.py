@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -146,3 +147,57 @@ def test_python_decides_on_lower_case_alone(path: Path) -> None:
     assert FastText(path=str(path), lowercase=True).libraries() == ("python",) and FastText(path=str(path)).libraries() == ()
     with pytest.raises(ValueError, match=r"^newlines is 'glue'; it can be \"space\", \"nothing\""):
         FastText(path=str(path), newlines="glue")  # type: ignore[arg-type]
+
+
+def folder(path: Path, tmp_path: Path, **changes: object) -> str:
+    """Return a folder as `train-classifier` writes it."""
+    form = {"newlines": "nothing", "lowercase": True, "max_chars": 9, "trailing_newline": True}
+    manifest = {"kind": "fasttext", "model": "model.bin", "preprocessing": form, **changes}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "model.bin").write_bytes(path.read_bytes())
+    return str(tmp_path)
+
+
+def test_a_manifest_says_the_form(path: Path, tmp_path: Path) -> None:
+    place = folder(path, tmp_path)
+    for given in (FastText(path=place), FastText(path=place, newlines="nothing", max_chars=9)):
+        assert given.files() == (f"{place}/model.bin", f"{place}/manifest.json") and given.libraries() == ("python",)
+        written = FastText(path=str(path), newlines="nothing", lowercase=True, max_chars=9)
+        assert (
+            given.open().classify(pa.array(WRITTEN)).scores.tobytes()
+            == written.open().classify(pa.array(WRITTEN)).scores.tobytes()
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "said"),
+    [
+        (
+            {},
+            {"newlines": "space"},
+            r'^newlines is "space", and the model was trained with "nothing" \(.*manifest\.json\); leave it out$',
+        ),
+        ({}, {"lowercase": False}, "^lowercase is false, and the model was trained with true"),
+        ({}, {"max_chars": 10}, "^max_chars is 10, and the model was trained with 9"),
+        ({"kind": "linear"}, {}, r"the model is of kind 'linear', not 'fasttext'; name it so: \{linear: \{path: "),
+        (
+            {"preprocessing": {"newlines": "space"}},
+            {},
+            "its preprocessing is .*; expected newlines, lowercase, max_chars, trailing",
+        ),
+        ({"preprocessing": 3}, {}, "cannot be read as the manifest of a model"),
+    ],
+)
+def test_a_manifest_that_says_otherwise(
+    changes: dict[str, object], parameters: dict[str, object], said: str, path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        FastText(path=folder(path, tmp_path, **changes), **parameters).open()  # type: ignore[arg-type]
+
+
+def test_a_folder_without_a_model_or_a_manifest(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.bin' is not a file"):
+        FastText(path=str(tmp_path)).open()
+    (tmp_path / "model.bin").write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"manifest\.json: cannot be read as the manifest of a model"):
+        FastText(path=str(tmp_path)).open()
