@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -9,6 +10,7 @@ import re
 import shlex
 import struct
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +189,7 @@ def python(page: str, heading: str) -> str:
 def test_every_python_block_is_run_below() -> None:
     run = {(README, "Read it from training code"), (README, "Add a stage"), *(("docs/format.md", each) for each in HEADINGS)}
     run |= {("docs/reading.md", each) for each in ("Opening", "Batches", "In torch")}
-    run |= {("docs/reference_models.md", "Using it")}
+    run |= {("docs/reference_models.md", "Using it"), ("docs/upsampling.md", "Reading")}
     run |= {(f"docs/{page}.md", "In training and serving code") for page in ("tokenizers", "scoring")}
     assert {(block.page, block.heading) for block in BLOCKS if block.language == "python"} == run
 
@@ -204,6 +206,38 @@ def test_reading_in_detail(checkout: Path) -> None:
         exec(compile(python("docs/reading.md", heading), "docs/reading.md", "exec"), names)
     assert len(names["sample"]["input_ids"]) == 1024 and names["loss"].isfinite()
     assert next(names["other"]).samples[0] == 64
+
+
+def test_upsampling(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The build that is shown reads its budget in an epoch, each token as often as its document says, and the report has it."""
+    (text,) = (block.text for block in BLOCKS if (block.page, block.language) == ("docs/upsampling.md", "yaml"))
+    (checkout / "upsampled.yaml").write_text(text)
+    assert main(["build", "upsampled.yaml"]) == 0
+    names: dict[str, Any] = {}
+    exec(compile(python("docs/upsampling.md", "Reading"), "docs/upsampling.md", "exec"), names)
+    dataset, manifest = names["dataset"], names["manifest"]
+    capsys.readouterr()
+    assert main(["report", "build/upsampled", "--json", "--verify"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    ledger = next(stage for stage in summary["stages"] if stage["stage"] == "upsample")
+    (curve,) = summary["repeats"]["about"]["groups"].values()
+    assert ledger["dropped"].keys() == {"not_sampled"} and ledger["kept"] == manifest.documents
+    assert curve["documents"] == ledger["in"] and curve["read"] == manifest.epoch_tokens == summary["repeats"]["tokens"]
+    seen: Counter[tuple[str, int]] = Counter()
+    for sequence in range(len(dataset)):
+        with contextlib.suppress(IndexError):  # padding, where a pass ends
+            for place in range(256):
+                address = dataset.locate(sequence, place)
+                seen[address.file, address.row] += 1
+    folder = next((checkout / "build/upsampled/builds").glob("*/manifest.json")).parent
+    wanted = {}
+    for shard in manifest.shards:
+        assert shard.repeats is not None
+        counted = pa.ipc.open_file(folder / shard.repeats.file).read_all().to_pylist()
+        wanted |= {(shard.file, row): each["repeats"] * each["tokens"] for row, each in enumerate(counted)}
+        assert abs(manifest.epoch_tokens - 1.5 * curve["weight"]) <= max(each["tokens"] for each in counted)
+    assert seen == wanted
+    assert 1 < names["mean"] == manifest.epoch_tokens / manifest.tokens and len(names["passes"]) > 1
 
 
 def test_a_tokenizer_in_training_code(checkout: Path) -> None:

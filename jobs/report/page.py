@@ -14,6 +14,7 @@ from jobs.html.markup import Html, compact, data, document, duration, join, numb
 from jobs.report import sections as sections
 from jobs.report.asked_section import asked
 from jobs.report.bucket_sections import buckets as buckets_section
+from jobs.report.repeat_section import repeats as repeats_section
 from jobs.report.score_sections import tokens as tokens_section
 from jobs.report.sections import Summary, adds, arrived, copy_button, losses, made_in, ratio, workers
 from jobs.report.token_scores import TokenScores
@@ -65,6 +66,7 @@ def page(summary: Summary, output: str, scores: TokenScores | None = None) -> st
         ("dropped", "Dropped", "What was dropped, and why", sections.samples(summary, output)),
         ("content", "Content", "What is in the build", sections.content(summary)),
         ("buckets", "Buckets", "What each bucket holds", buckets_section(summary.get("buckets", []))),
+        ("repeats", "Repeats", "How often documents are read", repeats_section(summary)),
         ("tokens", "Tokens", "Which tokens are trained on", tokens_section(scores)),
         ("quarantine", "Quarantine", "What could not be processed", sections.quarantine(summary)),
         ("asked", "Answers", "What was asked, and what it took", asked(summary)),

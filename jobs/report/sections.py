@@ -299,8 +299,10 @@ def shards(summary: Summary) -> Html:
     columns.append(("size", "n", lambda s: data(s["bytes"], size(s["bytes"]))))
     columns.append(("sha256", "", lambda s: join(tag("code", s["sha256"][:12], title=s["sha256"]), copy_button(s["sha256"]))))
     columns.append(("input", "", lambda s: isolated(s["input"])))
-    if any(s.get("sidecars") for s in every):
-        columns.append(("beside it", "", lambda s: ", ".join(s.get("sidecars") or {}) or "–"))
+    if any("repeats" in s or s.get("sidecars") for s in every):
+        columns.append(
+            ("beside it", "", lambda s: ", ".join([*(["repeats"] if "repeats" in s else []), *s.get("sidecars", {})]) or "–")
+        )
     written = f"{plural(len(every), 'shard')}, {size(sum(s['bytes'] for s in every))}"
     documents = plural(sum(s["documents"] for s in every), "document")
     lead = tag("p", f"{written}: {documents}", f" and {plural(tokens, 'token')}." if tokens else ".", class_="lead")

@@ -63,7 +63,8 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
 
     Keys: build, name, manifest, run, inputs, stages (in, kept, dropped, quarantined, cpu_s, wall_s, and made where documents are
     made of others; in the order of documents), steps, barren (inputs without a document), samples, quarantine, measures, joint,
-    shards, languages, documents, tokens, text_bytes.
+    shards, languages, documents, tokens, text_bytes; and repeats where documents are repeated (passes: documents and tokens of
+    each pass of an epoch; tokens: of all; about: what the manifest says of the counts).
 
     Raises:
         Damaged: one of these records is missing or damaged.
@@ -74,7 +75,8 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
             _check_stages(store, name, unit, [each.stage for each in record.stages], barrier=step.kind != "segment")
     segments = [unit for step, units in steps if step.kind == "segment" for unit in units]
     names = [name for step in record.steps if step.kind == "segment" for name in step.units]
-    shards = _shards(store, record.manifest)
+    content = _content(store, record.manifest)
+    shards: list[dict[str, Any]] = content["shards"]
     return {
         **{key: getattr(record, key) for key in ("build", "name", "manifest", "run")},
         "inputs": [asdict(each) for each in record.inputs],
@@ -92,6 +94,7 @@ def summarize(store: Store, record: RunRecord) -> dict[str, Any]:
         "documents": sum(shard["documents"] for shard in shards),
         "tokens": sum(shard.get("tokens", 0) for shard in shards),
         "text_bytes": sum(shard.get("text_bytes", 0) for shard in shards),
+        **_repeats(content),
     }
 
 
@@ -119,13 +122,24 @@ def _files(shard: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [shard, *counts, *shard.get("sidecars", {}).values()]
 
 
-def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:
-    """Return the shards that the manifest of a build lists."""
+def _repeats(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how often documents are read, of a manifest that says so."""
+    every = [shard["repeats"]["passes"] for shard in content["shards"] if "repeats" in shard]
+    if not every:
+        return {}
+    numbered = [(k, pair) for passes in every for k, pair in enumerate(passes)]
+    passes = [[sum(pair[i] for at, pair in numbered if at == k) for i in range(2)] for k in range(max(map(len, every)))]
+    about = content.get("about", {}).get("repeats", {}).get("repeats", {})
+    return {"repeats": {"passes": passes, "tokens": sum(tokens for _, tokens in passes), "about": about}}
+
+
+def _content(store: Store, manifest: str) -> dict[str, Any]:
+    """Return what the manifest of a build says."""
     try:
-        content = json.loads(store.read(manifest))
+        content: dict[str, Any] = json.loads(store.read(manifest))
         if manifest.endswith(f"/{mf.NAME}"):
             mf.parse(content, "it")
-        shards: list[dict[str, Any]] = content["shards"]
+        content["shards"]
     except FileNotFoundError as error:
         raise Damaged(f"{store.uri(manifest)} is missing", manifest) from error
     except FormatError as error:
@@ -134,7 +148,7 @@ def _shards(store: Store, manifest: str) -> list[dict[str, Any]]:
         raise Damaged(
             f"{store.uri(manifest)} is damaged: it is no manifest of a build ({type(error).__name__})", manifest
         ) from error
-    return shards
+    return content
 
 
 def _stages(named: Sequence[BuildStage], segments: Iterable[UnitRecord], barriers: Iterable[UnitRecord]) -> list[dict[str, Any]]:

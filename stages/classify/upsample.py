@@ -165,7 +165,7 @@ class Upsample(Fit):
             for name, group in (self.groups or {}).items()
         }
         spread = {json.dumps([name], ensure_ascii=False) for name, group in (self.groups or {}).items() if group.budget is None}
-        rule = Rule(common, own, frozenset(spread), self.slices, self.weight)
+        rule = Rule(common, own, frozenset(spread), self.slices, self.weight, self.best)
         return lambda tables: upsample_rows.settle(rule, tables)
 
     def apply(self, model: pa.Table) -> Transform:
@@ -185,16 +185,16 @@ class Upsample(Fit):
         """Return the score, with the lowest that is read as often as it is, and how often that is; see `Stage.explain`."""
         about = json.loads(after.schema.field(REPEATS).metadata[b"about"])
         count, score = after[REPEATS][0].as_py(), float(self._scores(before)[0])
+        turn = 1 if self.best == "high" else -1
         dropped = Finding(REPEATS, count, decisive=count == 0)
         levels = about["groups"].get(groups_of(before, self._by()).names[0], {}).get("levels", [])
-        mine = [level for level in levels if level["from"] <= score]
+        mine = [level for level in levels if turn * level["edge"] <= score]
         if math.isnan(score) or not mine:
             return (dropped,)
-        edge = mine[-1]["from"] if self.best == "high" else -mine[-1]["from"]
         side = "from the edge on of" if self.best == "high" else "up to the edge of"
         return (
             dropped,
-            Finding(self.score, before[self.score][0].as_py(), (Limit("score", edge, side),)),
+            Finding(self.score, before[self.score][0].as_py(), (Limit("score", mine[-1]["edge"], side),)),
             Finding("wanted repeats", mine[-1]["repeats"]),
         )
 

@@ -38,6 +38,7 @@ MODEL = pa.schema(
         ("chosen", pa.int64()),  # those with a lower bin of hashes once more
     ]
 )
+MOST_GROUPS = 100  # whose curves the manifest has
 ABOUT = b"about"  # in the metadata of the model: a JSON object
 
 
@@ -63,6 +64,7 @@ class Rule:
     spread: frozenset[str]
     slices: int
     weight: str
+    best: str
 
 
 def rows_of(ids: Sequence[str], scores: Singles, groups: Groups, weights: Ints, mantissa_bits: int) -> pa.Table:
@@ -107,9 +109,16 @@ def settle(rule: Rule, tables: Sequence[pa.Table]) -> pa.Table:
     levels: list[dict[str, object]] = []
     about: dict[str, Plain] = {}
     for group in sorted(counted):
-        found, about[group] = _group(group, counted[group], wanted[group], rule.slices)
+        found, about[group] = _group(group, counted[group], wanted[group], rule)
         levels += found
-    notes: dict[str, Plain] = {"kind": "upsample", "weight": rule.weight, "slices": rule.slices, "groups": about}
+    notes: dict[str, Plain] = {
+        "kind": "upsample",
+        "weight": rule.weight,
+        "best": rule.best,
+        "slices": rule.slices,
+        "groups": about if len(about) <= MOST_GROUPS else {},
+        "groups_with_curves": len(about),
+    }
     return pa.Table.from_pylist(levels, schema=MODEL.with_metadata({ABOUT: json.dumps(notes, sort_keys=True)}))
 
 
@@ -151,11 +160,11 @@ def named(group: str) -> str:
     return "all" if group == ALL else ", ".join("none" if each is None else str(each) for each in json.loads(group))
 
 
-def _group(group: str, rows: _Counted, wanted: Wanted, slices: int) -> tuple[list[dict[str, object]], Plain]:
+def _group(group: str, rows: _Counted, wanted: Wanted, rule: Rule) -> tuple[list[dict[str, object]], Plain]:
     """Return the levels of a group, and what the manifest says of it."""
     assert wanted.share is not None, "amounts were made shares"
     try:
-        curve = solve(wanted.share, wanted.cap, wanted.zero_below, slices)
+        curve = solve(wanted.share, wanted.cap, wanted.zero_below, rule.slices)
     except ValueError as error:
         raise InputError(
             f"upsample: budget of {named(group)}: {error}; lower the budget or zero_below, or raise the cap"
@@ -175,7 +184,8 @@ def _group(group: str, rows: _Counted, wanted: Wanted, slices: int) -> tuple[lis
     levels = [{"group": group, "begins": a, "base": b, "chosen": c} for a, b, c in zip(*columns, strict=True)]
     more = np.arange(BINS) < counts.chosen[:, None]
     read = counts.base[:, None] + more
-    lines = zip(scores_of(begins).tolist(), rates[first].tolist(), documents.sum(axis=1).tolist(), strict=True)
+    edges = scores_of(begins) if rule.best == "high" else -scores_of(begins)
+    lines = zip(edges.tolist(), rates[first].tolist(), documents.sum(axis=1).tolist(), strict=True)
     return levels, {
         "budget": wanted.share * int(mass.sum()),
         "cap": wanted.cap,
@@ -183,7 +193,7 @@ def _group(group: str, rows: _Counted, wanted: Wanted, slices: int) -> tuple[lis
         "documents": int(documents.sum()),
         "weight": int(mass.sum()),
         "read": int((read * weights).sum()),
-        "levels": [{"from": score, "repeats": rate, "documents": count} for score, rate, count in lines],
+        "levels": [{"edge": score, "repeats": rate, "documents": count} for score, rate, count in lines],
         "repeats": _histogram(read, documents, weights),
     }
 
