@@ -21,6 +21,7 @@ from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from pipeline.lineage import Lineage
 from pipeline.stage import Assembly, Attachment, Part, Sink, Stored
+from stages.sink.column_notes import agreed, bare, notes_of
 from stages.sink.cut import cut
 
 BATCH_BYTES = 1 << 25  # of text in a record batch: what one thread of a reader decompresses at a time
@@ -48,15 +49,15 @@ def _write(tables: Iterable[pa.Table], folder: Path, limit: int) -> list[Part]:
             if number == len(parts):
                 if writer is not None:
                     writer.close()
-                schema = fmt.document_schema(list(table.schema))
+                schema, notes = fmt.document_schema(list(map(bare, table.schema))), notes_of(table.schema)
                 path = folder / fmt.file_name(fmt.DOCUMENTS, number)
                 writer = pa.ipc.new_file(str(path), schema, options=options)
-                parts.append(Part(fmt.DOCUMENTS, number, path, 0, {"text_bytes": 0}))
+                parts.append(Part(fmt.DOCUMENTS, number, path, 0, {"text_bytes": 0, **({"about": notes} if notes else {})}))
             assert writer is not None and schema is not None
             writer.write_batch(_batch(table, schema))
             done = parts[number]
             size = done.stats["text_bytes"] + int(_text_bytes(table).sum())
-            parts[number] = Part(done.kind, number, done.path, done.rows + table.num_rows, {"text_bytes": size})
+            parts[number] = Part(done.kind, number, done.path, done.rows + table.num_rows, {**done.stats, "text_bytes": size})
     finally:
         if writer is not None:
             writer.close()
@@ -72,7 +73,7 @@ class Documents(Sink):
             a longer document has a file of its own.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     bytes_per_shard: int = 268_435_456
 
@@ -93,6 +94,7 @@ class Documents(Sink):
         stored = sorted(parts, key=lambda part: (part.shard, part.number))
         assert len({(part.shard, part.number) for part in stored}) == len(stored), "documents: two parts of one place"
         shards = tuple(_shard(part, number) for number, part in enumerate(stored))
+        notes = [part.stats.get("about", {}) for part in stored] or [{}]
         manifest = mf.Manifest(
             kind=fmt.DOCUMENTS,
             build=mf.build_id(fmt.DOCUMENTS, shards),
@@ -101,6 +103,7 @@ class Documents(Sink):
             dtype=None,
             shards=shards,
             lineage=lineage.plain(),
+            about={fmt.DOCUMENTS: about} if (about := agreed(fmt.DOCUMENTS, notes)) else {},
         )
         links = {shard.file: part.data for shard, part in zip(shards, stored, strict=True)}
         return Assembly(manifest.build, links, {mf.NAME: manifest.to_json()}, mf.NAME)

@@ -82,6 +82,7 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...]) -> _Layout:
             schemes.setdefault(scheme, []).append(field)
     scores = {scheme: fmt.score_schema(scheme, [bare(field) for field in fields]) for scheme, fields in schemes.items()}
     about = {scheme: notes_of(fields) for scheme, fields in schemes.items()}
+    about[fmt.TOKENS] = notes_of(extra)
     about[fmt.REPEATS] = notes_of([schema.field(fmt.REPEATS)] if fmt.REPEATS in schema.names else [])
     return _Layout(fmt.token_schema(ids.type.value_type, tokenizer, plain), scores, tokenizer, about, fmt.REPEATS in schema.names)
 
@@ -195,6 +196,7 @@ class _Files:
                 "languages": dict(sorted(self._languages.items())),
                 "dtype": str(self._layout.tokens.field(fmt.INPUT_IDS).type.value_type),
                 "tokenizer": {k: v for k, v in vars(self._layout.tokenizer).items() if k != "file" and v != ()},
+                **({"about": notes} if (notes := self._layout.about[fmt.TOKENS]) else {}),
             }
         }
         if self._layout.repeats:
@@ -328,10 +330,13 @@ class Shards(Sink):
 
 
 def _about(groups: Iterable[Mapping[str, Stored]]) -> dict[str, Mapping[str, Plain]]:
-    """Return what the manifest says of the columns: sidecar → column → object; all parts of a build say the same."""
+    """Return what the manifest says of the columns: sidecar → column → object; all parts of a build say the same.
+
+    Those of the shards themselves are under `tokens`.
+    """
     found: dict[str, list[Mapping[str, Plain]]] = {}
     for part in (part for group in groups for part in group.values() if "about" in part.stats):
-        found.setdefault(part.stats.get("scheme", fmt.REPEATS), []).append(part.stats["about"])
+        found.setdefault(part.stats.get("scheme", part.kind), []).append(part.stats["about"])
     agreed_on = {scheme: agreed(scheme, parts) for scheme, parts in sorted(found.items())}
     return {scheme: about for scheme, about in agreed_on.items() if about}
 

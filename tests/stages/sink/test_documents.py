@@ -61,6 +61,17 @@ def test_everything_comes_back(tmp_path, monkeypatch, batch):
     assert (manifest.tokenizer, manifest.dtype) == (None, None)
 
 
+def test_what_is_said_of_columns_is_in_the_manifest_alone(tmp_path):
+    about = {"id": "0a", "scores": {"quality": {"edges": [0.5]}}}
+    field = pa.field("bucket", pa.uint8(), metadata={"about": json.dumps(about), "unit": "bucket"})
+    bare = table().append_column(pa.field("bucket", pa.uint8(), metadata={"unit": "bucket"}), pa.array([1] * 60, pa.uint8()))
+    noted = bare.set_column(bare.num_columns - 1, field, bare["bucket"])
+    plain = publish([[bare]], tmp_path / "plain", sink=Documents())
+    told = publish([[noted.slice(0, 25), noted.slice(25)], []], tmp_path / "told", sink=Documents(bytes_per_shard=700))
+    assert manifest_of(told).about == {"documents": {"bucket": about}} and manifest_of(plain).about == {}
+    assert publish([[noted]], tmp_path / "whole", sink=Documents()).id == plain.id
+
+
 def test_files_are_compressed(tmp_path):
     text = pa.array(["the same words again and again " * 100] * 60)
     whole = table()

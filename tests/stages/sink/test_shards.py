@@ -215,6 +215,23 @@ def test_what_is_said_of_columns_is_in_the_manifest_alone(tmp_path):
     assert one.schema.field("excess").metadata == {b"scheme": b"rho1"}
 
 
+def test_what_is_said_of_columns_of_the_shards_is_in_the_manifest_too(tmp_path):
+    """Of those that are kept: a bucket's edges."""
+    about = {"bucket": {"id": "0a", "edges": [0.5]}}
+    buckets = table().append_column("bucket", pa.array([1] * table().num_rows, pa.uint8()))
+    kept, left_out = Shards(columns=("bucket",)), Shards()
+    plain, told, none = (
+        publish([[docs]], tmp_path / name, sink=sink)
+        for name, docs, sink in (
+            ("plain", buckets, kept),
+            ("told", said(buckets, **about), kept),
+            ("none", said(buckets, **about), left_out),
+        )
+    )
+    assert manifest_of(told).about == {"tokens": about} and manifest_of(plain).about == manifest_of(none).about == {}
+    assert told.id == plain.id != none.id
+
+
 def test_shards_that_say_different_things_are_refused(tmp_path):
     halves = [[said(table(), excess={"torch": version, "window": 9})] for version in ("2.12", "2.13")]
     with pytest.raises(
