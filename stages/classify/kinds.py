@@ -16,6 +16,7 @@ import pyarrow as pa
 from gristmill.errors import InputError
 from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.linear.linear import Linear
+from gristmill.models.ngram.perplexity import Perplexity
 from gristmill.models.protocols import TextClassifier, TextModel
 from gristmill.models.sequence.parameters import SequenceClassifier
 from pipeline.resources import Resources
@@ -117,7 +118,18 @@ class SequenceModel(Asked):
         return Resources(gpus=0.0 if self.sequence.device == "cpu" else None)
 
 
-AnyModel = FastTextModel | LinearModel | SequenceModel
+@dataclass(frozen=True, kw_only=True)
+class PerplexityModel(Asked):
+    """How surprising a text is to an n-gram model."""
+
+    perplexity: Perplexity
+
+    def model(self) -> TextModel:
+        """Return the model's parameters."""
+        return self.perplexity
+
+
+AnyModel = FastTextModel | LinearModel | SequenceModel | PerplexityModel
 
 
 def suffix(label: str) -> str:
