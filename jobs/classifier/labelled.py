@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,22 +69,27 @@ def labelled(recipe: Recipe, seen: Callable[[int], None]) -> Labelled:
     """
     settings, found, read = recipe.settings, list[Document](), 0
     for table in documents_of(recipe.documents):
-        found += _labelled(table, settings.labels)
+        found += with_labels(table, settings.labels)
         read += table.num_rows
         seen(read)
+    return replace(labelled_of(found, settings), read=read, without=read - len(found))
+
+
+def labelled_of(found: Sequence[Document], settings: Settings) -> Labelled:
+    """Return the two sides of labelled documents; see `labelled`."""
     kept, twins, contradicting = _once(found)
     counts = Counter(each.label for each in kept)
     if len(counts) < 2:
         what = f"only {next(iter(counts))!r} ({counts.total()} documents)" if counts else "none"
-        raise InputError(f"labels: of {read} documents {len(found)} have one; there must be two labels at least, found {what}")
+        raise InputError(f"labels: {len(found)} documents have one; there must be two labels at least, found {what}")
     if settings.positive is not None and settings.positive not in counts:
         raise InputError(f"positive is {settings.positive!r}, which no document has; the labels are {', '.join(sorted(counts))}")
     kept.sort(key=lambda each: (_number(f"order {settings.seed}", each.id), each.id))
     training, held = _divided(kept, settings)
-    return Labelled(tuple(_balanced(training, settings)), tuple(held), read, read - len(found), twins, contradicting)
+    return Labelled(tuple(_balanced(training, settings)), tuple(held), len(found), 0, twins, contradicting)
 
 
-def _labelled(table: pa.Table, labels: Labels) -> list[Document]:
+def with_labels(table: pa.Table, labels: Labels) -> list[Document]:
     """Return the documents of a table that have a label and text."""
     urls = pc.fill_null(table["url"], "").to_pylist()
     hosts = [host_of(url) for url in urls]
