@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from gristmill.arguments import no_nulls
 from gristmill.errors import InputError
-from gristmill.models.fasttext_new import FastText, OpenedFastText, check_max_chars
+from gristmill.models.fasttext.form import check_max_chars
+from gristmill.models.fasttext_new import OpenedFastText, load
 from gristmill.models.language_text import beginning, lowered
 from gristmill.models.protocols import Classified, TextClassifier
 
@@ -65,7 +66,7 @@ class LanguageId:
     def open(self) -> TextClassifier:
         """Load the model. Raises InputError when there is no such file, or it is not a fastText model."""
         (path,) = self.files()
-        opened = FastText(path=path, max_chars=self.max_chars).open()
+        opened = load(path, self.max_chars)
         return _Asking(opened, self.max_chars) if self.normalize == "text" else opened
 
 

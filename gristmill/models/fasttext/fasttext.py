@@ -17,7 +17,7 @@ from gristmill.arguments import no_nulls, one_of, whole
 from gristmill.columns import flat_texts
 from gristmill.columns import whole as one_array
 from gristmill.errors import InputError
-from gristmill.models.fasttext.form import MANIFEST, MODEL, Form, Newlines, settled
+from gristmill.models.fasttext.form import MANIFEST, MODEL, Form, Newlines, check_max_chars, settled
 from gristmill.models.protocols import Classified
 
 TEXTS = 1024  # at a time, so that scores of many labels take little memory
@@ -49,8 +49,7 @@ class FastText:
 
     def __post_init__(self) -> None:
         """Check what needs no file."""
-        if self.max_chars is not None and self.max_chars < 1:
-            raise ValueError(f"max_chars is {self.max_chars}; give at least 1, or leave it out for whole documents")
+        check_max_chars(self.max_chars)
         if self.newlines is not None:
             one_of("newlines", self.newlines, ("space", "nothing"))
 

@@ -40,6 +40,12 @@ class Form:
         return _lower(texts) if self.lowercase else texts
 
 
+def check_max_chars(max_chars: int | None) -> None:
+    """Raise ValueError for a number of characters that cannot be."""
+    if max_chars is not None and max_chars < 1:
+        raise ValueError(f"max_chars is {max_chars}; give at least 1, or leave it out for whole documents")
+
+
 def settled(path: str, given: Mapping[str, Json]) -> Form:
     """Return the form that a model's texts have: that of its manifest where the path is a folder, else what is given.
 
