@@ -5,14 +5,17 @@ Reads `text`; adds a column of scores a model, or one a label. It decides nothin
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
 from gristmill.columns import append
 from pipeline.finding import Finding
+from pipeline.planning.fingerprint import contents
 from pipeline.resources import Resources
 from pipeline.stage import Map, Transform
 from stages.classify.kinds import AnyModel
@@ -31,6 +34,8 @@ class Classify(Map):
     A score is null where the model has none: of a text of which it reads nothing. Nothing is dropped here; what a score
     decides is said behind it, so a threshold can be changed without any text being scored again.
     """
+
+    version: ClassVar[int] = 2
 
     models: dict[str, AnyModel]
 
@@ -80,7 +85,12 @@ class Classify(Map):
         opened = {name: asked.model().open() for name, asked in self.models.items()}
         for name, asked in self.models.items():
             asked.check(name, opened[name].labels)
-        fields = [pa.field(column, kind) for column, kind in self.adds().items()]
+        notes = self._notes()
+        fields = [
+            pa.field(column, kind, metadata={"about": notes[name]})
+            for name, asked in self.models.items()
+            for column, kind in asked.adds(name).items()
+        ]
 
         def classify(docs: pa.Table) -> pa.Table:
             found = [each for name, asked in self.models.items() for each in asked.columns(opened[name], docs["text"])]
@@ -91,3 +101,22 @@ class Classify(Map):
     def explain(self, before: pa.Table, after: pa.Table) -> Sequence[Finding]:
         """Return the scores; they are there to be read, nothing is decided by them here."""
         return [Finding(column, after[column][0].as_py()) for column in self.adds()]
+
+    def _notes(self) -> dict[str, str]:
+        """Return what is noted of the columns of each model, in the manifest and for `buckets`; nothing of where files lie."""
+        sha256 = dict(zip(self.files(), contents(self).values(), strict=True))
+        found: dict[str, str] = {}
+        for name, asked in self.models.items():
+            model = asked.model()
+            files = model.files()
+            assert is_dataclass(model) and not isinstance(model, type), "parameters are dataclasses"
+            note = {key: value for key, value in asdict(asked).items() if getattr(asked, key) is not model}
+            note |= {key: value for key, value in asdict(model).items() if not (isinstance(value, str) and _leads(value, files))}
+            note |= {"kind": type(model).__name__, "sha256": [sha256[file] for file in files]}
+            found[name] = json.dumps(note, sort_keys=True)
+        return found
+
+
+def _leads(value: str, files: Sequence[str]) -> bool:
+    """Tell whether a text is the path of a file, or of a folder above it."""
+    return value != "" and any(file.startswith(value) for file in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ import pyarrow as pa
 import pytest
 
 from gristmill.errors import InputError
+from gristmill.models.fasttext.fasttext import FastText
 from gristmill.storage.store import expand
 from pipeline.engines.drive import Options, drive
 from pipeline.engines.local import LocalEngine
 from pipeline.planning.plan import make_plan
 from stages.classify.buckets import Buckets, Edges, Quantiles
+from stages.classify.classify import Classify
+from stages.classify.kinds import FastTextModel
 from stages.source.jsonl import JsonlSource
 from tests.contract.running import met
 from tests.toy import Files, Upper, documents
@@ -163,6 +167,26 @@ def test_what_the_makers_of_scores_note_is_in_the_id_and_is_held_to(shards: list
     assert about(of(shards[0], "aa")) == one
     with pytest.raises(InputError, match=r"'edu' is of another model .*bb.* than its edges were found for .*aa"):
         stage.apply(met(stage, [[of(shards[0], "aa")]]))(of(shards[0], "bb"))
+
+
+def test_scores_of_another_model_than_edges_were_found_for_are_refused(tmp_path: Path) -> None:
+    """By what `classify` notes: the file's content and the form of the text, not where the file lies."""
+    docs = documents("a", [f"some words {n} of prose" for n in range(40)])
+    model = Path(__file__).parents[2] / "contract/golden/classifier.bin"
+    copy = tmp_path / "copy.bin"
+    copy.write_bytes(model.read_bytes())
+
+    def scored_by(**parameters: object) -> pa.Table:
+        return Classify(models={"q": FastTextModel(fasttext=FastText(**parameters), label="code")}).open()(docs)
+
+    stage = Buckets(scores={"q": Quantiles(quantiles=4)})
+    edges = met(stage, [[scored_by(path=str(model))]])
+    about = json.loads(stage.apply(edges)(scored_by(path=str(copy))).schema.field("bucket").metadata[b"about"])
+    noted = about["scores"]["q"]["model"]
+    assert (noted["kind"], noted["label"], noted["lowercase"]) == ("FastText", "code", None) and "path" not in noted
+    assert noted["sha256"] == [hashlib.sha256(model.read_bytes()).hexdigest()]
+    with pytest.raises(InputError, match="'q' is of another model"):
+        stage.apply(edges)(scored_by(path=str(model), lowercase=True))
 
 
 def test_what_cannot_be_counted_is_said(shards: list[pa.Table]) -> None:
