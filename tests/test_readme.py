@@ -73,7 +73,8 @@ def read_blocks(page: str) -> Iterator[Block]:
 RUN_ELSEWHERE = (
     "docs/extend.md",
     "docs/buckets.md",
-)  # in a folder of their own: tests/test_extend.py, tests/test_buckets_page.py
+    "docs/classify.md",
+)  # in a folder of their own: tests/test_extend.py, tests/test_buckets_page.py, tests/test_classify_page.py
 BLOCKS = [block for page in PAGES if page not in RUN_ELSEWHERE for block in read_blocks(page)]
 
 
