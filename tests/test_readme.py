@@ -74,7 +74,8 @@ RUN_ELSEWHERE = (
     "docs/extend.md",
     "docs/buckets.md",
     "docs/classify.md",
-)  # in a folder of their own: tests/test_extend.py, tests/test_buckets_page.py, tests/test_classify_page.py
+    "docs/classifiers.md",
+)  # in a folder of their own: tests/test_extend.py, test_buckets_page.py, test_classify_page.py, test_classifiers_page.py
 BLOCKS = [block for page in PAGES if page not in RUN_ELSEWHERE for block in read_blocks(page)]
 
 
