@@ -76,6 +76,17 @@ def test_an_ensemble_is_that_of_nemotron_cc(shards: list[pa.Table]) -> None:
     assert len(shares) == 20 and abs(shares - 0.05).max() < 0.003
 
 
+def test_scores_of_a_classifier_on_the_crawl_fall_where_numpy_has_them(texts: pa.Table) -> None:
+    model = str(Path(__file__).parents[2] / "contract/golden/classifier.bin")
+    labels = ("prose", "Q-A", "code")
+    docs = Classify(models={"of": FastTextModel(fasttext=FastText(path=model), labels=labels)}).open()(texts)
+    docs = docs.rename_columns(
+        [dict(zip(("of_prose", "of_q_a", "of_code"), THREE, strict=True)).get(n, n) for n in docs.column_names]
+    )
+    found = run(Buckets(scores={name: Quantiles(quantiles=20) for name in THREE}), [docs.slice(0, 400), docs.slice(400)], (1, 0))
+    assert found["bucket"].to_pylist() == curators(docs).tolist()
+
+
 @pytest.mark.parametrize("ensemble", ["mean", {"edu": 1.0, "mixtral": 2.0, "fasttext": 0.25}])
 def test_means_are_rounded_half_up_over_the_scores_that_are_there(ensemble, shards: list[pa.Table]) -> None:
     lacking = pa.array([None if n % 3 else 0.5 for n in range(1200)], pa.float32())
