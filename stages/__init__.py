@@ -17,6 +17,7 @@ from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.keep_if import KeepIf
 from stages.filter.language import Language
+from stages.filter.languages import Languages
 from stages.rephrase.rephrase import Rephrase
 from stages.score.lm import ScoreLm
 from stages.score.ngram import ScoreNgram
@@ -38,6 +39,7 @@ STAGES: dict[str, type[Stage]] = {
     "tokens": TokensSource,
     "extract_html": ExtractHtml,
     "language": Language,
+    "languages": Languages,
     "gopher_repetition": GopherRepetition,
     "gopher_quality": GopherQuality,
     "c4_quality": C4Quality,

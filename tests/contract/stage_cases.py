@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from gristmill.models.causal_lm.parameters import CausalLm
 from gristmill.models.fasttext.fasttext import FastText
+from gristmill.models.language_id import LanguageId
 from gristmill.models.ngram.file import NgramFile
 from gristmill.rephrasing.endpoint import Endpoint
 from gristmill.selection.policy import Cap, Policy, Term
@@ -86,6 +87,13 @@ CASES: dict[str, Case] = {
     "language": Case(
         [{"keep": ("en", "fr")}, {"min_score": 0.0, "max_chars": 300}],
         one_each(keep=("fr", "en"), min_score=0.5, max_chars=10, normalize="none", model="<lid.176 elsewhere>"),
+    ),
+    "languages": Case(
+        [
+            {"identifiers": {"lid": LanguageId(), "bayes": LanguageId(model="py3langid")}, "keep": ("en", "fr"), "agree": 2},
+            {"identifiers": {"start": LanguageId(max_chars=40), "all": LanguageId(normalize="none")}},
+        ],
+        one_each(identifiers={"lid": LanguageId(), "bayes": LanguageId()}, keep=("en",), agree=1),
     ),
     "gopher_repetition": Case(
         other=one_each(
