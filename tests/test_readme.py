@@ -239,6 +239,12 @@ def test_upsampling(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
         wanted |= {(shard.file, row): each["repeats"] * each["tokens"] for row, each in enumerate(counted)}
         assert abs(manifest.epoch_tokens - 1.5 * curve["weight"]) <= max(each["tokens"] for each in counted)
     assert seen == wanted
+    often, count = max(((address, each) for address, each in wanted.items() if each), key=lambda pair: pair[1])
+    tokens = pa.ipc.open_file(folder / often[0]).read_all()["input_ids"][often[1]]
+    number = [shard.file for shard in manifest.shards].index(often[0])
+    assert main(["explain", "build/upsampled", "--token", f"{number}:{often[1]}:0"]) == 0
+    times = count // len(tokens)
+    assert f"read {times} times an epoch" in capsys.readouterr().out and times > 1
     assert 1 < names["mean"] == manifest.epoch_tokens / manifest.tokens and len(names["passes"]) > 1
 
 

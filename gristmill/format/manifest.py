@@ -93,6 +93,7 @@ class Manifest:
     def __repr__(self) -> str:
         """Say which build it is, without its shards."""
         counts = f"{len(self.shards):,} shards, {self.documents:,} documents, {self.tokens:,} tokens"
+        counts += f" ({self.epoch_tokens:,} an epoch, with repeats)" if len(self.passes) > 1 else ""
         return f"Manifest({self.name!r}, build {self.build} of {self.kind}: {counts})"
 
     @property

@@ -136,6 +136,10 @@ def _token(trace: Trace, located: LocatedRun, address: str) -> list[str]:
     found = Found(stored["doc_id"], stored["url"], stored["file"], stored["offset"], stored["length"])
     lines = [f"token {ids[position]} of {shard.file}, row {row}, position {position} of {len(ids)}"]
     lines += _words(trace, ids, position)
+    if shard.repeats is not None:
+        with of_build(located.store, name, shard.repeats) as file:
+            count = _row(file, row)["repeats"]
+        lines.append(f"  read {count} times an epoch" if count > 1 else "  read once an epoch")
     for scheme, sidecar in shard.sidecars.items():
         with of_build(located.store, name, sidecar) as file:
             scores = _row(file, row)

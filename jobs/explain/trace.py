@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from gristmill.errors import InputError, UserError
 from gristmill.format import fields
-from gristmill.format.manifest import Shard, Sidecar
+from gristmill.format.manifest import Repeats, Shard, Sidecar
 from gristmill.storage.store import InputFile, Store
 from jobs.config import build_config
 from jobs.html.markup import plural
@@ -207,7 +207,7 @@ class Trace:
         return []
 
 
-def of_build(store: Store, manifest: str, file: Shard | Sidecar) -> contextlib.AbstractContextManager[Reader]:
+def of_build(store: Store, manifest: str, file: Shard | Repeats | Sidecar) -> contextlib.AbstractContextManager[Reader]:
     """Open a file that a build's manifest names. Raises Damaged where it is missing or not what was written."""
     folder = manifest.rpartition("/")[0]
     return reading(store, Data(data=f"{folder}/{file.file}", sha256=file.sha256, bytes=file.bytes, rows=0), manifest)

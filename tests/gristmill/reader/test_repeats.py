@@ -21,6 +21,7 @@ from gristmill.format.manifest import NAME
 from gristmill.reader.bestfit import plan
 from gristmill.reader.bestfit.fit import pack
 from gristmill.reader.packing import Concatenated
+from gristmill.sidecar_writer import write_sidecar
 from tests.gristmill.builds import EOS
 from tests.gristmill.slow import build, corpus, scores_of, some_sizes
 from tests.gristmill.storage.web import Web, serve
@@ -315,8 +316,24 @@ def test_what_a_dataset_says_of_itself(folder, shards, counts):
     assert manifest.passes == tuple(
         (sum(count >= k for _, count in sizes), sum(size for size, count in sizes if count >= k)) for k in range(1, 8)
     )
+    assert f"{manifest.tokens:,} tokens ({manifest.epoch_tokens:,} an epoch, with repeats)" in repr(manifest)
     said = repr(TokenDataset.open(folder, sequence_length=LENGTH))
     assert f"{manifest.tokens:,} tokens ({manifest.epoch_tokens:,} an epoch, with repeats)" in said
+
+
+def test_columns_that_were_added_later_are_read_with_each_copy(shards, counts, tmp_path):
+    """The build's order, which the columns name, has the counts in it."""
+    folder = build(tmp_path, shards, repeats=counts)
+
+    def numbers(ids, bounds):
+        values = ids.astype(np.float32)
+        values[bounds[:-1][np.diff(bounds) > 0]] = np.nan
+        return {"number": values}
+
+    write_sidecar(folder, "later", {"number": "float32"}, numbers)
+    dataset = TokenDataset.open(folder, sequence_length=LENGTH, columns=["number"])
+    batch = TokenLoader(dataset, len(dataset), prefetch=0, within_documents=True).batch(0)
+    assert np.array_equal(batch.columns["number"][batch.loss_mask], batch.labels[batch.loss_mask].astype(np.float32))
 
 
 # ---- elsewhere, and damaged ----
@@ -338,6 +355,20 @@ def test_a_remote_build_reads_as_a_local_one(folder, tmp_path, packing, monkeypa
         for _ in range(len(dataset) // 8):
             found, wanted = next(loader), next(expected)
             assert all(np.array_equal(getattr(found, name), getattr(wanted, name)) for name in ALL)
+
+
+def test_an_order_that_would_fetch_again_and_again_is_refused(folder, tmp_path, monkeypatch):
+    """A block of a late pass lies in many shards: what is read again is scattered."""
+    monkeypatch.setenv("GRISTMILL_CACHE", str(tmp_path))
+    sizes = [path.stat().st_size for path in folder.glob("*.arrow")]
+    shards = len(open_build(folder, "tokens")[0].shards)
+    web = Web({path.name: path.read_bytes() for path in folder.iterdir()})
+    with serve(web):
+        cache = Cache(folder=tmp_path / "cache", limit_bytes=16 * max(sizes))
+        options = {"sequence_length": LENGTH, "shuffle": Blocks(sequences=8, open=2), "cache": cache}
+        message = rf"this order reads {shards} of {shards} remote shards at a time, and the cache has room for [2-9]:"
+        with pytest.raises(ValueError, match=message):
+            TokenDataset.open(f"{web.url}/{NAME}", **options)
 
 
 @pytest.fixture
