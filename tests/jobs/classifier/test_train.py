@@ -21,7 +21,7 @@ from jobs.__main__ import main
 from jobs.classifier.recipe import read_recipe
 from pipeline import schema
 from stages.classify.classify import Classify
-from stages.classify.kinds import LinearModel
+from stages.classify.kinds import FastTextModel, LinearModel
 from tests.jobs.tokenizer.test_train import table, write_build
 
 PROSE = "the old river runs along the valley, and {} people followed it for {} days until the rain came"
@@ -117,7 +117,10 @@ def test_classify_takes_the_folder(train: Train, tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "ft/manifest.json").read_text())
     assert manifest["preprocessing"] == {"newlines": "space", "lowercase": True, "max_chars": None, "trailing_newline": True}
     assert manifest["hyperparameters"]["wordNgrams"] == 2 and manifest["hyperparameters"]["dim"] == 8
-    assert sorted(FastText(path=str(tmp_path / "ft/model.bin")).open().labels) == ["code", "prose"]
+    stage = Classify(models={"quality": FastTextModel(fasttext=FastText(path=str(tmp_path / "ft")), label="prose")})
+    alone = FastText(path=str(tmp_path / "ft/model.bin"), lowercase=True).open()
+    expected = alone.classify(texts["text"], most=2).by_label(2)[:, alone.labels.index("prose")]
+    assert stage.open()(texts)["quality"].to_pylist() == expected.tolist() and expected[0] > expected[1]
 
 
 def test_the_page_shows_figures_and_mistakes(train: Train, tmp_path: Path) -> None:
