@@ -225,5 +225,5 @@ def test_a_positive_label_that_nothing_has_and_labels_with_spaces(train: Train, 
 
 def test_the_recipe_of_the_example_loads() -> None:
     recipe = read_recipe(str(Path(__file__).parents[3] / "jobs/recipes/classifier-prose.yaml"))
-    assert recipe.documents == "build/demo" and recipe.settings.held_out == ("sqlite.test", "postgresql.test")
+    assert recipe.documents == "build/demo" and recipe.settings.held_out == ("python.test", "postgresql.test")
     assert np.isclose(recipe.settings.model.linear.learning.rate, 0.05)  # type: ignore[union-attr]
