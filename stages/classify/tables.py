@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from gristmill.columns import flat_texts
 from gristmill.errors import InputError, StoreError
 from gristmill.storage.store import InputFile
-from stages.classify import matching
 
 TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -43,6 +42,8 @@ class Annotations:
 
     def find(self, texts: pa.StringArray) -> npt.NDArray[np.int64]:
         """Return the first row of each key, int64 [texts], −1 where there is none; a null is no key."""
+        from stages.classify import matching
+
         data, bounds = flat_texts(texts)
         hashes, out = np.zeros(len(texts), np.uint64), np.zeros(len(texts), np.int64)
         matching.hash_texts(data, bounds, hashes)
@@ -64,6 +65,8 @@ def load(files: Sequence[InputFile], key: str, columns: Columns, *, unique: bool
         InputError: a file that cannot be read or lacks a column, a value that does not fit its type, a column without any, a key
             that is there twice.
     """
+    from stages.classify import matching
+
     wanted = ((key, pa.string()), *columns)
     parts = [_typed(file, _read(file, wanted), wanted) for file in files]
     arrays = [_together([part[at] for part in parts], name) for at, (name, _) in enumerate(wanted)]
