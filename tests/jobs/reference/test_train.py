@@ -73,10 +73,9 @@ def recipe(build: Path, tmp_path: Path) -> Written:
             "length": 16,
             "batch_tokens": 128,
             "rows": 4,
-            "steps": 8,
+            "steps": 4,
             "peak": 0.02,
             "device": "cpu",
-            "checkpoint_every": 2,
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in (usual | changed).items() if value is not None}))
@@ -106,18 +105,19 @@ def refused(path: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
     recipe: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, folder, said = train(recipe("whole", output=str(tmp_path / "whole")), capsys)
-    assert "step 8 of 8: loss" in said and "tokens/s, 0 s left" in said and "going on" not in said
-    path = recipe()
+    often = {"checkpoint_every": 1, "held_out": 0.1}
+    whole, folder, said = train(recipe("whole", output=str(tmp_path / "whole"), **often), capsys)
+    assert "step 4 of 4: loss" in said and "tokens/s, 0 s left" in said and "going on" not in said
+    path = recipe(**often)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, text=True, env=environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     checkpoints = tmp_path / "out/work/checkpoints"
-    assert sorted(each.name[:13] for each in checkpoints.iterdir()) == ["step-00000002", "step-00000004"]
-    assert (checkpoints / "step-00000004.writing").is_file() and not (tmp_path / "out/model").exists()
+    assert sorted(each.name[:13] for each in checkpoints.iterdir()) == ["step-00000001", "step-00000002"]
+    assert (checkpoints / "step-00000002.writing").is_file() and not (tmp_path / "out/model").exists()
 
-    resumed, other, said = train(recipe(checkpoint_every=4), capsys)  # how often it saves changes nothing
-    assert "going on from" in said and "step-00000002" in said
+    resumed, other, said = train(recipe(checkpoint_every=2, held_out=0.1), capsys)  # how often it saves changes nothing
+    assert "going on from" in said and "step-00000001" in said
     assert resumed == whole and other == tmp_path / "out/model" != folder
     assert (other / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert (other / "training.jsonl").read_text() == (folder / "training.jsonl").read_text()
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
     before = {each: each.stat().st_mtime_ns for each in (tmp_path / "out").rglob("*")}
     assert train(path, capsys)[:2] == (resumed, other)
     assert {each: each.stat().st_mtime_ns for each in (tmp_path / "out").rglob("*")} == before
-    message = refused(recipe("another", seed=1, peak=0.5), capsys)
+    message = refused(recipe("another", seed=1, peak=0.5, held_out=0.1), capsys)
     assert "is of another recipe: peak was 0.02, is 0.5; seed was 0, is 1." in message
     (other / "model.safetensors").write_bytes(b"changed")
     assert "is not what was written; delete" in refused(path, capsys)
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
 def test_the_model_opens_in_transformers_and_records_what_it_is(
     recipe: Written, build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sha256, folder, _ = train(recipe(steps=None, epochs=3, peak=0.01), capsys)
+    sha256, folder, _ = train(recipe(steps=None, epochs=1.5, peak=0.02), capsys)
     record: Any = record_of(tmp_path / "out")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.dtype == torch.float32 and record["weights"]["sha256"] == sha256
@@ -147,7 +147,7 @@ def test_the_model_opens_in_transformers_and_records_what_it_is(
     assert held[0]["step"] == 0 and held[-1] == record["training"]["held_out"] and held[-1]["step"] == record["training"]["steps"]
     assert held[0]["loss"] == pytest.approx(5.55, abs=0.1) and held[-1]["loss"] < 3.5, "it learns the language"
     data = record["data"]
-    assert record["training"]["steps"] == 3 * ((data["training"]["tokens"] + 15) // 16) // 8
+    assert record["training"]["steps"] == int(1.5 * ((data["training"]["tokens"] + 15) // 16)) // 8
     with torch.no_grad():
         ids = torch.tensor([[1, *tokenizer("the mill").input_ids]])
         assert model(input_ids=ids, labels=ids).loss < 3.8
@@ -159,7 +159,7 @@ def test_the_model_opens_in_transformers_and_records_what_it_is(
     assert record["tokenizer"]["sha256"] == manifest["tokenizer"]["sha256"]
     assert record["first_token"] == {"policy": "eos", "id": 1} == model.config.gristmill["first_token"]
     assert model.config.gristmill["tokenizer_sha256"] in (folder / "README.md").read_text()
-    assert (record["length"], record["start"]["shape"]["layers"], record["recipe"]["epochs"]) == (16, 2, 3.0)
+    assert (record["length"], record["start"]["shape"]["layers"], record["recipe"]["epochs"]) == (16, 2, 1.5)
     opened = CausalLm(path=str(folder), window=16, overlap=4, pack_tokens=64, device="cpu").open()
     with torch.no_grad():
         expected = -model(input_ids=ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
