@@ -98,7 +98,7 @@ def test_a_stage_of_a_package_and_one_of_a_file_are_made_by_a_config(repository:
         build = build_config.load(config(f"{where}:Digits: {{bound: {{most: 0.02}}}}"))
         (name, stage), _ = build.stages
         assert name == "Digits" and isinstance(stage, Filter) and stage.bound.most == 0.02  # type: ignore[attr-defined]
-        assert build.text["stages"][0] == {f"{where}:Digits": {"bound": {"most": 0.02}, "which": "ascii"}}
+        assert build.text["stages"][0] == {f"{where}:Digits": {"unless": None, "bound": {"most": 0.02}, "which": "ascii"}}
         assert plan_of(build_config.from_record(build.text)).fingerprint == plan_of(build).fingerprint
         with pytest.raises(ConfigError, match=r"no entry 'digits' in the list; did you mean 'Digits'\? it has Digits, documents"):
             build_config.load(config(f"{where}:Digits"), {"stages.digits.which": "all"})

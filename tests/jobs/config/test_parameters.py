@@ -37,7 +37,12 @@ def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[
         "score": "quality",
         "budget": {"share": 1.2},
     }
-    given |= {"models": {"base": {"fasttext": {"path": "a file"}}}} if name == "classify" else {}
+    given |= {
+        "classify": {"models": {"base": {"fasttext": {"path": "a file"}}}},
+        "join": {"tables": "a table", "columns": {"quality": "float32"}},
+        "keep_if": {"where": "length > 3"},
+        "rephrase": {"endpoint": {"url": "http://127.0.0.1:1/v1"}, "model": "small", "prompts": ["distill"]},
+    }.get(name, {})
     needed = {key: given[key] for key in required(stage)}
     made = build(stage, from_data(needed, "record"), name)
     assert build(stage, from_data(as_data(made), "record"), name) == made
