@@ -36,6 +36,7 @@ def test_defaults_survive_the_way_to_the_record_and_back(name: str, stage: type[
         "scores": {"quality": {"quantiles": 3}},
         "score": "quality",
         "budget": {"share": 1.2},
+        "identifiers": {"lid": {}},
     }
     given |= {
         "classify": {"models": {"base": {"fasttext": {"path": "a file"}}}},
