@@ -91,8 +91,8 @@ class Engine:
         # In memory of our own numpy asks for huge pages, which takes a fifth off the time: most rows miss the tables of pages.
         rows = np.array(held.rows) if held.rows.nbytes <= COPIED else held.rows
         self._keep(rows=rows, dim=held.dim, bucket=held.bucket, minn=held.minn, maxn=held.maxn, word_ngrams=held.word_ngrams)
-        size = max(BLOCK, held.maxn)
-        self._keep(block=np.zeros(size, np.uint32), block_size=size)
+        size = max(BLOCK, held.maxn)  # all parts of a word that begin at one place wait at once, and one row more
+        self._keep(block=np.zeros(size + 1, np.uint32), block_size=size)
 
     def _set_memory(self) -> None:
         words, data, rows = (WORDS, BYTES, ROWS) if self._contents.maxn > 0 else (0, 0, 0)

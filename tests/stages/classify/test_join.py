@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from gristmill.errors import InputError
+from gristmill.storage.store import open_store
 from pipeline.finding import Finding, Limit
+from pipeline.planning.fingerprint import describe
 from stages.classify import matching
 from stages.classify.join import Join, Joined
+from tests.s3_servers import BUCKET, moto, use
 
 ROWS = [
     {"url": "http://a/", "grade": 1.5, "topic": "law", "count": 3},
@@ -172,3 +175,17 @@ def test_a_default_of_another_type() -> None:
         Joined(type="int8", default=300)
     with pytest.raises(ValueError, match=r"^type is 'text'; it can be string"):
         Joined(type="text")
+
+
+def test_tables_on_s3(texts: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with moto() as port:
+        use(monkeypatch, port)
+        store = open_store(f"s3://{BUCKET}/tables")
+        for number, ending in enumerate(WRITERS):
+            store.put_new(
+                f"{number}.{ending}", Path(written(tmp_path, [{**row, "url": f"{number}{row['url']}"} for row in ROWS], ending))
+            )
+        stage = Join(tables=f"s3://{BUCKET}/tables/*", columns={"count": "int8"})
+        urls = [f"{number}http://{host}/" for number in range(len(WRITERS)) for host in "ab"]
+        assert stage.open()(documents(texts, urls))["count"].to_pylist() == [3, 4] * len(WRITERS)  # type: ignore[arg-type]
+        assert len(describe(stage)["files"]) == len(WRITERS)  # type: ignore[arg-type]

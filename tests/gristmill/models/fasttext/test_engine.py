@@ -19,6 +19,7 @@ SHAPES = [
     Shape(dim=37, minn=2, maxn=4, ngrams=3, labels=40),
     Shape(dim=16, minn=0, maxn=3, bucket=7),
     Shape(dim=33, minn=3, maxn=3, ngrams=4, bucket=1),
+    Shape(dim=6, minn=1, maxn=70),
     Shape(loss="hs", dim=16, minn=2, maxn=4, labels=30),
     Shape(loss="hs", dim=4, labels=2),
     Shape(loss="hs", labels=1, ngrams=2),
