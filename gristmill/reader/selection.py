@@ -246,7 +246,7 @@ class StoredWeights:
         weights = np.clip(scores[0].astype(np.float32), 0, self.highest)
         if self.highest is None and np.isposinf(weights).any():
             raise ValueError(f"StoredWeights: column {self.column!r} has an infinite weight; set highest to cut it off")
-        return _settle(weights, valid, self.missing)
+        return _filled(weights, valid, self.missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +291,7 @@ class SoftWeights:
         sharpness = (0.5 if self.direction == "high" else -0.5) / self.temperature
         half = np.tanh((scores[0].astype(np.float32) - np.float32(self.centre)) * np.float32(sharpness))
         weights = self.floor + (1.0 - self.floor) * (0.5 + 0.5 * half)  # sigmoid by tanh, which has no overflow
-        return _settle(weights.astype(np.float32, copy=False), valid, self.missing)
+        return _filled(weights.astype(np.float32, copy=False), valid, self.missing)
 
 
 @dataclass(frozen=True, init=False)
@@ -334,7 +334,7 @@ class Both:
         return out
 
 
-def _settle(weights: Weights, valid: Mask, missing: Missing) -> Weights:
+def _filled(weights: Weights, valid: Mask, missing: Missing) -> Weights:
     """Return the weights, 0 where not valid, and 0 or 1 where they are NaN."""
     weights[np.isnan(weights)] = 1.0 if missing == "keep" else 0.0
     weights[~valid] = 0.0

@@ -115,9 +115,9 @@ def _file(shard: Shard) -> File:
     return File(shard.file, shard.bytes, shard.sha256, shard.zst)
 
 
-def _batches(place: Location, shard: Shard) -> list[pa.RecordBatch]:
+def _batches(location: Location, shard: Shard) -> list[pa.RecordBatch]:
     """Return the record batches of a shard, on its memory map."""
-    held = place.hold(_file(shard))
+    held = location.hold(_file(shard))
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(held.path)))
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]

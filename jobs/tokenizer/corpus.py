@@ -204,14 +204,14 @@ def _warn_once(message: str) -> None:
 
 def _of_build(build: str) -> Iterator[pa.Table]:
     try:
-        manifest, place = open_build(build, fmt.DOCUMENTS)
+        manifest, location = open_build(build, fmt.DOCUMENTS)
     except FormatError as error:
         raise InputError(
             f"documents {build!r}: no finished build of documents there: {error}; one is made with `python -m jobs build CONFIG` "
             "whose last stage is `documents`"
         ) from error
     for shard in manifest.shards:
-        held = place.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst))
+        held = location.hold(File(shard.file, shard.bytes, shard.sha256, shard.zst))
         try:
             with pa.memory_map(str(held.path)) as file:
                 reader = pa.ipc.open_file(file)

@@ -58,13 +58,13 @@ class ParquetSource(Source):
             return self
         file = expand(self.paths)[0]
         there = _schema(file)
-        settled: dict[str, str | Carried] = {}
+        typed: dict[str, str | Carried] = {}
         for name, each in given.items():
             column = each.column or name
             if each.type is None and column not in there.names:
                 raise InputError(f"{file.uri}: has no column {column!r} to carry; it has {_listed(there.names)}")
-            settled[name] = Carried(column=each.column, type=each.type or name_of(there.field(column).type))
-        return dataclasses.replace(self, carry=settled)
+            typed[name] = Carried(column=each.column, type=each.type or name_of(there.field(column).type))
+        return dataclasses.replace(self, carry=typed)
 
     def adds(self) -> Mapping[str, pa.DataType]:
         """Return the columns of `carry`. Raises InputError where the first file lacks one."""
