@@ -53,6 +53,8 @@ SLOWEST = (
     "pipeline/test_s3_faults.py",
     "contract/test_stages.py",
     "jobs/test_survival.py",
+    "stages/rephrase/test_rephrase.py",
+    "pipeline/test_asking.py",
     "jobs/tokenizer/test_train.py",
     "pipeline/test_same_bytes.py",
     "gristmill/reader/test_torch.py",

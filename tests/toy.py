@@ -144,12 +144,13 @@ class Oracle(AskingMap):
     """Gives each document and an answer that is another one each time; leaves a file in `log` for each question.
 
     It kills its process, once, before it answers the first question on `kill_on`, and stops at one on `stop_on`, unless `log` has
-    the file `go`.
+    the file `go`. It answers when so many as `together` have asked the same.
     """
 
     log: str = field(metadata=ASIDE)
     kill_on: str = field(default="", metadata=ASIDE)
     stop_on: str = field(default="", metadata=ASIDE)
+    together: int = field(default=1, metadata=ASIDE)
     loud: bool = False
 
     def adds(self) -> Mapping[str, pa.DataType]:
@@ -180,7 +181,9 @@ class Oracle(AskingMap):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.stop_on and self.stop_on in key and not go.exists():
                 raise Stopped(f"asked about {key}")
-            Path(self.log, f"asked-{uuid.uuid4().hex}").write_text(key)
+            Path(self.log, f"asked-{key}-{uuid.uuid4().hex}").write_text(key)
+            while len(list(Path(self.log).glob(f"asked-{key}-*"))) < self.together:
+                time.sleep(0.01)
             yield {key: Answer(f"{key}: {uuid.uuid4().hex}", {"letters": len(key)})}
 
 

@@ -23,6 +23,7 @@ _REFUSAL = re.compile(
 )
 # What models say before they begin, on a line of its own: "Sure! Here is the passage:".
 _CHATTER = re.compile(r"(?:(?:sure|certainly|of course|okay)\b[^\n]{0,160}|here (?:is|are)\b[^\n]{0,160}:)\s*\n", re.IGNORECASE)
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)  # of a model that reasons, where its server leaves it in the answer
 _CJK = "\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces between words: a character counts as one
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
@@ -69,6 +70,7 @@ def fault(answer: str, finish: str, tokens: int, source: str, prompt: Prompt, mo
         prompt: what was asked.
         most_copied: see `copied`; more is a copy.
     """
+    answer = _THOUGHT.sub("", answer, count=1) if _THOUGHT.match(answer) else answer
     if finish == "length":
         return answer, "cut"
     if finish == "content_filter" or refuses(answer):

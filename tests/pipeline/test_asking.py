@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from stages.sink.documents import Documents
 from tests.s3_servers import BUCKET, moto, seaweed, use
 from tests.toy import Files, Lines, Oracle, Short, Upper
 
-TEXTS = {"a": ["mill", "water", "stone"], "b": ["flour", "mill"], "c": []}
+TEXTS = {"a": ["mill", "water", "stone"], "b": ["flour", "wheel"], "c": []}
 
 
 @pytest.fixture
@@ -89,6 +90,13 @@ def test_a_killed_unit_asks_for_what_is_missing_alone(batch_rows: int, crawl: Pa
     assert built(plan, crawl / "out", workers=1) == (build, docs)
     same, _ = built(plan_of(crawl, ("short", Short(least=1))), crawl / "out", batch_rows=3)
     assert same == build, "the same bytes of the answers that are kept"
+
+
+def test_two_drivers_at_once_come_to_one_build(crawl: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: built(plan_of(crawl, together=2), crawl / "out", workers=1, batch_rows=1), range(2)))
+    assert both[0] == both[1], "whatever each of them was answered"
+    assert asked(crawl)["water"] == asked(crawl)["flour"] == 2, "both have asked"
 
 
 def test_one_that_must_stop_ends_the_build_and_a_rerun_goes_on(crawl: Path) -> None:

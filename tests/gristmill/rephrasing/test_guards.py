@@ -22,6 +22,8 @@ def prompt(preamble: str = PREAMBLE, least: int = 0) -> Prompt:
     [
         (f"{PREAMBLE}\n\n{OTHER}.", "stop", 30, None),
         (f"**here is the\nparaphrase:**\n{OTHER}", "stop", 30, None),
+        (f"<think>\nI'm sorry, but what?\n</think>\n\n{PREAMBLE}\n{OTHER}", "stop", 30, None),
+        (f"<think>\nThat takes long: {OTHER}", "length", 30, "cut"),
         (f"{PREAMBLE}\n{OTHER}", "length", 30, "cut"),
         (f"Sure.\n{OTHER}", "stop", 30, "preamble_missing"),
         (OTHER, "stop", 30, "preamble_missing"),

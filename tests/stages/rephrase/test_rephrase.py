@@ -253,6 +253,19 @@ def test_a_build_that_is_killed_asks_for_what_is_missing_alone(
     assert stage_of(capsys, path)["asked"] == account and len(server.bodies) == 5
 
 
+def test_workers_on_ray_ask_too(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, server.url)
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps({**content, "run": {"on": "ray", "workers": 2}}))
+    build, docs = built(capsys, path)
+    assert len(docs) == 5 and server.passages() == dict.fromkeys(TEXTS, 1)
+    Path(path).write_text(json.dumps({**content, "output": str(tmp_path / "other"), "run": {"on": "ray", "workers": 2}}))
+    server.down = "503"
+    assert main(["build", path]) == 3
+    assert "is down: HTTP 503" in capsys.readouterr().err
+    assert built(capsys, config(tmp_path, server.url, behind=["save"])) == (build, docs), "as is made here of the same answers"
+
+
 def test_an_endpoint_that_is_down_stops_the_build_and_a_rerun_goes_on(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
