@@ -87,6 +87,8 @@ class Buckets(Fit):
     A score that is null or NaN does not count; a document without any has no bucket (null). What is beyond ±2^127
     counts as that. A column is read as float32.
 
+    `from: FOLDER` in place of all this takes edges that another build found (docs/buckets.md).
+
     Each different score of a group takes about 40 bytes in one process. With `mantissa_bits: 12` there are at most 4,096 from any
     power of two to the next, whatever the number of documents, and edges are low by up to a 4,096th.
     """
