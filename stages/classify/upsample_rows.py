@@ -127,9 +127,11 @@ def _counted(rows: pa.Table) -> dict[str, _Counted]:
     coded = whole(rows["group"]).dictionary_encode()
     codes = coded.indices.to_numpy()
     bins, documents, weight = (rows[name].to_numpy().astype(np.int64) for name in ("bin", "documents", "weight"))
+    order, names = np.argsort(codes, kind="stable"), coded.dictionary.to_pylist()
+    starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
     found = {}
-    for code, name in enumerate(coded.dictionary.to_pylist()):
-        mine = np.flatnonzero(codes == code)
+    for code, name in enumerate(names):
+        mine = order[starts[code] : starts[code + 1]]
         found[name] = _Counted(ranks[mine], bins[mine], documents[mine], weight[mine])
     return found
 

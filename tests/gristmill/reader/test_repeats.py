@@ -302,6 +302,17 @@ def test_counts_of_one_read_as_no_counts_do(plain, shards, tmp_path, packing):
     assert dataset.manifest().order != expected.manifest().order, "counts are part of the order"
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_more_shards_than_may_be_open(folder, shards, counts, packing, monkeypatch):
+    """Rows of late passes lie in many shards, of which two may be open."""
+    monkeypatch.setattr("gristmill.reader.stream.OPEN_SHARDS", 2)
+    dataset = TokenDataset.open(folder, sequence_length=64, seed=2, columns=["excess"], packing=PACKINGS[packing])
+    slow = SlowEpoch(folder, shards, counts, 64, PACKINGS[packing])
+    batch = TokenLoader(dataset, len(dataset), boundaries=["document_ids"], within_documents=True, prefetch=0).batch(0)
+    for row, sequence in enumerate(batch.sequences.tolist()):
+        slow.check(batch, row, sequence, within=True)
+
+
 def test_a_state_of_other_counts_is_refused(folder, plain):
     state = TokenLoader(TokenDataset.open(plain, sequence_length=LENGTH), 4).state_dict()
     with pytest.raises(ValueError, match="data"):
