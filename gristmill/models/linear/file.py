@@ -109,7 +109,10 @@ def decode(content: bytes, path: str = "a linear model") -> Model:
     header = json.loads(content[begin:end])
     if header["version"] != VERSION:
         raise InputError(f"{path}: its version is {header['version']}, this is version {VERSION}; train it again")
-    return _assembled(header, content[end:-HASH])
+    try:
+        return _assembled(header, content[end:-HASH])
+    except (KeyError, TypeError, ValueError) as error:  # its hash is right, so somebody else wrote it
+        raise InputError(f"{path}: its header and its arrays do not fit each other ({error}); train the model again") from error
 
 
 def _assembled(header: dict[str, Any], arrays: bytes) -> Model:

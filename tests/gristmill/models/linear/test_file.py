@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,20 @@ def test_every_byte_is_checked() -> None:
     for size in range(len(content)):
         with pytest.raises(InputError):
             decode(content[:size])
+
+
+def test_a_header_that_does_not_fit() -> None:
+    content = encode(model())[:-32]
+    for old, new in (
+        (b'"bits": 10', b'"bits": 11'),
+        (b'"rows": 3', b'"rows": 4'),
+        (b'"ngrams": 2', b'"ngrams": 9'),
+        (b'"unit"', b'"tinu"'),
+    ):
+        changed = content.replace(old, new)
+        assert changed != content
+        with pytest.raises(InputError, match="do not fit each other"):
+            decode(changed + hashlib.sha256(changed).digest())
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
