@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from gristmill.models.causal_lm.parameters import CausalLm
 from gristmill.models.fasttext.fasttext import FastText
 from gristmill.models.language_id import LanguageId
+from gristmill.models.linear.linear import Linear
 from gristmill.models.ngram.file import NgramFile
 from gristmill.rephrasing.endpoint import Endpoint
 from gristmill.selection.policy import Cap, Policy, Term
@@ -24,7 +25,7 @@ from pipeline.stage import Filter, Stage
 from stages import STAGES
 from stages.classify.buckets import Buckets, Edges, Quantiles
 from stages.classify.join import Joined
-from stages.classify.kinds import FastTextModel
+from stages.classify.kinds import FastTextModel, LinearModel
 from stages.classify.upsample import Bytes, Group, Share, Tokens, Upsample
 from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
@@ -37,6 +38,7 @@ from tests.stages.score import tiny_models
 
 ANNOTATIONS = "<annotations>"
 CLASSIFIER = FastText(path="<a fastText classifier>")
+LINEAR = Linear(path="<a linear classifier>")
 TOKENIZER, OTHER_TOKENIZER = "<the tokenizer>", "<another tokenizer>"
 TINY = CausalLm(path="<a model of another tokenizer>", window=128, overlap=16, pack_tokens=1024, first_token="bos")
 
@@ -163,6 +165,7 @@ CASES: dict[str, Case] = {
                     "each": FastTextModel(fasttext=dataclasses.replace(CLASSIFIER, max_chars=40), labels=("Q-A", "code")),
                 }
             },
+            {"models": {"linear": LinearModel(linear=LINEAR, best=True)}},
         ],
         one_each(models={"prose": FastTextModel(fasttext=CLASSIFIER, label="code")}),
     ),
@@ -376,7 +379,8 @@ class World:
         lid = other / "lid.ftz"
         lid.write_bytes(Path(Language().files()[0]).read_bytes())
         golden = Path(__file__).with_name("golden")
-        files = {CLASSIFIER.path: str(golden / "classifier.bin"), ANNOTATIONS: str(golden / "annotations.jsonl")}
+        files = {CLASSIFIER.path: str(golden / "classifier.bin"), LINEAR.path: str(golden / "linear.bin")}
+        files |= {ANNOTATIONS: str(golden / "annotations.jsonl")}
         files |= {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
         files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
         files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
