@@ -17,6 +17,7 @@ help:  ## list the targets
 demo: $(VENV)/pipeline.stamp  ## 840 crawled pages → tokens → 20 training batches, and a report
 	$(PY) -m jobs build jobs/recipes/demo-text.yaml
 	$(PY) -m jobs train-tokenizer jobs/recipes/tokenizer-superbpe-8k.yaml
+	$(PY) -m jobs train-classifier jobs/recipes/classifier-prose.yaml
 	$(PY) -m jobs build jobs/recipes/demo.yaml
 	$(PY) -m examples.read_batches build/demo
 	$(PY) -m jobs report build/demo

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
+from jobs.__main__ import main
 from jobs.build.plan import plan_of
 from jobs.classifier.recipe import read_recipe as read_classifier_recipe
 from jobs.config import build_config
@@ -28,14 +30,42 @@ def named(path: Path) -> str:
     return path.stem
 
 
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each recipe of a classifier one of its kind, trained on four short texts: output → folder."""
+    folder = tmp_path_factory.mktemp("classifiers")
+    (folder / "texts.jsonl").write_text(
+        "".join(
+            json.dumps({"text": f"{kind} {word} of {host} words", "url": f"http://{host}.test/{word}", "kind": kind}) + "\n"
+            for kind, host, word in product(("prose", "reference"), ("one", "two"), ("first", "second"))
+        )
+    )
+    made = {}
+    for path in OF_CLASSIFIERS:
+        given = yaml.safe_load(path.read_text())
+        small = {"fasttext": {**given["model"]["fasttext"], "bucket": 10}} if "fasttext" in given["model"] else given["model"]
+        recipe = {
+            "documents": {"jsonl": {"paths": str(folder / "texts.jsonl"), "carry": ["kind"]}},
+            "labels": {"column": "kind"},
+            "model": small,
+            "held_out": ["two.test"],
+            "output": str(folder / path.stem),
+        }
+        (folder / path.name).write_text(yaml.safe_dump(recipe))
+        assert main(["train-classifier", str(folder / path.name)]) == 0
+        made[given["output"]] = folder / path.stem
+    return made
+
+
 @pytest.fixture
-def checkout(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the crawl, and with a tokenizer wherever a recipe writes one."""
+def checkout(tmp_path: Path, tokenizer: Path, classifiers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the crawl, and with a tokenizer and classifiers wherever a recipe writes one."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for path in OF_TOKENIZERS:
-        made = tmp_path / yaml.safe_load(path.read_text())["output"]
+    tokenizers = {yaml.safe_load(path.read_text())["output"]: tokenizer for path in OF_TOKENIZERS}
+    for output, stored in {**tokenizers, **classifiers}.items():
+        made = tmp_path / output
         made.parent.mkdir(parents=True, exist_ok=True)
-        made.symlink_to(tokenizer)
+        made.symlink_to(stored)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
