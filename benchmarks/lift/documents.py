@@ -10,13 +10,12 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from benchmarks._texts import Texts, read_texts
 from gristmill.errors import FormatError
 from gristmill.format import schema as fmt
 from gristmill.format.build import open_build
@@ -27,6 +26,9 @@ from gristmill.tokenizer.bpe import Bpe
 from gristmill.tokenizer.files import save
 from gristmill.tokenizer.training.corpus import make_corpus
 from stages.encode.encode import Encode
+
+if TYPE_CHECKING:
+    from benchmarks._texts import Texts
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Bounds = npt.NDArray[np.int64]
@@ -65,6 +67,8 @@ class Source:
 
 def from_crawl(vocab_size: int, folder: Path) -> Source:
     """Return the pages of `examples/crawl`, in a fixed random order, under a BPE of about `vocab_size` tokens trained on them."""
+    from benchmarks._texts import read_texts  # the machine that builds; a machine that trains on a build has none of it
+
     return from_texts(read_texts([]), vocab_size, folder)
 
 
