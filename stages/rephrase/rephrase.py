@@ -26,7 +26,7 @@ from gristmill.tokenizer.tokenizer_file import find_file
 from pipeline.finding import Finding, at_least, at_most
 from pipeline.journal import Answer, Journal
 from pipeline.schema import DROP
-from pipeline.stage import ASIDE, Asker, AskingMap
+from pipeline.stage import ASIDE, CONDITION, Asker, AskingMap
 from stages.rephrase.rows import ADDED, mark_languages, row_of, table_of
 
 COST = "cost_millionths"  # among the counts of answers, beside `tokens_in` and `tokens_out`
@@ -87,7 +87,7 @@ class Rephrase(AskingMap):
     endpoint: Endpoint = field(metadata=ASIDE)
     model: str
     prompts: tuple[str | PromptFor, ...]
-    only: str | None = None
+    only: str | None = field(default=None, metadata=CONDITION)
     tokenizer: str | None = None
     keep_original: bool = False
     temperature: float = 0.7
@@ -108,14 +108,12 @@ class Rephrase(AskingMap):
             raise ValueError(f"max_tokens must be at least 1, found {self.max_tokens}")
         if not 0 <= self.max_copied <= 1:
             raise ValueError(f"max_copied is {self.max_copied}; a share lies between 0 and 1")
-        if self.only is not None:
-            _condition(self.only)
         taken = sorted(self.options.keys() & {"model", "messages", "temperature", "seed", "max_tokens", "stream", "n"})
         if taken:
             raise ValueError(f"options must not hold {taken[0]!r}: it is a parameter of the stage, or not to be chosen")
 
     def needs(self) -> tuple[str, ...]:
-        """Return the columns that the conditions name."""
+        """Return the columns that the conditions of prompts name."""
         return tuple(dict.fromkeys(column for each in self._conditions() for column in each.columns))
 
     def adds(self) -> Mapping[str, pa.DataType]:
@@ -136,7 +134,7 @@ class Rephrase(AskingMap):
         )
 
     def libraries(self) -> tuple[str, ...]:
-        """Return what tells languages, what counts tokens, and what evaluates conditions."""
+        """Return what tells languages, what counts tokens, and what evaluates the conditions of prompts."""
         counter = ("tokenizers",) if self.tokenizer is not None else ()
         return (
             *counter,
@@ -199,7 +197,7 @@ class Rephrase(AskingMap):
         return [(each.prompt, each.only) if isinstance(each, PromptFor) else (each, None) for each in self.prompts]
 
     def _conditions(self) -> list[Expression]:
-        return [_condition(only) for only in (self.only, *(only for _, only in self._asked())) if only is not None]
+        return [_condition(only) for _, only in self._asked() if only is not None]
 
     def _prompts(self) -> list[Prompt]:
         found = [read_prompt(prompt) for prompt, _ in self._asked()]

@@ -307,9 +307,11 @@ def test_a_budget_stops_the_build_and_a_higher_one_goes_on(
         ({"endpoint": {"api_key_env": "NO_SUCH_KEY"}}, 2, "the environment variable NO_SUCH_KEY is not set"),
         ({"endpoint": {"budget": 3.0}}, 2, "budget must be above 0, beside price_in and price_out"),
         ({"options": {"seed": 3}}, 2, "options must not hold 'seed'"),
-        ({"only": "quality >="}, 2, "only: the expression cannot be read"),
-        ({"only": "quality >= 18"}, 2, "needs column 'quality', which no stage above it adds"),
+        ({"only": "quality >="}, 2, "the expression cannot be read"),
+        ({"only": "quality >= 18"}, 2, "quality"),
         ({"only": "url"}, 2, "url"),
+        ({"prompts": [{"prompt": "faq", "only": "quality > 1"}]}, 2, "needs column 'quality', which no stage above it adds"),
+        ({"prompts": [{"prompt": "faq", "only": "url"}]}, 2, "url"),
         ({"prompts": [{"prompt": "faq", "only": "1 = 1"}]}, 2, "only: the expression names no column"),
         ({"prompts": ["faq", {"prompt": "faq", "only": "length > 3"}]}, 2, "prompts: two of them are called 'faq'"),
         ({"tokenizer": "nowhere"}, 2, "nowhere"),
@@ -322,7 +324,7 @@ def test_mistakes_end_with_one_message(
     server.down = "404" if "model" in change else None
     assert main(["build", config(tmp_path, server.url, **change)]) == code
     err = capsys.readouterr().err
-    assert said in err and "Traceback" not in err
+    assert said in err and "Traceback" not in err and not server.bodies
 
 
 def test_no_secret_is_in_any_record(
