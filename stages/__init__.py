@@ -17,7 +17,9 @@ from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality, FinewebQuality, GopherQuality, GopherRepetition
 from stages.filter.keep_if import KeepIf
 from stages.filter.language import Language
+from stages.filter.language_threshold import LanguageThreshold
 from stages.filter.languages import Languages
+from stages.filter.words import WordList
 from stages.rephrase.rephrase import Rephrase
 from stages.score.lm import ScoreLm
 from stages.score.ngram import ScoreNgram
@@ -40,6 +42,7 @@ STAGES: dict[str, type[Stage]] = {
     "extract_html": ExtractHtml,
     "language": Language,
     "languages": Languages,
+    "language_threshold": LanguageThreshold,
     "gopher_repetition": GopherRepetition,
     "gopher_quality": GopherQuality,
     "c4_quality": C4Quality,
@@ -47,6 +50,7 @@ STAGES: dict[str, type[Stage]] = {
     "classify": Classify,
     "join": Join,
     "buckets": Buckets,
+    "word_list": WordList,
     "keep_if": KeepIf,
     "dedup_exact": DedupExact,
     "dedup_minhash": DedupMinhash,

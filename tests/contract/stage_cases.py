@@ -31,6 +31,7 @@ from stages.encode.encode import Encode
 from stages.extract.html import ExtractHtml
 from stages.filter.heuristics import C4Quality
 from stages.filter.language import Language
+from stages.filter.language_threshold import LanguageThreshold
 from stages.rephrase.rephrase import PromptFor
 from stages.score.ngram import Curated, Ngram
 from stages.score.select import Select
@@ -96,6 +97,10 @@ CASES: dict[str, Case] = {
             {"identifiers": {"start": LanguageId(max_chars=40), "all": LanguageId(normalize="none")}},
         ],
         one_each(identifiers={"lid": LanguageId(), "bayes": LanguageId()}, keep=("en",), agree=1),
+    ),
+    "language_threshold": Case(
+        [{}, {"low": 0.0, "high": 1.0, "deviations": 0.0}],
+        one_each(low=0.2, high=0.8, deviations=2.0, language="url", score="length"),
     ),
     "gopher_repetition": Case(
         other=one_each(
@@ -207,6 +212,13 @@ CASES: dict[str, Case] = {
             min_documents=7,
             mantissa_bits=20,
         ),
+    ),
+    "word_list": Case(
+        [
+            {"words": ("the", "of the", "page"), "max_share": 0.1},
+            {"name": "adult", "expletives": ("en", "zh"), "words": ("かな交", "word"), "max_words": 3},
+        ],
+        one_each(name="other", expletives=("de",), paths=("<words>",), words=("the",), max_words=2, max_share=0.2),
     ),
     "keep_if": Case(
         [
@@ -383,6 +395,8 @@ class World:
         files |= {ANNOTATIONS: str(golden / "annotations.jsonl")}
         files |= {TOKENIZER: str(tokenizer), OTHER_TOKENIZER: str(other), "<lid.176 elsewhere>": str(lid)}
         files |= {TINY.path: str(tiny_models.save_llama(other / "lm", tiny_models.tokenizer_json(), layers=1, width=16))}
+        (other / "words.txt").write_text("# a list\nfor\nand the\n")
+        files |= {"<words>": str(other / "words.txt")}
         files |= {"<an n-gram model>": str(tiny_models.save_ngram(encoded["input_ids"], 600, other / "ngram.arrow"))}
         return World(whole(pages), whole(texts), whole(named), whole(encoded), files)
 
@@ -398,7 +412,7 @@ class World:
         """Return documents as they are where such a stage stands in a build."""
         if isinstance(stage, ExtractHtml):
             return self.pages
-        if isinstance(stage, Filter | C4Quality):
+        if isinstance(stage, Filter | C4Quality | LanguageThreshold):
             return self.named
         if isinstance(stage, Buckets):
             return with_qualities(self.named)
