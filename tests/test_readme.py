@@ -75,7 +75,8 @@ RUN_ELSEWHERE = (
     "docs/buckets.md",
     "docs/classify.md",
     "docs/classifiers.md",
-)  # in a folder of their own: tests/test_extend.py, test_buckets_page.py, test_classify_page.py, test_classifiers_page.py
+    "docs/decisions.md",
+)  # in a folder of their own: tests/test_extend.py, and test_<page>_page.py
 BLOCKS = [block for page in PAGES if page not in RUN_ELSEWHERE for block in read_blocks(page)]
 
 

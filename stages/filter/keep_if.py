@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,4 +57,5 @@ class KeepIf(Filter):
             held = term.open()(before)[0].as_py()
             limits[term] = Limit("where", term.sql, RELATIONS[held], not held)
         found = shown(self.where, before, limits)
-        return sorted(found, key=lambda each: not any(limit.broken for limit in each.limits))
+        broken = [each for each in found if any(limit.broken for limit in each.limits)]
+        return [*(replace(each, decisive=each is broken[0]) for each in broken), *(each for each in found if each not in broken)]

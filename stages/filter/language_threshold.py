@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.columns import append
-from pipeline.finding import Finding, Limit
+from pipeline.finding import Finding
 from pipeline.schema import DROP
 from pipeline.stage import Fit, Transform
 
@@ -119,8 +119,8 @@ class LanguageThreshold(Fit):
         """Return the score and its language's threshold; see `Stage.explain`."""
         score, threshold = before[self.score][0].as_py(), after["language_threshold"][0].as_py()
         low = score is not None and threshold is not None and score < threshold
-        limit = Limit("language_threshold", threshold, "below" if low else "passes", low)
-        return [Finding(self.score, score, (limit,), decisive=low), Finding(self.language, before[self.language][0].as_py())]
+        found = [Finding(self.score, score, decisive=low), Finding("language_threshold", threshold)]
+        return [*found, Finding(self.language, before[self.language][0].as_py())]
 
     def _threshold(self, scores: np.ndarray, documents: np.ndarray) -> dict[str, float | int]:
         """Return the threshold of different scores, ascending, with the documents that have each."""

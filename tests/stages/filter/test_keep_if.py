@@ -64,6 +64,7 @@ def test_explain_says_which_parts_failed() -> None:
         ("(quality >= 0.5)", "fails", True),
         ("(quality < 2)", "passes", False),
     ]
+    assert [each.decisive for each in said] == [True, False, False]
     (unknown,) = KeepIf(where="bucket > 1").explain(DOCS.slice(3, 1), DOCS.slice(3, 1))
     assert unknown.value is None and [limit.relation for limit in unknown.limits] == ["without a value for"]
 

@@ -58,8 +58,8 @@ def test_what_is_below_is_dropped_and_what_has_no_language_is_kept() -> None:
     assert out["language_threshold"].to_pylist()[:4] == pytest.approx([least] * 4)
     assert out["language_threshold"].to_pylist()[4:] == pytest.approx([0.3, 0.3, least, None])
     assert out["drop"].to_pylist() == ["language_score", None, None, None, "language_score", "language_score", None, None]
-    (score, _) = stage.explain(docs.slice(0, 1), out.slice(0, 1))
-    assert score.decisive and score.limits[0].relation == "below"
+    score, threshold, language = stage.explain(docs.slice(0, 1), out.slice(0, 1))
+    assert (score.value, score.decisive, language.value) == (0.5, True, "en") and threshold.value == pytest.approx(least)
     other = pa.table({"language": ["fr"], "language_score": pa.array([0.1], pa.float32())})
     assert stage.apply(model_of(stage, [docs]))(other)["drop"].to_pylist() == [None], "a language that the model does not know"
 

@@ -38,7 +38,7 @@ def test_share_is_of_the_characters_of_words() -> None:
 
 def test_columns_and_reasons(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("# own words\nbad\n\nvery bad\n")
-    stage = WordList(name="own", paths=(str(tmp_path / "words.txt"),), words=("awful",), max_words=1, max_share=0.5)
+    stage = WordList(name="own", lists=(str(tmp_path / "words.txt"),), words=("awful",), max_words=1, max_share=0.5)
     stage.check()
     docs = pa.table({"text": ["fine day today", "bad bad", "bad", "awful things happen here today", ""]})
     out = stage.open()(docs)
@@ -46,7 +46,8 @@ def test_columns_and_reasons(tmp_path: Path) -> None:
     assert out["drop"].to_pylist() == [None, "own_words", "own_share", None, None]
     assert WordList(words=("bad",)).open()(docs)["drop"].null_count == 5
     said = stage.explain(docs.slice(1, 1), out.slice(1, 1))
-    assert (said[0].name, said[0].value, said[0].limits[0].broken) == ("own_words", 2, True)
+    assert (said[0].name, said[0].value, said[0].limits[0].broken, said[0].decisive) == ("own_words", 2, True, True)
+    assert not said[1].decisive
 
 
 @pytest.mark.parametrize("code", LDNOOBW)
@@ -79,4 +80,4 @@ def test_files_that_are_no_lists(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n...\n")
     for name, message in (("none", "is not a file"), ("bytes", "is not UTF-8"), ("empty", "no word with a letter")):
         with pytest.raises(InputError, match=message):
-            WordList(paths=(str(tmp_path / name),)).check()
+            WordList(lists=(str(tmp_path / name),)).check()
