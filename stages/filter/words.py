@@ -58,8 +58,6 @@ class WordList(Map):
         for code in self.expletives:
             if code not in LDNOOBW:
                 raise ValueError(f"expletives: there is no list of language {code!r}; there are {', '.join(LDNOOBW)}")
-        if not (self.expletives or self.lists or self.words):
-            raise ValueError("words names no list; give expletives: [en], lists: [words.txt] or words: [...]")
         if self.max_words is not None and self.max_words < 0:
             raise ValueError(f"max_words is {self.max_words}; give 0 or more")
         if self.max_share is not None and not 0 <= self.max_share <= 1:
@@ -130,7 +128,9 @@ class WordList(Map):
             entries += [line for line in lines if not line.startswith("#")]
         entries = [entry for entry in entries if WORD.search(_folded(entry)) or UNSPACED.search(entry)]
         if not entries:
-            raise InputError("words: there is no word with a letter in the lists")
+            raise InputError(
+                "there is no word with a letter in any list; give expletives: [en], lists: [words.txt] or words: [...]"
+            )
         return entries
 
 

