@@ -31,6 +31,8 @@ class Engine:
         hierarchical = contents.loss == HIERARCHICAL
         self._output = np.ascontiguousarray(contents.output if hierarchical else contents.output.T)
         self._tree = scores.tree_of(contents.counts) if hierarchical else None
+        self._longest = -1  # text that there is room for
+        self._scratch: tuple[Bytes, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
         self._arrays: list[npt.NDArray[np.generic]] = []
         self._context = np.zeros(len(FIELDS), np.uint64)
         self._set_words()
@@ -62,8 +64,10 @@ class Engine:
         """Return the mean of each text's rows, float32 [texts, dim], and how many there are, int64 [texts]."""
         texts, longest = len(bounds) - 1, int(np.diff(bounds).max(initial=0))
         means, counts = np.zeros((texts, self._contents.dim), np.float32), np.zeros(texts, np.int64)
-        word, hashes = np.zeros(longest + 2, np.uint8), np.zeros(longest // 2 + 2, np.uint32)
-        found = np.zeros((longest // 2 + 2, 2), np.uint64)
+        if longest > self._longest:  # kept, since fresh memory for a long text takes a tenth of the time of a table
+            self._longest, words = longest, longest // 2 + 2
+            self._scratch = (np.zeros(longest + 2, np.uint8), np.zeros((words, 2), np.uint64), np.zeros(words, np.uint32))
+        word, found, hashes = self._scratch
         self._set(ended=int(ended), word=word, found=found, text_hashes=hashes, sums=means)
         self._set(text_end=data.ctypes.data + len(data))
         kernels.means(address_of(self._context), address_of(data), bounds, means, counts)
