@@ -51,7 +51,11 @@ def judge_of(stage: Filter) -> Judge:
 
     def judged(docs: pa.Table) -> pa.Array:
         asked = asked_of(docs)
-        return spread(whole(judge(docs.filter(asked))), asked)
+        some = docs.filter(asked)
+        found = judge(some)
+        if not isinstance(found, pa.Array | pa.ChunkedArray) or len(found) != some.num_rows:
+            return found  # which breaks the contract of filters: the machine says how
+        return spread(whole(found), asked)
 
     return judged
 

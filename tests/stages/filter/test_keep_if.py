@@ -14,7 +14,7 @@ from jobs.__main__ import main
 from jobs.config import build_config
 from pipeline.conditions import judge_of
 from pipeline.planning.fingerprint import describe, origin
-from pipeline.stage import Filter
+from pipeline.stage import Filter, Judge
 from stages import STAGES
 from stages.filter.heuristics import C4Quality, GopherQuality
 from stages.filter.keep_if import KeepIf
@@ -77,6 +77,17 @@ def test_unless_leaves_documents_out() -> None:
     assert judge_of(stage)(DOCS.slice(0, 1)).to_pylist() == [None]
     assert judge_of(stage)(DOCS.slice(0, 0)).to_pylist() == []
     assert judge_of(stage)(DOCS.slice(1, 1)).to_pylist() == ["gopher_short_doc"]
+
+
+def test_a_filter_that_breaks_its_contract_is_told_so() -> None:
+    """The machine gets what the filter returned, not an error of the condition."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Odd(Filter):
+        def open(self) -> Judge:
+            return lambda docs: pa.nulls(docs.num_rows + 5, pa.string())
+
+    assert len(judge_of(Odd(unless="bucket >= 18"))(DOCS)) == 2 + 5
 
 
 def test_unless_of_c4_leaves_texts_alone() -> None:
