@@ -41,6 +41,7 @@ class Shape:
 SHAPES = {
     "base": Shape(768, 12, 12, 3072),  # FineWeb-Edu's classifier, BERT-base
     "minilm": Shape(384, 6, 12, 1536),  # MiniLM-L6
+    "minilm, two layers": Shape(384, 2, 12, 1536),
     "tiny": Shape(64, 2, 2, 128),
 }
 

@@ -6,6 +6,7 @@ words in 500,000 buckets (fastText's default is 2,000,000), 100 numbers each; th
 with datatrove's filter step (`_turns.py`), which is given the same texts; before that, labels are compared, and scores to 1e-6.
 The rows of `linear` are another model, learned from the same labelled documents as fastText's (`_linear.py`), and on hosts that
 neither has seen no worse.
+`sequence` is a BERT with random weights beside a loop of transformers, sorted by length (`_sequence.py`), on some of the texts.
 CPU seconds are those of the process. MB are of the text that goes in, 10^6 bytes of UTF-8.
 
     python -m benchmarks.classify [--quick]
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from benchmarks import _datatrove, _linear, _table
+from benchmarks import _datatrove, _linear, _sequence, _table
 from benchmarks._turns import Ratio, Work, take_turns, timed
 from benchmarks.end_to_end import CRAWL, select
 from benchmarks.stages import left, megabytes, step_through, tables_through
@@ -40,6 +41,7 @@ BATCH_ROWS = 256
 QUICK_PAGES, PAGES = 210, 840
 QUICK_TURNS, TURNS = 3, 5
 TOLERANCE = 1e-6
+QUICK_SEQUENCES, SEQUENCES = 64, 256
 GOALS = {"fasttext": 5.0, "fasttext (parts of words)": 5.0, "linear (fasttext-numpy2)": 10.0, "linear (fasttext-new)": 2.0}
 
 
@@ -107,6 +109,23 @@ def compare(docs: pa.Table, model: FastText, step: Any) -> None:  # noqa: ANN401
         assert max(abs(ours[label] - score) for label, score in theirs.items()) <= TOLERANCE, (document.id, ours, theirs)
 
 
+def sequence(docs: pa.Table, folder: Path, *, quick: bool) -> tuple[tuple[Ratio | None, float], list[str]]:
+    """Return the row of a classifier of sequences with random weights, evenly spaced documents, one thread a side."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    many = QUICK_SEQUENCES if quick else SEQUENCES
+    some = docs.take([row * docs.num_rows // many for row in range(many)])
+    shape = _sequence.SHAPES["minilm, two layers" if quick else "minilm"]
+    found, _ = _sequence.compare(folder, shape, some["text"].to_pylist(), 1 if quick else QUICK_TURNS)
+    ratio, size = found.over("peer", "ours"), megabytes(some)
+    rates = [_table.number(size / found.median(side)) for side in ("ours", "peer")]
+    goal = _sequence.GOAL
+    cells = ["sequence", str(many), *rates, _table.ranged(ratio), _table.number(goal), "transformers, sorted by length"]
+    return (ratio, goal), cells
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, then the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.classify", description=(__doc__ or "").split("\n")[0])
@@ -135,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             cells.append(
                 [job.name, str(docs.num_rows), *rates, _table.ranged(ratio), _table.number(GOALS[job.name]), job.peer_name]
             )
+        rows["sequence"], cell = sequence(docs, folder / "sequence", quick=quick)
+        cells.append(cell)
     print(_table.table(["", "documents", "MB/CPU-s", "peer MB/s", "ratio", "goal", "peer"], cells))
     if lacking:
         print(f"datatrove is skipped, it lacks {', '.join(lacking)}: {_datatrove.INSTALL}")

@@ -62,6 +62,7 @@ SLOWEST = (
     "gristmill/storage/test_store.py",
     "gristmill/tokenizer/test_mixture.py",
     "jobs/reference/test_train.py",
+    "benchmarks/test_gpu_day.py",
     "pipeline/test_damage.py",
     "gristmill/reader/test_loader.py",
     "jobs/test_mistakes.py",
