@@ -1,6 +1,6 @@
 """What the machine writes down of its work: the manifest of a unit, the record of a run, the record of a finished plan.
 
-Reads and writes small JSON files of a store. Each holds a hash of its own content (`check`), so a damaged one is told from a
+Reads and writes small JSON files of a store. Each holds a hash of its own content (`check`), so a damaged one is known from a
 missing one and from a sound one, and every error names the file. What a record says is checked before it is used: the names of
 files in it lead nowhere outside of the store.
 """

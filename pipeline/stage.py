@@ -138,7 +138,7 @@ class Source(Stage):
     paths: str | tuple[str, ...]
 
     def patterns(self) -> str | tuple[str, ...]:
-        """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be told."""
+        """Return the files to read: paths, and patterns of such. Raises UserError when they cannot be named."""
         return self.paths
 
     def resolved(self) -> Self:

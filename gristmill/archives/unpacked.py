@@ -1,6 +1,6 @@
 """The content of a file of lines or texts, whatever it is compressed with: gzip, zstd, bzip2, xz, or nothing.
 
-Reads a seekable binary file; yields bounded pieces of what was compressed. What a file is compressed with is told by its first
+Reads a seekable binary file; yields bounded pieces of what was compressed. What a file is compressed with shows in its first
 bytes (RFC 1952 gzip, RFC 8878 zstd, bzip2's `BZh1` to `BZh9`, the .xz format 1.2), never by its name.
 """
 

@@ -1,7 +1,7 @@
 """One frame of Zstandard (RFC 8878), decoded block by block, so that the output of one step is bounded and its end is known.
 
 Reads bytes through a function that takes exactly so many; yields at most 128 KiB at a time. A library that is given many bytes
-at once returns what they expand to, a quarter of a GiB for 8 KiB; and the place where a frame ends can be told without decoding.
+at once returns what they expand to, a quarter of a GiB for 8 KiB; and the place where a frame ends can be found without decoding.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def open_mapped(path: Path, kind: str) -> tuple[Mapping, pa.ipc.RecordBatchFileR
         mapped.advise(mmap.MADV_RANDOM)  # shuffled windows: read-ahead would fetch tens of times the bytes needed
         reader = pa.ipc.open_file(mapped.buffer())
         metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
-        names: list[str] = reader.schema.names  # here, where damaged text is told as damage
+        names: list[str] = reader.schema.names  # here, where damaged text is reported as damage
     except FileNotFoundError as error:
         raise FormatError(f"{path}: missing; copy all files of the build") from error
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Rows whose pieces stand in plans: files that are made once, kept in the cache folder, and mapped into memory.
 
-Reads and writes: plan files (`bestfit/plan.py`). What is to be in them is told by `packing.py` and `repeated.py`.
+Reads and writes: plan files (`bestfit/plan.py`). What is to be in them `packing.py` and `repeated.py` say.
 """
 
 from __future__ import annotations

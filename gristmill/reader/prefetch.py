@@ -45,7 +45,7 @@ class Prefetched(Iterator[T], Generic[T]):
         """Return the next value; wait for it if need be."""
         value, error = self._ready.get()
         if error is not None:
-            self._ready.put((None, error))  # whoever asks again is told again
+            self._ready.put((None, error))  # whoever asks again gets it again
             raise error
         self._free.put(None)
         return value  # type: ignore[return-value]  # there is a value where there is no error

@@ -93,7 +93,7 @@ class TokenStream:
     def check_counts(self, *, each: bool = False) -> None:
         """Compare the documents and tokens that local shards say they have with the manifest: their sums, or those of each.
 
-        Those of each are compared anyway when a shard is opened, of remote builds too; and what is damaged is told then.
+        Those of each are compared anyway when a shard is opened, of remote builds too; and what is damaged is reported then.
 
         Raises:
             FormatError: the first shard that has others.

@@ -33,7 +33,7 @@ from gristmill.storage.matching import FILE, FOLDER, Entry
 
 T = TypeVar("T")
 
-CONNECT_S, READ_S = 10.0, 60.0  # after which a server that does not answer is told
+CONNECT_S, READ_S = 10.0, 60.0  # after which a server that does not answer is reported
 # The client's time limit for an answer begins with the request, not when all of it is sent: with a limit of 1 s, 10 MB failed
 # after 1 s, while the server was taking them. So each so many bytes add one more limit.
 SENT = 64 << 20

@@ -26,7 +26,7 @@ from gristmill.storage.retry import code, patiently, timed_out
 
 T = TypeVar("T")
 
-CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is told
+CONNECT_S, READ_S = 10, 60  # after which a server that does not answer is reported
 CREDENTIALS = 3  # attempts to find any: a machine's metadata service may be late
 
 

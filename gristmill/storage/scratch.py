@@ -1,4 +1,4 @@
-"""Files and folders that a process has in use: they go with it, and what a killed one left can be told from them.
+"""Files and folders that a process has in use: they go with it, and what a killed one left can be recognized.
 
 Writes hidden files that are locked (flock) for as long as they are used, and folders beside such a file. The system lets go of a
 lock when the process ends, however it ends, so a lock that can be taken is nobody's. A process number would say less: another

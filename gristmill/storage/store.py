@@ -169,7 +169,7 @@ def expand(patterns: str | Sequence[str], tell: Callable[[str], None] = _untold)
 
     What a pattern is, see `matching`; `~/` is the home folder. A file's name is its path below the fixed part of its pattern (the
     folders before the first part that stands for others), so that documents keep their ids when a crawl moves to another disk or
-    bucket. Folders that a pattern matches are left out, and `tell` is told.
+    bucket. Folders that a pattern matches are left out, and `tell` is called with a line on each.
 
     Raises:
         InputError: a pattern that matches nothing; a path that is no file, such as a folder, a FIFO or a link that leads nowhere;

@@ -75,7 +75,7 @@ def divide(
         share: of these documents that is held out, about.
         seed: another one holds out others.
         folder: where to write; must not exist.
-        seen: is told how far it is.
+        seen: called with how far it is.
 
     Raises:
         InputError: a column that is not there or not of the kind that the condition needs, or no document fulfils them all.

@@ -34,7 +34,7 @@ def unneeded(store: Store) -> list[Unneeded]:
     What leads to a file comes before it, so that a removal that is stopped leaves nothing that leads nowhere.
 
     Raises:
-        InputError: a record that cannot be read, so that what it needs cannot be told.
+        InputError: a record that cannot be read, so that what it needs is not known.
     """
     finished = {folder for folder in store.folders("builds") if _manifests(store, folder)}
     kept_runs, kept_units = _kept(store, finished)
@@ -76,7 +76,7 @@ def _kept(store: Store, finished: set[str]) -> tuple[set[str], set[str]]:
             record = read_run(store, name)
         except Damaged as error:
             raise InputError(
-                f"{error.what}; what it needs cannot be told. Run its build again and delete the file, or put it back"
+                f"{error.what}; what it needs is not known. Run its build again and delete the file, or put it back"
             ) from error
         kept_runs |= {name} | ({lead.again} if lead.again else set())
         kept_units |= {unit for step in record.steps for unit in step.units}

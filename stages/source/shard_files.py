@@ -54,7 +54,7 @@ class ShardFile:
             self._reader = pa.ipc.open_file(self._stream)
             self.schema: pa.Schema = self._reader.schema
             facts = {key.decode(): value.decode() for key, value in (self.schema.metadata or {}).items()}
-            names: list[str] = self.schema.names  # here, where names that are no text are told as damage
+            names: list[str] = self.schema.names  # here, where names that are no text are reported as damage
         found, known = (facts.get(fmt.VERSION_KEY), facts.get(fmt.KIND_KEY)), (str(fmt.VERSION), kind)
         if found != known:
             raise InputError(f"{uri}: format version and kind are {found}, not {known}: no file of such a build; copy it again")

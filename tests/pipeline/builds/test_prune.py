@@ -176,7 +176,7 @@ def test_a_record_that_cannot_be_read_keeps_everything(crawl: Path, tmp_path: Pa
     (record,) = (tmp_path / "runs").iterdir()
     record.write_text(record.read_text()[:200])
     before = files(tmp_path)
-    with pytest.raises(InputError, match=r"run-00000001\.json is damaged.*what it needs cannot be told"):
+    with pytest.raises(InputError, match=r"run-00000001\.json is damaged.*what it needs is not known"):
         prune.prune(str(tmp_path), yes=True)
     assert files(tmp_path) == before
 
