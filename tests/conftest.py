@@ -34,6 +34,7 @@ from gristmill.tokenizer.training.corpus import make_corpus
 from jobs.__main__ import main
 from stages.extract.html import ExtractHtml
 from stages.source.warc import WarcSource
+from tests.classifiers import train_small
 from tests.random_examples import of
 
 ROOT = Path(__file__).parents[1]
@@ -261,9 +262,10 @@ def newest_record(output: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def small_build(small_crawl: Checkout) -> Built:
-    """The demo's three recipes run one after the other, on this machine alone: texts, tokenizer, token shards."""
+    """The demo's recipes run one after the other, here alone: texts, tokenizer, shards; the classifier has other texts."""
     local = ("--set", "run.on=local", "--set", "run.workers=1")
     small_crawl.here("build", "jobs/recipes/demo-text.yaml", *local)
     small_crawl.here("train-tokenizer", "jobs/recipes/tokenizer-superbpe-8k.yaml")
+    train_small(small_crawl.folder / "build/classifiers/prose", {"linear": {"features": {"bits": 10}}})
     out, errors = small_crawl.here("build", "jobs/recipes/demo.yaml", *local)
     return Built(small_crawl, small_crawl.folder / "build/demo", out, errors)

@@ -24,8 +24,8 @@ from tests.conftest import PAGES, Built, Checkout, newest_record
 
 DEMO = "jobs/recipes/demo.yaml"
 LOCAL = ("--set", "run.on=local", "--set", "run.workers=1")
-STEPS = ["segment", "reduce", "settle"] * 4 + ["segment"]
-UNITS = [2, 1, 1] * 4 + [2]
+STEPS = ["segment", "reduce", "settle"] * 5 + ["segment"]
+UNITS = [2, 1, 1] * 5 + [2]
 
 SHORT = """
 name: short
@@ -71,7 +71,7 @@ def test_a_build_says_its_id_and_manifest_on_its_last_line_and_all_else_on_stand
     _, build, path = small_build.stdout.split()
     manifest = json.loads((small_build.checkout.folder / path).read_text())
     assert manifest["build"] == build == small_build.id
-    assert "6 dedup_minhash-score_ngram: 2/2" in small_build.stderr and "12 select-shards: 2/2" in small_build.stderr
+    assert "9 buckets-score_ngram: 2/2" in small_build.stderr and "15 select-shards: 2/2" in small_build.stderr
     assert "5 dedup_minhash-settle: all 1 done before" in small_build.stderr, "the build of texts did that"
     assert small_build.stderr.splitlines()[-1] == "next: python -m jobs report build/demo"
     assert "Traceback" not in small_build.stderr and "\x1b" not in small_build.stderr

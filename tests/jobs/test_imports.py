@@ -13,6 +13,7 @@ from gristmill.tokenizer.files import save
 from gristmill.tokenizer.scheme import END_TOKEN
 from gristmill.tokenizer.token_names import alphabet
 from gristmill.tokenizer.vocabulary import Vocabulary
+from tests.classifiers import train_small
 from tests.conftest import ROOT
 
 HEAVY = ("datatrove", "numba", "ray", "s3fs", "scipy", "spacy", "tokenizers", "torch", "transformers")
@@ -27,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = found / "build/tokenizers/superbpe-8k"
     tokenizer.mkdir(parents=True)
     save(Vocabulary((END_TOKEN.encode(), *alphabet()), special_tokens={END_TOKEN: 0}), tokenizer)
+    train_small(found / "build/classifiers/prose", {"linear": {"features": {"bits": 10}}})
     return found
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
-from jobs.__main__ import main
 from jobs.build.plan import plan_of
 from jobs.classifier.recipe import read_recipe as read_classifier_recipe
 from jobs.config import build_config
@@ -17,6 +15,7 @@ from jobs.reference.recipe import read_recipe as read_model_recipe
 from jobs.tokenizer.train import read_recipe
 from pipeline.stage import Sink
 from stages import STAGES
+from tests.classifiers import train_small
 from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
@@ -33,27 +32,12 @@ def named(path: Path) -> str:
 @pytest.fixture(scope="module")
 def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """For each recipe of a classifier one of its kind, trained on four short texts: output → folder."""
-    folder = tmp_path_factory.mktemp("classifiers")
-    (folder / "texts.jsonl").write_text(
-        "".join(
-            json.dumps({"text": f"{kind} {word} of {host} words", "url": f"http://{host}.test/{word}", "kind": kind}) + "\n"
-            for kind, host, word in product(("prose", "reference"), ("one", "two"), ("first", "second"))
-        )
-    )
-    made = {}
+    folder, made = tmp_path_factory.mktemp("classifiers"), {}
     for path in OF_CLASSIFIERS:
-        given = yaml.safe_load(path.read_text())
-        small = {"fasttext": {**given["model"]["fasttext"], "bucket": 10}} if "fasttext" in given["model"] else given["model"]
-        recipe = {
-            "documents": {"jsonl": {"paths": str(folder / "texts.jsonl"), "carry": ["kind"]}},
-            "labels": {"column": "kind"},
-            "model": small,
-            "held_out": ["two.test"],
-            "output": str(folder / path.stem),
-        }
-        (folder / path.name).write_text(yaml.safe_dump(recipe))
-        assert main(["train-classifier", str(folder / path.name)]) == 0
-        made[given["output"]] = folder / path.stem
+        recipe = yaml.safe_load(path.read_text())
+        ((kind, settings),) = recipe["model"].items()
+        train_small(folder / path.stem, {kind: {**settings, "bucket": 10} if kind == "fasttext" else settings})
+        made[recipe["output"]] = folder / path.stem
     return made
 
 
