@@ -112,13 +112,13 @@ def test_plan_tells_that_a_finished_build_is_done(small_build: Built) -> None:
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ("stages.shards.tokens_per_shard=1000", 12),
-        ("stages.select.scores=false", 9),
-        ("stages.score_ngram.models.base.order=2", 6),
+        ("stages.shards.tokens_per_shard=1000", 15),
+        ("stages.select.scores=false", 12),
+        ("stages.score_ngram.models.base.order=2", 9),
         ("stages.dedup_minhash.threshold=0.9", 3),
         ("stages.gopher_quality.min_doc_words=10", 0),
-        ("run.batch_rows=3", 13),
-        ("name=other", 13),
+        ("run.batch_rows=3", 16),
+        ("name=other", 16),
     ],
 )
 def test_plan_tells_that_a_changed_parameter_changes_what_depends_on_it(small_build: Built, change: str, first: int) -> None:
@@ -133,7 +133,7 @@ def test_a_changed_late_parameter_computes_only_what_plan_said(copy: Checkout, s
     before = snapshot(output)
     out, _ = copy.here("build", DEMO, *LOCAL, *change)
     assert out.split()[1] != small_build.id
-    assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 12 + [2]
+    assert [step["done"] for step in newest_record(output)["steps"]] == [0] * 15 + [2]
     after = snapshot(output)
     for name, (inode, size, changed) in before.items():
         if not (output / name).is_dir():
