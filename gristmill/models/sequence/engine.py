@@ -15,12 +15,11 @@ import pyarrow as pa
 import torch
 
 from gristmill.arguments import no_nulls, whole
-from gristmill.errors import InputError
 from gristmill.json_values import Plain
 from gristmill.models.protocols import Classified, Singles
 from gristmill.models.sequence.body import Body, make_body
 from gristmill.models.sequence.loading import Loaded
-from gristmill.tokenizer.library_calls import library_call
+from gristmill.models.sequence.tokens import Cutter
 
 Scores = Literal["logits", "sigmoid", "softmax"]
 Int64 = npt.NDArray[np.int64]
@@ -43,8 +42,7 @@ class OpenedSequence:
     def __init__(self, loaded: Loaded, max_tokens: int, pack: int, scores: Scores) -> None:
         self.labels = loaded.labels
         self._scores, self._sha256 = scores, loaded.sha256
-        self._tokenizer = loaded.tokenizer
-        self._tokenizer.enable_truncation(max_tokens)
+        self._cutter = Cutter(loaded.tokenizer, max_tokens)
         self._device = next(loaded.model.parameters()).device
         self.body: Body = make_body(loaded.model, self._device, pack, max_tokens)
 
@@ -64,18 +62,11 @@ class OpenedSequence:
         """
         no_nulls("texts", texts)
         most = min(whole("most", most, 1), len(self.labels))
-        logits = self._logits(*self._tokens(texts.to_pylist()))
+        logits = self._logits(*self._cutter.encode(texts.to_pylist()))
         scores = _scores(logits, self._scores)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
         best = np.take_along_axis(scores, order, 1)
         return Classified(np.where(np.isnan(best), -1, order).astype(np.int32), best)
-
-    def _tokens(self, texts: list[str]) -> tuple[Int64, Int64]:
-        """Return ids, text behind text, and bounds [texts + 1]."""
-        with library_call(lambda error: InputError(f"the model's tokenizer cannot encode a text: {error}")):
-            rows = [each.ids for each in self._tokenizer.encode_batch(texts)]
-        ids = np.fromiter((number for row in rows for number in row), np.int64)
-        return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
     def _logits(self, ids: Int64, bounds: Int64) -> Singles:
         """Return float32 [texts, labels], NaN for texts without tokens."""
