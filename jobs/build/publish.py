@@ -17,7 +17,8 @@ from pipeline.artifact import Artifact, id_of, model_name
 from pipeline.builds.locate import LocatedRun, locate_run
 from pipeline.checked import fault
 from pipeline.fitted import Fitted
-from pipeline.planning.fingerprint import code_of, contents
+from pipeline.planning.contents import contents
+from pipeline.planning.fingerprint import code_of
 from pipeline.records import read_unit
 from pipeline.stage import Fit
 

@@ -17,7 +17,8 @@ from jobs.config.yaml_nodes import Node, found, from_data, pairs, place, resolve
 from pipeline import artifact as artifacts
 from pipeline.artifact import Artifact
 from pipeline.fitted import Fitted
-from pipeline.planning.fingerprint import code_of, contents
+from pipeline.planning.contents import contents
+from pipeline.planning.fingerprint import code_of
 from pipeline.stage import Fit, Stage
 
 FROM = "from"

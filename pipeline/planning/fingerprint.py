@@ -10,18 +10,16 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from gristmill.errors import InputError
 from gristmill.json_values import Plain
-from gristmill.storage.store import open_read
 from pipeline.conditions import libraries_of
 from pipeline.fitted import Fitted, working
 from pipeline.planning.code import hash_of, identity, is_ours, units_of
+from pipeline.planning.contents import contents
 from pipeline.stage import ASIDE, Source, Stage
 
 # Raised when the machine itself (segments, exchange, ledger) changes what it writes for the same stages and inputs.
@@ -53,11 +51,6 @@ def describe(stage: Stage) -> dict[str, Plain]:
     if files := contents(own):
         described["files"] = files
     return described
-
-
-def contents(stage: Stage) -> dict[str, str]:
-    """Return the sha256 of each file that a stage names, by its place among them."""
-    return {str(number): _content(path) for number, path in enumerate(stage.files())}
 
 
 def code_of(cls: type[Stage]) -> dict[str, Plain]:
@@ -126,20 +119,3 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
         return [_plain(item) for item in value]
     assert value is None or isinstance(value, str | int | float | bool), f"parameter of type {type(value).__name__}"
     return value
-
-
-def _content(path: str) -> str:
-    try:
-        status = os.stat(path) if "://" not in path else None
-    except FileNotFoundError as error:
-        raise InputError(f"{path!r} does not exist (looked in {os.getcwd()!r})") from error
-    return _sha256(path, (status.st_size, status.st_mtime_ns) if status else None)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256(path: str, stamp: tuple[int, int] | None) -> str:
-    hasher = hashlib.sha256()
-    with open_read(path) as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()

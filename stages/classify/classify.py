@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gristmill.columns import append
 from pipeline.finding import Finding
-from pipeline.planning.fingerprint import contents
+from pipeline.planning.contents import contents
 from pipeline.resources import Resources
 from pipeline.stage import Map, Transform
 from stages.classify.kinds import AnyModel

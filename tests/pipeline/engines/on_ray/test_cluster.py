@@ -142,7 +142,7 @@ def killing(log: Path, names: Sequence[str]) -> Iterator[list[psutil.Process]]:
     killed: list[psutil.Process] = []
 
     def kill() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         for name in names:
             seen, found = opened(log) if killed else 0, list[psutil.Process]()
             while not found and time.monotonic() < deadline:
