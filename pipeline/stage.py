@@ -364,20 +364,19 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A finished build: its id, the files to link (name → data path) and to write (name → bytes), these in order, in its folder.
-
-    `manifest` is the name of the file that makes the others known: the last to be written.
-    """
+    """A finished build: its id, and the files of its folder to link (name → data path) and to write in order (name → bytes)."""
 
     id: str
     links: Mapping[str, str]
     files: Mapping[str, bytes]
-    manifest: str
+    manifest: str  # the name of the file that makes the others known: the last to be written
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sink(Stage):
-    """Writes the documents of one input to files."""
+    """Writes the documents of one input to files; what has a column of `makes`, which it makes itself, is no plan."""
+
+    makes: ClassVar[tuple[str, ...]] = ()
 
     def home(self) -> str | None:
         """Return the output that its files belong to, where they are for a build that is there already; else None."""

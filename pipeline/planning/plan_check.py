@@ -92,8 +92,22 @@ def column_faults(stages: Sequence[Named]) -> Iterator[Fault]:
                 giver = f"{'stage' if givers[column] else 'source'} {stages[givers[column]][0]!r}"
                 advice = "give one of the two another name, leave it out, or let the later say that it replaces it (replaces())"
                 yield Fault(at, f"stage {name!r} adds column {column!r}, which {giver} gives already; {advice}")
+        yield from _sink_faults(stages, givers, at)
         givers |= dict.fromkeys(given[at], at)
         types |= given[at]
+
+
+def _sink_faults(stages: Sequence[Named], givers: Mapping[str, int], at: int) -> Iterator[Fault]:
+    """Yield a column that the sink at this position makes itself and the documents have already."""
+    (name, stage), (_, source) = stages[at], stages[0]
+    taken = next((column for column in stage.makes if column in givers), None) if isinstance(stage, Sink) else None
+    if taken is not None:
+        giver = f"{'stage' if givers[taken] else 'source'} {stages[givers[taken]][0]!r}"
+        advice = f"give the column of {giver} another name"
+        if givers[taken] == 0 and isinstance(source, Source) and source.of_build() is not None:
+            anew = "documents of a finished build are not written anew"
+            advice = f"{anew}: end with a stage that adds to that build, or start from the texts"
+        yield Fault(at, f"stage {name!r} makes column {taken!r} itself, which {giver} gives already; {advice}")
 
 
 def content_faults(stages: Sequence[Named]) -> Iterator[Fault]:

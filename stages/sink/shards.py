@@ -271,6 +271,7 @@ class Shards(Sink):
     """
 
     version: ClassVar[int] = 3
+    makes: ClassVar[tuple[str, ...]] = (fmt.DOC_ID, "text_bytes")
 
     tokens_per_shard: int = 50_000_000
     columns: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -208,6 +209,21 @@ def test_a_column_has_one_giver_unless_the_later_says_that_it_replaces_it() -> N
 def test_what_a_source_was_asked_for_is_replaced_by_nobody() -> None:
     ((at, message),) = told(("again", Again()), source=Sized(paths=""))
     assert at == 1 and message.startswith("stage 'again' adds column 'size', which source 'lines' gives already")
+
+
+def test_what_a_sink_makes_itself_is_given_by_nobody() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Sizing(Files):
+        makes: ClassVar[tuple[str, ...]] = ("size",)
+
+    def said(*stages: Named) -> list[tuple[int, str]]:
+        return [(fault.at, fault.message) for fault in column_faults([*stages, ("sizing", Sizing())])]
+
+    assert said(("lines", Lines(paths=""))) == []
+    by_stage = "stage 'sizing' makes column 'size' itself, which stage 'upper' gives already; "
+    by_stage += "give the column of stage 'upper' another name"
+    assert said(("lines", Lines(paths="")), ("upper", Upper())) == [(2, by_stage)]
+    assert said(("lines", Sized(paths=""))) == [(1, by_stage.replace("stage 'upper'", "source 'lines'"))]
 
 
 def test_parents_are_given_by_flat_maps_alone() -> None:

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import TokenDataset
-from gristmill.errors import InputError, StoreError
+from gristmill.errors import ConfigError, InputError, StoreError
 from gristmill.format import manifest as mf
 from gristmill.format import schema as fmt
 from gristmill.storage import retry
 from gristmill.storage.store import expand
+from pipeline.planning.plan import make_plan
 from stages.sink.shards import Shards
 from stages.source.tokens import TokensSource
 from tests.gristmill.builds import documents, folder_of, publish
@@ -195,3 +196,11 @@ def test_counts_of_a_build_come_with_its_documents(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"repeats-00001.arrow: damaged, sha256 is"):
         read_all(folder)
+
+
+def test_a_build_is_not_written_anew(made: Path) -> None:
+    """Its documents have no texts, and columns that `shards` makes itself: said in planning."""
+    stages = [("tokens", TokensSource(paths=str(made))), ("shards", Shards())]
+    said = r"^stage 'shards' makes column 'text_bytes' itself, which source 'tokens' gives already; documents of a finished build"
+    with pytest.raises(ConfigError, match=said):
+        make_plan("t", stages, [])
