@@ -146,10 +146,10 @@ Said: TypeAlias = Reply | Refused | Trouble | Wrong
 
 def read(status: int, headers: Mapping[str, str], body: bytes, key: str | None) -> Said:
     """Return what a response says. `key` is hidden where the endpoint repeats it."""
-    if status == 200:
-        return _reply(body)
     shown = body[: 4 * SHOWN].decode("utf-8", "replace")
     shown = " ".join((shown.replace(key, HIDDEN) if key else shown).split())[:SHOWN]
+    if 200 <= status < 300:  # 204 of a proxy is no refusal: there is no answer in it
+        return _reply(body, shown)
     why = f"HTTP {status}: {masked(shown)}" if shown else f"HTTP {status}"
     if status in PASSING or status >= 500:
         return Trouble(why, _seconds(headers.get("Retry-After", "")), status == 429)
@@ -163,8 +163,8 @@ def _seconds(retry_after: str) -> float | None:
     return float(retry_after) if re.fullmatch(r"\s*[0-9]{1,6}(\.[0-9]+)?\s*", retry_after) else None
 
 
-def _reply(body: bytes) -> Reply | Trouble:
-    """Return the answer in a body; nonsense is trouble, as of a proxy's error page."""
+def _reply(body: bytes, shown: str) -> Reply | Trouble:
+    """Return the answer in a body; nonsense is trouble, as of a proxy's error page. `shown` is its start, without the key."""
     try:
         content = json.loads(body)
         choice = content["choices"][0]
@@ -175,7 +175,6 @@ def _reply(body: bytes) -> Reply | Trouble:
         if not isinstance(text, str | None) or not all(isinstance(word, str | None) for word in (finish, model)):
             raise TypeError("a text is none")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        shown = " ".join(body[:SHOWN].decode("utf-8", "replace").split())
         return Trouble(f"its response is no chat completion ({type(error).__name__}: {error}): {masked(shown)!r}")
     tokens_in, tokens_out = (count if type(count) is int and count >= 0 else -1 for count in counts)
     # JSON can hold halves of surrogate pairs, UTF-8 cannot.

@@ -120,3 +120,13 @@ def test_costs() -> None:
     endpoint = Endpoint(url="https://h/v1/", price_in=0.15, price_out=0.6)
     assert endpoint.address == "https://h/v1/chat/completions"
     assert endpoint.cost(1_000_000, 500_000) == 450_000  # millionths: 0.45
+
+
+def test_a_success_without_an_answer_is_trouble_and_no_refusal() -> None:
+    found = read(204, {}, b"", None)
+    assert isinstance(found, Trouble) and "no chat completion" in found.why
+
+
+def test_the_key_is_hidden_in_a_page_that_is_no_answer() -> None:
+    found = read(200, {}, b"<html>you sent Bearer plain-key-of-ours</html>", "plain-key-of-ours")
+    assert isinstance(found, Trouble) and "you sent" in found.why and "plain-key" not in found.why
