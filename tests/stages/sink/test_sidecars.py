@@ -275,8 +275,12 @@ def test_a_config_adds_to_the_build_that_it_reads_and_gives_each_column_once(tok
     second = run(other, ("text", TextSource(paths=f"{tmp_path}/*.txt")), ("encode", encode), ("shards", Shards())).build
     with pytest.raises(ConfigError, match=f"adds to build {first}, source 'tokens' reads build {second}; name the same"):
         load(source=f"tokens: {{paths: {other}}}")
-    with pytest.raises(ConfigError, match=r"gives the tokens of a finished build.*one that does \(sidecars\), found 'shards'"):
+    with pytest.raises(
+        ConfigError, match=r"column 'text_bytes' itself, which source 'tokens' gives.*a stage that adds to that build"
+    ):
         load(sink="shards: {}")
+    with pytest.raises(ConfigError, match=r"gives the tokens of a finished build.*one that does \(sidecars\), found 'documents'"):
+        load(sink="documents: {}")
     with pytest.raises(ConfigError, match=rf"adds to the finished build {first}.*must be one that does \(tokens\)"):
         load(source=f'text: {{paths: "{tmp_path}/*.txt"}}', before=f"encode: {{tokenizer: {tokenizer}}}\n  - ")
     with pytest.raises(
