@@ -47,7 +47,7 @@ def sides(docs: pa.Table, folder: Path, peers: bool, judged: bool) -> Iterator[t
         judged: whether it is asserted that ours does no worse on the hosts held out.
     """
     settings = read_recipe(str(RECIPE)).settings
-    found = labelled_of(with_labels(docs, settings.labels), settings)
+    found = labelled_of(with_labels(docs, settings.labels)[0], settings)
     training, held = found.training, found.held
     assert isinstance(settings.model, Trained)
     how = settings.model.linear

@@ -136,6 +136,11 @@ class Expression:
 
         return evaluate
 
+    def tried(self, table: pa.Table) -> pa.ListArray:
+        """Return a list of one answer for each row; null in its place where the row makes an answer impossible (see `open`)."""
+        (column,) = _select(_connect(), table.select(self.columns), (f"try([({self.sql}\n)])",)).columns
+        return whole(column)
+
 
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> _Parsed:

@@ -21,12 +21,18 @@ import pyarrow.compute as pc
 from gristmill.errors import InputError, UserError
 from gristmill.expressions import Expression
 from jobs.classifier.recipe import ByColumn, ByRules, Labels, Recipe, Rule, Settings
+from jobs.html.markup import plural
+from jobs.terminal import warn
 from jobs.tokenizer.corpus import documents_of
 
 SHOWN = 8  # names in a message
 
 Tell = Callable[[str, str, int], str | None]
-"""f(host, url, row) → the label of a document, or None."""
+"""f(host, url, row) → the label of a document, or None. Raises Undecided."""
+
+
+class Undecided(Exception):
+    """A rule whose turn it is has no answer for a document."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,9 @@ class Document:
 class Labelled:
     """What is trained on and what is held out, and what was left out before.
 
-    `read`: documents in all. `without`: those without a label, or without text. `twins`: those whose text another one has, with
-    the same label. `contradicting`: those whose text has several labels.
+    `read`: documents in all. `without`: those without a label, or without text. `undecided`: those for which the `where` of a
+    rule cannot be evaluated. `twins`: those whose text another one has, with the same label. `contradicting`: those whose text
+    has several labels.
     """
 
     training: tuple[Document, ...]
@@ -54,6 +61,7 @@ class Labelled:
     without: int
     twins: int
     contradicting: int
+    undecided: int = 0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -67,12 +75,21 @@ def labelled(recipe: Recipe, seen: Callable[[int], None]) -> Labelled:
     Raises:
         InputError: no documents, no label, one alone, or a label with no document on one of the two sides.
     """
-    settings, found, read = recipe.settings, list[Document](), 0
+    settings, found, undecided, read = recipe.settings, list[Document](), list[tuple[str, str]](), 0
     for table in documents_of(recipe.documents):
-        found += with_labels(table, settings.labels)
+        some, others = with_labels(table, settings.labels)
+        found += some
+        undecided += others
         read += table.num_rows
         seen(read)
-    return replace(labelled_of(found, settings), read=read, without=read - len(found))
+    if undecided:
+        identity, why = min(undecided)
+        warn(
+            f"labels: {why} cannot be evaluated for {plural(len(undecided), 'document')}, such as {identity}: left out. "
+            "In place of cast(... as double) write try_cast(... as double), which is null there"
+        )
+    without = read - len(found) - len(undecided)
+    return replace(labelled_of(found, settings), read=read, without=without, undecided=len(undecided))
 
 
 def labelled_of(found: Sequence[Document], settings: Settings) -> Labelled:
@@ -89,19 +106,26 @@ def labelled_of(found: Sequence[Document], settings: Settings) -> Labelled:
     return Labelled(tuple(_balanced(training, settings)), tuple(held), len(found), 0, twins, contradicting)
 
 
-def with_labels(table: pa.Table, labels: Labels) -> list[Document]:
-    """Return the documents of a table that have a label and text."""
+def with_labels(table: pa.Table, labels: Labels) -> tuple[list[Document], list[tuple[str, str]]]:
+    """Return the documents of a table that have a label and text, and of those that no rule can decide on the id and the rule."""
     urls = pc.fill_null(table["url"], "").to_pylist()
     hosts = [host_of(url) for url in urls]
     tell = _teller(labels, table)
-    names = [tell(host, url, row) for row, (host, url) in enumerate(zip(hosts, urls, strict=True))]
+    ids, names, undecided = table["id"], list[str | None](), list[tuple[str, str]]()
+    for row, (host, url) in enumerate(zip(hosts, urls, strict=True)):
+        try:
+            names.append(tell(host, url, row))
+        except Undecided as error:
+            names.append(None)
+            undecided.append((ids[row].as_py(), str(error)))
     wanted = [row for row, name in enumerate(names) if name is not None]
     chosen = table.select(["id", "text"]).take(pa.array(wanted, pa.int64()))
-    return [
+    found = [
         Document(identity, str(names[row]), hosts[row], urls[row], text)
         for row, identity, text in zip(wanted, chosen["id"].to_pylist(), chosen["text"].to_pylist(), strict=True)
         if text and not text.isspace()
     ]
+    return found, undecided
 
 
 def _teller(labels: Labels, table: pa.Table) -> Tell:
@@ -118,18 +142,29 @@ def _teller(labels: Labels, table: pa.Table) -> Tell:
 
 
 def _test(rule: Rule, table: pa.Table) -> Callable[[str, str, int], bool]:
-    """Return f(host, url, row) → whether a rule fits a document."""
-    found, where = re.compile(rule.url or ""), [True] * table.num_rows
-    if rule.where is not None:
-        condition = Expression(rule.where)
-        try:
-            condition.check(table.schema)
-        except UserError as error:
-            raise InputError(f"labels: where of {rule.label!r}: {error}") from error
-        where = pc.fill_null(condition.open()(table), False).to_pylist()
-    return lambda host, url, row: (
-        where[row] and (not rule.host or _is_of(host, rule.host)) and (rule.url is None or found.search(url) is not None)
-    )
+    """Return f(host, url, row) → whether a rule fits a document; it raises Undecided."""
+    found = re.compile(rule.url or "")
+    where = [True] * table.num_rows if rule.where is None else _answers(rule, rule.where, table)
+
+    def fits(host: str, url: str, row: int) -> bool:
+        if (rule.host and not _is_of(host, rule.host)) or (rule.url is not None and found.search(url) is None):
+            return False
+        answer = where[row]
+        if answer is None:
+            raise Undecided(f"where of {rule.label!r}")
+        return answer
+
+    return fits
+
+
+def _answers(rule: Rule, sql: str, table: pa.Table) -> list[bool | None]:
+    """Return for each row whether a condition is true, None where it cannot be evaluated."""
+    condition = Expression(sql)
+    try:
+        condition.check(table.schema)
+    except UserError as error:
+        raise InputError(f"labels: where of {rule.label!r}: {error}") from error
+    return [answer and bool(answer[0]) for answer in condition.tried(table).to_pylist()]
 
 
 def _is_of(host: str, hosts: Iterable[str]) -> bool:

@@ -200,6 +200,7 @@ def _lineage(manifest: Mapping[str, Any]) -> Html:
         "reads texts": ", ".join(f"{key} {value}" for key, value in manifest["preprocessing"].items()),
         "documents read": number(left_out["read"]),
         "without a label or text": number(left_out["without_label_or_text"]),
+        "left out, a rule's condition cannot be evaluated": number(left_out["undecided"]),
         "left out, text of another": number(left_out["of_equal_text"]),
         "left out, one text with several labels": number(left_out["of_equal_text_and_other_labels"]),
         "sha256 of documents and labels": left_out["sha256"],

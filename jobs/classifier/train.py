@@ -84,6 +84,7 @@ def _made_from(recipe: Recipe, documents: Labelled) -> dict[str, Any]:
             "sha256": digest.hexdigest(),
             "read": documents.read,
             "without_label_or_text": documents.without,
+            "undecided": documents.undecided,
             "of_equal_text": documents.twins,
             "of_equal_text_and_other_labels": documents.contradicting,
         },

@@ -57,6 +57,23 @@ def test_values(sql: str, expected: list[bool | None], monkeypatch: pytest.Monke
     assert evaluate(DOCS.slice(1, 2)).to_pylist() == expected[1:3]
     assert evaluate(pa.concat_tables([DOCS, DOCS])).to_pylist() == expected * 2
     assert evaluate(DOCS.slice(0, 0)).type == pa.bool_()
+    assert expression.tried(DOCS).to_pylist() == [[value] for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("cast(kind as double) > 3", [[True], None, [None], [False]]),
+        ("kind = '5' or cast(kind as date) > '2020-01-01'", [None, None, [None], None]),  # OR does not spare its right side
+        ("size * 9000000000000000000 > 1", [[True], None, [False], [None]]),
+        ("regexp_matches('x', kind)", [[False], None, [None], [False]]),
+    ],
+)
+def test_rows_that_make_an_answer_impossible(sql: str, expected: list[list[bool | None] | None]) -> None:
+    docs = pa.table({"kind": ["5", "(", None, "2"], "size": pa.array([1, 5, 0, None], pa.int64())})
+    Expression(sql).check(docs.schema)
+    assert Expression(sql).tried(docs).to_pylist() == expected
+    assert Expression(sql).tried(docs.slice(0, 0)).to_pylist() == []
 
 
 def test_columns_and_terms() -> None:

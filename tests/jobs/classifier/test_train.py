@@ -172,6 +172,26 @@ def test_labels_by_rules_and_by_a_list_of_addresses(train: Train, tmp_path: Path
     assert manifest["labels"] == ["other", "seed"] and manifest["training"]["documents"] == {"other": 10, "seed": 10}
 
 
+def test_documents_that_a_rule_cannot_decide_on(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = (
+        '{rules: [{label: a, url: "/a/1$"}, {label: b, url: "/b/"}, {label: a, url: "/a/", where: "cast(kind as double) > 1"}]}'
+    )
+    lines = [json.loads(line) for line in (tmp_path / "in.jsonl").read_text().splitlines()]
+    numbered = [{**row, "kind": "2"} if "/a/2" in str(row["url"]) else row for row in lines]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in numbered))
+    assert train(labels=rules, more="balance: false\n") == 0
+    assert "where of 'a' cannot be evaluated for 19 documents, such as " in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    totals = {label: sum(manifest[side]["documents"][label] for side in ("training", "held_out")) for label in "ab"}
+    assert totals == {"a": 12, "b": 30}
+    assert {key: manifest["documents"][key] for key in ("read", "without_label_or_text", "undecided")} == {
+        "read": 64,
+        "without_label_or_text": 3,
+        "undecided": 19,
+    }
+    assert "condition cannot be evaluated" in (tmp_path / "out/page.html").read_text()
+
+
 def test_documents_of_a_build_in_any_order(train: Train, tmp_path: Path) -> None:
     rows = documents()[:60]
     whole = table([row["text"] for row in rows])
