@@ -132,8 +132,13 @@ def _teller(labels: Labels, table: pa.Table) -> Tell:
     if isinstance(labels, ByColumn):
         if labels.column not in table.column_names:
             raise InputError(f"labels: the documents have no column {labels.column!r}; they have {', '.join(table.column_names)}")
+        kind = table.schema.field(labels.column).type
+        if pa.types.is_nested(kind):
+            raise InputError(
+                f"labels: column {labels.column!r} is {kind}, and a label is one text or number; give another column"
+            )
         values = table[labels.column].cast(pa.string()).to_pylist()
-        return lambda host, url, row: values[row]
+        return lambda host, url, row: values[row] if values[row] and not values[row].isspace() else None
     if isinstance(labels, ByRules):
         tests = [(rule.label, _test(rule, table)) for rule in labels.rules]
         return lambda host, url, row: next((label for label, fits in tests if fits(host, url, row)), None)

@@ -66,7 +66,7 @@ class ByRules:
 
 @dataclass(frozen=True, kw_only=True)
 class ByColumn:
-    """Labels that the documents have in a column of texts: of `jsonl` sources by `carry`. Null: left out."""
+    """Labels that the documents have in a column of texts: of `jsonl` sources by `carry`. Null or blank: left out."""
 
     column: str
 

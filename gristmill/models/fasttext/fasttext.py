@@ -17,7 +17,7 @@ from gristmill.arguments import no_nulls, one_of, whole
 from gristmill.columns import flat_texts
 from gristmill.columns import whole as one_array
 from gristmill.errors import InputError
-from gristmill.models.fasttext.form import MANIFEST, MODEL, Form, Newlines, check_max_chars, settled
+from gristmill.models.fasttext.form import MANIFEST, MODEL, Form, Newlines, check_bytes, check_max_chars, settled
 from gristmill.models.protocols import Classified
 
 TEXTS = 1024  # at a time, so that scores of many labels take little memory
@@ -70,8 +70,14 @@ class FastText:
         return ("python",) if self.form().lowercase else ()
 
     def open(self) -> OpenedFastText:
-        """Load the model. Raises InputError when the file is not a fastText classifier, or its manifest says another form."""
-        return OpenedFastText(self.files()[0], self.form())
+        """Load the model.
+
+        Raises InputError when the file is not a fastText classifier, or its manifest says another form or other bytes.
+        """
+        (file, *manifest), form = self.files(), self.form()
+        if manifest:
+            check_bytes(file, *manifest)
+        return OpenedFastText(file, form)
 
 
 class OpenedFastText:

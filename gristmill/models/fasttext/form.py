@@ -5,11 +5,12 @@ Reads the `manifest.json` beside a model that `train-classifier` wrote; gives te
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,8 @@ from gristmill.errors import InputError
 from gristmill.json_values import Json
 
 MANIFEST, MODEL, KIND = "manifest.json", "model.bin", "fasttext"
+
+Found = TypeVar("Found")
 
 Newlines = Literal["space", "nothing"]
 
@@ -67,12 +70,27 @@ def settled(path: str, given: Mapping[str, Json]) -> Form:
     return Form(**known)  # type: ignore[arg-type]
 
 
-def _preprocessing(path: Path) -> dict[str, Json]:
+def check_bytes(model: str, manifest: str) -> None:
+    """Raise InputError where a model's file is not the one that its manifest tells of."""
+    (written,) = _read(Path(manifest), lambda said: (str(said["files"][MODEL]["sha256"]),))
+    with Path(model).open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != written:
+        raise InputError(
+            f"{model}: not the model that {MANIFEST} beside it tells of (sha256 differs); copy both or train it again"
+        )
+
+
+def _read(path: Path, what: Callable[[dict[str, Any]], Found]) -> Found:
+    """Return what is asked of a manifest."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        kind, found = manifest["kind"], dict(manifest["preprocessing"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return what(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as the manifest of a model ({error}); give the path of its file") from error
+
+
+def _preprocessing(path: Path) -> dict[str, Json]:
+    kind, found = _read(path, lambda said: (said["kind"], dict(said["preprocessing"])))
     if kind != KIND:
         raise InputError(f"{path}: the model is of kind {kind!r}, not {KIND!r}; name it so: {{{kind}: {{path: {path.parent}}}}}")
     names, most = [field.name for field in fields(Form)], found.get("max_chars")

@@ -58,7 +58,7 @@ def load(path: Path) -> Model:
     try:
         with pa.memory_map(str(path)) as mapped:
             return decode(mapped.read_buffer(), str(path))
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: not an n-gram model ({error}); estimate one and save it there") from error
 
 

@@ -40,7 +40,7 @@ Train = Callable[..., int]
 
 
 def documents() -> list[dict[str, Any]]:
-    """Sixty documents of ten hosts; one stands twice, one text has two labels, one has no label."""
+    """Sixty documents of ten hosts; one stands twice, one text has two labels, three have no label."""
     rows: list[dict[str, Any]] = []
     for number in range(30):
         rows.append({"text": PROSE.format(number, number * 7), "kind": "prose", "url": f"https://h{number % 10}.test/a/{number}"})
@@ -49,7 +49,8 @@ def documents() -> list[dict[str, Any]]:
         )
     rows.append({**rows[0], "url": "https://mirror.test/a/0"})
     rows += [{"text": "the same", "kind": kind, "url": None} for kind in ("prose", "code")]
-    return [*rows, {"text": "nobody knows", "kind": None, "url": "https://h1.test/"}]
+    unknown = [{"text": f"nobody knows {kind!r}", "kind": kind, "url": "https://h1.test/"} for kind in (None, "", " ")]
+    return [*rows, *unknown]
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_the_manifest_names_every_document(train: Train, tmp_path: Path) -> None
     )
     assert manifest["preprocessing"] == {"lowercase": True, "max_chars": None}
     counts = manifest["documents"]
-    assert (counts["read"], counts["without_label_or_text"]) == (64, 1)
+    assert (counts["read"], counts["without_label_or_text"]) == (66, 3)
     assert (counts["of_equal_text"], counts["of_equal_text_and_other_labels"]) == (1, 2)
     sides = [manifest["training"], manifest["held_out"]]
     assert not set(sides[0]["hosts"]) & set(sides[1]["hosts"]) and all(side["hosts"] for side in sides)
@@ -155,7 +156,7 @@ def test_labels_by_rules_and_by_a_list_of_addresses(train: Train, tmp_path: Path
     assert train(labels=rules, held_out="[h2.test, h3.test]", more="positive: b\nbalance: false\n") == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     totals = {label: sum(manifest[side]["documents"][label] for side in ("training", "held_out")) for label in "abc"}
-    assert totals == {"a": 6, "b": 30, "c": 25} and set(manifest["measures"]) == set("abc")
+    assert totals == {"a": 6, "b": 30, "c": 27} and set(manifest["measures"]) == set("abc")
     assert "Label by label" in (tmp_path / "out/page.html").read_text()
     by_column = '{rules: [{label: x, where: "kind = \'code\'"}, {label: y, host: [test], where: "length(text) > 20"}]}'
     assert train(output="where", labels=by_column, more="balance: false\n") == 0
@@ -185,8 +186,8 @@ def test_documents_that_a_rule_cannot_decide_on(train: Train, tmp_path: Path, ca
     totals = {label: sum(manifest[side]["documents"][label] for side in ("training", "held_out")) for label in "ab"}
     assert totals == {"a": 12, "b": 30}
     assert {key: manifest["documents"][key] for key in ("read", "without_label_or_text", "undecided")} == {
-        "read": 64,
-        "without_label_or_text": 3,
+        "read": 66,
+        "without_label_or_text": 5,
         "undecided": 19,
     }
     assert "condition cannot be evaluated" in (tmp_path / "out/page.html").read_text()
@@ -209,6 +210,8 @@ def test_documents_of_a_build_in_any_order(train: Train, tmp_path: Path) -> None
     ("replaced", "message"),
     [
         ({"labels": "{column: topic}"}, "labels: the documents have no column 'topic'; they have id, url"),
+        ({"labels": "{column: tags}", "documents": "{jsonl: {paths: FOLDER/in.jsonl, carry: {tags: 'list<string>'}}}"},
+         "labels: column 'tags' is list<item: string>, and a label is one text or number"),
         ({"labels": "{rules: [{label: a, host: [h1.test]}]}"}, "rules gives one label alone, 'a'"),
         ({"labels": "{rules: [{label: a, host: [h1.test]}, {label: b, host: [no]}]}"}, "two labels at least, found only 'a'"),
         ({"labels": "{rules: [{label: a}, {label: b, url: x}]}"}, "label 'a' has a rule that says nothing"),
@@ -229,7 +232,7 @@ def test_documents_of_a_build_in_any_order(train: Train, tmp_path: Path) -> None
 def test_mistakes(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], replaced: dict[str, str], message: str
 ) -> None:
-    assert train(**replaced) == 2
+    assert train(**{key: value.replace("FOLDER", str(tmp_path)) for key, value in replaced.items()}) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said, said
     assert not (tmp_path / "out").exists()

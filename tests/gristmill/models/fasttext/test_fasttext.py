@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable
@@ -152,7 +153,8 @@ def test_python_decides_on_lower_case_alone(path: Path) -> None:
 def folder(path: Path, tmp_path: Path, **changes: object) -> str:
     """Return a folder as `train-classifier` writes it."""
     form = {"newlines": "nothing", "lowercase": True, "max_chars": 9, "trailing_newline": True}
-    manifest = {"kind": "fasttext", "model": "model.bin", "preprocessing": form, **changes}
+    files = {"model.bin": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    manifest = {"kind": "fasttext", "model": "model.bin", "files": files, "preprocessing": form, **changes}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "model.bin").write_bytes(path.read_bytes())
     return str(tmp_path)
@@ -186,6 +188,8 @@ def test_a_manifest_says_the_form(path: Path, tmp_path: Path) -> None:
             "its preprocessing is .*; expected newlines, lowercase, max_chars, trailing",
         ),
         ({"preprocessing": 3}, {}, "cannot be read as the manifest of a model"),
+        ({"files": {}}, {}, "cannot be read as the manifest of a model"),
+        ({"files": {"model.bin": {"sha256": "0" * 64}}}, {}, r"model\.bin: not the model that manifest\.json beside it tells of"),
     ],
 )
 def test_a_manifest_that_says_otherwise(

@@ -166,6 +166,8 @@ def test_the_file_has_the_same_bytes_and_is_checked(tmp_path):
         store.load(tmp_path / "b.arrow")
     with pytest.raises(InputError, match="not an n-gram model"):
         store.load(tmp_path / "none")
+    with pytest.raises(InputError, match=r"not an n-gram model \(.* is a directory\)"):
+        store.load(tmp_path)
     with pa.OSFile(str(tmp_path / "c"), "wb") as out, pa.ipc.new_file(out, pa.schema([("a", pa.int8())])):
         pass
     with pytest.raises(InputError, match=r"expected gristmill.kneser-ney 1"):
