@@ -132,15 +132,30 @@ def _config(files: Files, path: str) -> PretrainedConfig:
 def _model(files: Files, path: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
+    more = {"use_safetensors": True} if files.gguf is None else _gguf(files)
+    model = complete(AutoModelForCausalLM, files, path, config, dtype, **more)
+    model.config.use_cache = False
+    return model
+
+
+def complete(
+    auto: Any,  # noqa: ANN401 - one of transformers' classes AutoModelFor...
+    files: Files,
+    path: str,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    **more: Any,  # noqa: ANN401 - of its from_pretrained
+) -> PreTrainedModel:
+    """Return the model of these files with its head. Raises InputError where weights are missing or cannot be loaded."""
     with translated(path, "its weights cannot be loaded"), quiet():
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto.from_pretrained(
             files.folder,
             config=config,
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **({"use_safetensors": True} if files.gguf is None else _gguf(files)),
+            **more,
         )
     missing = sorted({*map(str, info["missing_keys"]), *map(str, info["mismatched_keys"])})
     if missing or info["error_msgs"]:
@@ -149,8 +164,8 @@ def _model(files: Files, path: str, config: PretrainedConfig, dtype: torch.dtype
             f"{', '.join(missing[:3])}; it was saved without its head, or is of another architecture than its config says. "
             "Give a complete model"
         )
-    model.config.use_cache = False
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 def _parts(model: PreTrainedModel, path: str) -> tuple[nn.Module, nn.Linear]:

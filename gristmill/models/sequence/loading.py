@@ -14,7 +14,7 @@ import torch
 
 from gristmill.errors import InputError
 from gristmill.models.causal_lm import tokenizer_of
-from gristmill.models.causal_lm.loading import quiet, translated
+from gristmill.models.causal_lm.loading import complete, quiet, translated
 from gristmill.models.causal_lm.weights import CONFIG, Files, find
 from gristmill.tokenizer.library_calls import library_call
 
@@ -90,24 +90,7 @@ def _config(files: Files, path: str) -> PretrainedConfig:
 def _model(files: Files, path: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForSequenceClassification
 
-    with translated(path, "its weights cannot be loaded"), quiet():
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            files.folder,
-            config=config,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            use_safetensors=True,
-        )
-    missing = sorted({*map(str, info["missing_keys"]), *map(str, info["mismatched_keys"])})
-    if missing or info["error_msgs"]:
-        raise InputError(
-            f"model {path!r}: its files lack {len(missing)} of the weights that {type(model).__name__} has, such as "
-            f"{', '.join(missing[:3])}; it was saved without its head, or is of another architecture than its config says. "
-            "Give a complete model"
-        )
-    return model
+    return complete(AutoModelForSequenceClassification, files, path, config, dtype, use_safetensors=True)
 
 
 def _tokenizer(files: Files, path: str, embeddings: int) -> Tokenizer:
