@@ -102,24 +102,40 @@ def _edges(name: str, rule: Rule, counts: Counted) -> Singles:
 
 @dataclass(frozen=True)
 class Model:
-    """Edges by score and group, read from the table of a model. `own`: groups with edges of their own → of which scores."""
+    """Edges by score and group, read from the table of a model.
+
+    `own`: groups with edges of their own → of which scores. `unseen`: scores that no document had where edges were found.
+    """
 
     edges: Mapping[str, Mapping[str, Singles]]
     own: Mapping[str, Sequence[str]]
+    unseen: frozenset[str]
 
     @classmethod
     def of(cls, table: pa.Table) -> Model:
         """Read the table that `fit` gave the rows of."""
         found: dict[str, dict[str, Singles]] = {}
         own: dict[str, list[str]] = {}
-        for row in table.select(["score", "group", "own", "edges"]).to_pylist():
+        unseen = set()
+        for row in table.select(["score", "group", "documents", "own", "edges"]).to_pylist():
             found.setdefault(row["score"], {})[row["group"]] = np.array(row["edges"], np.float32)
             if row["own"] and row["group"] != ALL:
                 own.setdefault(row["group"], []).append(row["score"])
-        return cls(found, own)
+            if row["group"] == ALL and not row["documents"]:
+                unseen.add(row["score"])
+        return cls(found, own, frozenset(unseen))
 
     def numbers(self, name: str, rule: Rule, scores: Singles, groups: Groups) -> Numbers:
-        """Return the bucket of each document by one score; those of groups that were not there by the edges of all."""
+        """Return the bucket of each document by one score; those of groups that were not there by the edges of all.
+
+        Raises:
+            InputError: a document has the score, and its quantiles were found where no document had it.
+        """
+        if rule.edges is None and name in self.unseen and not np.isnan(scores).all():
+            raise InputError(
+                f"buckets: scores: {name!r} has quantiles that were found where no document had a score, so they say nothing of "
+                "these documents; find them on a build whose documents have it"
+            )
         by_group, found = self.edges[name], np.full(len(scores), NONE, np.int16)
         for code, group in enumerate(groups.names):
             rows = groups.codes == code

@@ -158,3 +158,13 @@ def test_what_does_not_fit_is_refused_where_it_stands(folder: Path, capsys, stag
     published(folder, capsys)
     err = refused(capsys, "plan", config(folder, "second", stage))
     assert said in err and "second.yaml:5:" in err and "Traceback" not in err
+
+
+def test_edges_that_were_found_on_no_score_are_refused_for_documents_that_have_one(folder: Path, capsys) -> None:
+    built(folder, capsys, "first", 'keep_if: "quality > 100"', FIT)
+    assert main(["publish", "first", "buckets", "kept/q1"]) == 0
+    capsys.readouterr()
+    assert main(["build", config(folder, "second", "buckets: {from: kept/q1}")]) != 0
+    assert "'quality' has quantiles that were found where no document had a score" in capsys.readouterr().err
+    nothing = built(folder, capsys, "third", 'keep_if: "quality > 100"', "buckets: {from: kept/q1}")
+    assert len(nothing) == 32, "where there is nothing to put into buckets they do no harm"
