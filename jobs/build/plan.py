@@ -13,7 +13,7 @@ from gristmill.errors import ConfigError, UserError
 from gristmill.storage.store import expand, open_store
 from jobs.build.moved import moved
 from jobs.config import build_config
-from jobs.terminal import command, say, show_json, warn
+from jobs.terminal import command, quoted, say, show_json, warn
 from pipeline.builds.finish import is_finished
 from pipeline.fitted import Fitted
 from pipeline.planning.asking import asked
@@ -97,11 +97,12 @@ def show_plan(path: str, overrides: Mapping[str, str], *, as_json: bool) -> int:
     if as_json:
         show_json({**whole, "inputs": plan.lineage().plain()["inputs"]})
         return DONE
-    say("\n".join(_lines(whole, len(plan.inputs), build, path)))
+    changed = "".join(f" --set {quoted(f'{key}={value}')}" for key, value in overrides.items())
+    say("\n".join(_lines(whole, len(plan.inputs), build, command("build", path) + changed)))
     return DONE
 
 
-def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, path: str) -> list[str]:
+def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, run: str) -> list[str]:
     lines = [f"{whole['name']} → {build.output} on {build.run.on}: {inputs} input file{'s' * (inputs != 1)}"]
     for step in whole["segments"]:
         todo = step["units"] - step["done"]
@@ -111,5 +112,5 @@ def _lines(whole: Mapping[str, Any], inputs: int, build: build_config.Build, pat
         stages = (f"{name} ({about[name]})" if name in about else name for name in step["stages"])
         lines.append(f"  {step['name']:<44} {' → '.join(stages)}{where}: {state}")
     lines += whole["moved"]
-    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {command('build', path)}")
+    lines.append("finished: a rerun computes nothing" if whole["finished"] else f"run it: {run}")
     return lines

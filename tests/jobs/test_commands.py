@@ -95,7 +95,10 @@ def test_plan_tells_what_is_to_compute_and_writes_nothing(small_build: Built) ->
     assert plan["segments"][0]["missing"] == sorted(PAGES) and not plan["finished"]
     assert [file["name"] for file in plan["inputs"]] == sorted(PAGES)
     lines = checkout.here("plan", DEMO, "--set", "output=build/never")[0].splitlines()
-    assert lines[0].startswith("demo → build/never on ray: 2 input files") and lines[-1] == f"run it: python -m jobs build {DEMO}"
+    assert (
+        lines[0].startswith("demo → build/never on ray: 2 input files")
+        and lines[-1] == f"run it: python -m jobs build {DEMO} --set output=build/never"
+    )
     assert [line.rsplit(": ", 1)[1] for line in lines[1:-1]] == [f"{units} to compute" for units in UNITS]
     assert not (checkout.folder / "build/never").exists()
 
