@@ -70,6 +70,7 @@ class Bisection:
             return
         if self.watch is not None:
             self.watch(self.name, table.column("id")[0].as_py() if table.num_rows == 1 else None)
+        raised = None
         try:
             result = self.work(table)
         except (GristmillError, *ENDINGS):
@@ -77,16 +78,22 @@ class Bisection:
         except BaseException as error:  # the boundary: a document must not stop a build, nor what panics in Rust
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise StoreFull(error.errno, f"no space left while {self.name} ran") from error
-            if table.num_rows > 1:
-                half = table.num_rows // 2
-                yield from self.pieces(table.slice(0, half))
-                yield from self.pieces(table.slice(half))
-                return
-            kind, message = reason_of_exception(error)
-            self.error = self.error or message
-            self.lost.append(lost_rows(table, self.name, [kind], [message]))
+            raised = reason_of_exception(error)
+        # Only here is the exception gone, and with it what its frames hold: all memory, where that ran out.
+        if raised is not None:
+            yield from self._after(table, *raised)
             return
         yield self.decided(result, table)
+
+    def _after(self, table: pa.Table, kind: str, message: str) -> Iterator[pa.Table]:
+        """Yield the results on the halves of a table that raised; one document is lost."""
+        if table.num_rows > 1:
+            half = table.num_rows // 2
+            yield from self.pieces(table.slice(0, half))
+            yield from self.pieces(table.slice(half))
+            return
+        self.error = self.error or message
+        self.lost.append(lost_rows(table, self.name, [kind], [message]))
 
     def decided(self, result: object, table: pa.Table) -> pa.Table:
         """Return the stage's result as a table with its decisions in `drop` / `error`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -129,3 +130,24 @@ def test_a_full_disk_and_an_interruption_are_no_documents_fault() -> None:
         through(Upper(), ["aa", "bb"], work=full)
     with pytest.raises(KeyboardInterrupt):
         through(Upper(), ["aa", "bb"], work=interrupted)
+
+
+def test_what_a_document_filled_is_free_before_the_next_piece_of_work() -> None:
+    """Where memory ran out, the exception holds what filled it: others would die for want of memory."""
+
+    class Filling:
+        pass
+
+    held: list[weakref.ref[Filling]] = []
+
+    def work(docs: pa.Table) -> pa.Table:
+        assert all(filling() is None for filling in held), "the piece before still holds its memory"
+        if "fill" in docs.column("text").to_pylist():
+            filling = Filling()
+            held.append(weakref.ref(filling))
+            raise MemoryError
+        return Upper().open()(docs)
+
+    result = through(Upper(), ["aa", "fill", "cc", "dd"], work=work)
+    assert result.table.column("text").to_pylist() == ["AA", "CC", "DD"] and len(held) == 3
+    assert lost(result) == [(1, "it", "MemoryError", "MemoryError")]

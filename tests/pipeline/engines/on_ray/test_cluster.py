@@ -209,10 +209,6 @@ def test_same_build_on_ray_of_what_was_damaged_with_each_pool_opened_once_an_act
         time.sleep(0.1)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="in one of ten runs beside other tests a child ends by SIGABRT and its documents are quarantined: a defect",
-)
 def test_same_build_whatever_dies_of_workers_of_a_pool_and_of_the_segments_that_feed_it(
     cluster: None, log: Path, tmp_path: Path
 ) -> None:
