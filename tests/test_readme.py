@@ -12,7 +12,6 @@ import struct
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from pipeline.engines.local import LocalEngine
 from pipeline.records import read_run
 from stages import STAGES
 from tests.conftest import ROOT, Built
+from tests.fenced_blocks import Block, read_blocks
 from tests.gristmill.test_tools import HEADINGS
 
 README = "README.md"
@@ -41,33 +41,6 @@ PAGES = sorted([README, "CHANGELOG.md", "CONTRIBUTING.md", *(f"docs/{path.name}"
 LANGUAGES = {"python", "yaml", "console", "bash"}
 GAP = "…"
 DEMO = "What came out"  # the section whose figures are those of the whole demo
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: where it stands, under which heading, and what it holds."""
-
-    page: str
-    line: int
-    heading: str
-    language: str
-    text: str
-
-
-def read_blocks(page: str) -> Iterator[Block]:
-    heading, language, start, held = "", None, 0, list[str]()
-    for number, line in enumerate((ROOT / page).read_text().splitlines(), 1):
-        if line.startswith("```") and language is None:
-            language, start, held = line[3:], number, []
-        elif line.startswith("```"):
-            assert language is not None
-            yield Block(page, start, heading, language, "\n".join(held) + "\n")
-            language = None
-        elif language is not None:
-            held.append(line)
-        elif line.startswith("#"):
-            heading = line.lstrip("# ")
-    assert language is None, f"{page}:{start}: the block does not end"
 
 
 RUN_ELSEWHERE = (

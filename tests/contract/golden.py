@@ -42,7 +42,8 @@ from stages.source.tokens import TokensSource
 from stages.source.warc import WarcSource
 from tests.conftest import write_crawl
 from tests.contract.running import Canned, emitted, met
-from tests.contract.stage_cases import CASES, World, state
+from tests.contract.stage_cases import CASES
+from tests.contract.world import World, state
 from tests.jobs.byte_builds import byte_documents, publish_bytes
 
 FOLDER = Path(__file__).with_name("golden")

@@ -15,7 +15,7 @@ from gristmill.rephrasing.prompt import read_prompt
 from gristmill.rephrasing.questions import written
 from pipeline.journal import Answer, Ask
 from pipeline.stage import Barrier, Exchange, Filter, Fit, Map, Stage, Transform
-from tests.contract.stage_cases import World
+from tests.contract.world import World
 
 
 class Canned:

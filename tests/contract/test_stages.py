@@ -29,7 +29,8 @@ from pipeline.units import exchange
 from pipeline.units.ledger import measure_of
 from stages import STAGES
 from tests.contract.running import joined, met, opened
-from tests.contract.stage_cases import CASES, ON_A_BUILD, RUNS, SPLITS, World, state, whole
+from tests.contract.stage_cases import CASES, ON_A_BUILD, RUNS
+from tests.contract.world import SPLITS, World, state, whole
 
 REASON = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 REASON_CHARS = 40

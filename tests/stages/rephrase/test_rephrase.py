@@ -24,7 +24,7 @@ from stages.rephrase.rephrase import Rephrase
 from tests.chat_server import ChatServer, chat_server
 from tests.conftest import ROOT
 from tests.contract.running import Canned
-from tests.contract.stage_cases import SPLITS, state
+from tests.contract.world import SPLITS, state
 from tests.s3_servers import free_port
 
 TEXTS = [
