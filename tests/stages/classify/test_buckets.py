@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,12 @@ import pytest
 
 from gristmill.errors import InputError
 from gristmill.models.fasttext.fasttext import FastText
-from gristmill.storage.store import expand
-from pipeline.engines.drive import Options, drive
-from pipeline.engines.local import LocalEngine
-from pipeline.planning.plan import make_plan
 from stages.classify.buckets import Buckets, Edges, Quantiles
 from stages.classify.classify import Classify
 from stages.classify.kinds import FastTextModel
-from stages.source.jsonl import JsonlSource
 from tests.contract.running import met
-from tests.toy import Files, Upper, documents
+from tests.stages.classify.same_builds import documents_of_every_way
+from tests.toy import documents
 
 NEMOTRON = {"high": (19, 19), "medium_high": (18, 18), "medium": (12, 17), "medium_low": (7, 11), "low": (0, 6)}
 THREE = ("edu", "mixtral", "fasttext")
@@ -240,37 +235,10 @@ def test_edges_ascend(edges: tuple[float, ...]) -> None:
         Quantiles(quantiles=1)
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a build is run; the build must not show it."""
-
-    workers: int = 1
-    batch_rows: int = 50
-    partitions: int = 1
-
-
 def test_a_build_is_the_same_whatever_runs_and_dies(tmp_path: Path) -> None:
     """One document kills its process; it is quarantined, and the others are counted once."""
-    rng = np.random.default_rng(5)
-    for file in "abc":
-        rows = [{"text": f"{file} {n}" + " word" * (n % 7), "quality": float(rng.normal())} for n in range(60)]
-        if file == "b":
-            rows[33]["text"] = "crash"
-        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = f"{tmp_path}/*.jsonl"
-    stages = [
-        ("jsonl", JsonlSource(paths=paths, carry={"quality": "float32"})),
-        ("upper", Upper()),
-        ("buckets", Buckets(scores={"quality": Quantiles(quantiles=20)}, by=("file",), min_documents=60)),
-        ("files", Files()),
-    ]
-    found = set()
-    for number, way in enumerate((Way(), Way(2, 7, 4))):
-        plan = make_plan("t", stages, expand(paths), way.partitions)
-        outcome = drive(plan, lambda way=way: LocalEngine(way.workers), Options(str(tmp_path / f"out-{number}"), way.batch_rows))
-        assert outcome.build is not None, outcome.failures
-        found.add(outcome.build)
-    (build,) = found
-    files = (tmp_path / f"out-0/builds/{build}").glob("*.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    assert len(lines) == 179 and {line["file"]: line["bucket"] for line in lines}.keys() == {"a.jsonl", "b.jsonl", "c.jsonl"}
+    stage = Buckets(scores={"quality": Quantiles(quantiles=20)}, by=("file",), min_documents=60)
+    lines = documents_of_every_way(tmp_path, "buckets", stage)
+    found = {file: [line["bucket"] for line in lines if line["file"] == f"{file}.jsonl"] for file in "abc"}
+    assert {file: len(buckets) for file, buckets in found.items()} == {"a": 60, "b": 59, "c": 60}
+    assert set(found["a"]) == set(found["c"]) == set(range(20)), "edges of their own"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,10 @@ import pytest
 from gristmill.errors import InputError
 from gristmill.format.schema import INPUT_IDS
 from gristmill.selection.upsampling import solve
-from gristmill.storage.store import expand
-from pipeline.engines.drive import Options, drive
-from pipeline.engines.local import LocalEngine
-from pipeline.planning.plan import make_plan
 from stages.classify.upsample import Bytes, Group, Share, Tokens, Upsample
-from stages.source.jsonl import JsonlSource
 from tests.contract.running import met
-from tests.toy import Files, Upper, documents
+from tests.stages.classify.same_builds import documents_of_every_way
+from tests.toy import documents
 
 
 def scored(rng: np.random.Generator, file: str, count: int = 3000) -> pa.Table:
@@ -217,39 +212,10 @@ def test_budgets_are_above_nothing() -> None:
             wrong()
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a build is run; the build must not show it."""
-
-    workers: int = 1
-    batch_rows: int = 50
-    partitions: int = 1
-
-
 def test_a_build_is_the_same_whatever_runs_and_dies(tmp_path: Path) -> None:
     """One document kills its process; it is quarantined, and the others are read for the budget."""
-    rng = np.random.default_rng(5)
-    for file in "abc":
-        rows = [{"text": f"{file} {n}" + " word" * (n % 7), "quality": float(rng.normal())} for n in range(60)]
-        if file == "b":
-            rows[33]["text"] = "crash"
-        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = f"{tmp_path}/*.jsonl"
-    stages = [
-        ("jsonl", JsonlSource(paths=paths, carry={"quality": "float32"})),
-        ("upper", Upper()),
-        ("upsample", Upsample(score="quality", budget=Share(share=1.5), weight="bytes", zero_below=0.2)),
-        ("files", Files()),
-    ]
-    found = set()
-    for number, way in enumerate((Way(), Way(2, 7, 4))):
-        plan = make_plan("t", stages, expand(paths), way.partitions)
-        outcome = drive(plan, lambda way=way: LocalEngine(way.workers), Options(str(tmp_path / f"out-{number}"), way.batch_rows))
-        assert outcome.build is not None, outcome.failures
-        found.add(outcome.build)
-    (build,) = found
-    files = (tmp_path / f"out-0/builds/{build}").glob("*.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    stage = Upsample(score="quality", budget=Share(share=1.5), weight="bytes", zero_below=0.2)
+    lines = documents_of_every_way(tmp_path, "upsample", stage)
     assert 0 < len(lines) < 179 and min(line["repeats"] for line in lines) == 1
     read = sum(line["repeats"] * len(line["text"]) for line in lines)
     total = sum(len(f"{file} {n}" + " word" * (n % 7)) for file in "abc" for n in range(60) if (file, n) != ("b", 33))
