@@ -132,7 +132,7 @@ def at_the_edge(gate, tokens, counted):
             if edge is None and total >= goal:
                 edge = number[at]
         for at in places:
-            found[at] = number[at] == edge
+            found[at] = number[at] == edge or goal == 0  # any part of no bytes is no bytes
     return found
 
 

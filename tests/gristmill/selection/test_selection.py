@@ -88,6 +88,7 @@ def test_over_documents_it_is_the_slow_transcription_beside_the_bin_of_the_edge(
         most = 10 if policy.unit == "bytes" else 1
         assert off <= (most * (most + 1) // 2 + most) * len(made), "each document off by less than a token of each length"
 
+    check([[((0.0, 0.0, 0.0), 0), ((0.0, 1.0, 0.0), 0)]], [0])  # a share of no bytes
     check_small()
     check(documents(np.random.default_rng(4), 20, 60), [number // 10 for number in range(20)])
 
