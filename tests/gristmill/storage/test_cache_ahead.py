@@ -55,7 +55,9 @@ def test_what_is_ahead_stays_within_the_bound(web: Web, folder: Path) -> None:
     del other
     for file in files:
         held = location.hold(file)
-        assert right(held.path, file) and shelf.used() <= 4 * SIZE
+        assert right(held.path, file)
+        # Not at once: a file that gets its name counts twice until what was set aside for it is gone, and folders are read in turn.
+        until(lambda: shelf.used() <= 4 * SIZE)
         used.append(file)
         held.release()
     assert {name: count for name, count in web.gets().items() if name != "g0"} == dict.fromkeys((f.name for f in files), 6)
