@@ -56,7 +56,7 @@ def test_what_is_ahead_stays_within_the_bound(web: Web, folder: Path) -> None:
     for file in files:
         held = location.hold(file)
         assert right(held.path, file)
-        # Not at once: a file that gets its name counts twice until what was set aside for it is gone, and folders are read in turn.
+        # Not at once: a file that gets its name counts twice until what was set aside for it is gone.
         until(lambda: shelf.used() <= 4 * SIZE)
         used.append(file)
         held.release()
